@@ -1,0 +1,47 @@
+"""The command line: finds the command, parses its flags, and turns what a user can put right into one line."""
+
+import importlib
+import shlex
+import sys
+
+from iwae_tf.commands.flags import Parser
+from iwae_tf.errors import InputError
+
+COMMANDS = ("train",)  # each a module of this package with SUMMARY, DESCRIPTION, add_flags and run
+
+
+def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
+    """Runs a command and returns the exit code: 0, 2 for bad input, 130 after Ctrl-C.
+
+    Args:
+        arguments: the command's name and its flags.
+        program: how the user called it, for messages.
+    """
+    try:
+        return _run(arguments, program)
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+def run_script(command: str) -> int:
+    """Runs one command for a script of its own, such as `train.py`."""
+    return main([command, *sys.argv[1:]], program=f"python {sys.argv[0]}")
+
+
+def _run(arguments: list[str], program: str) -> int:
+    parser = Parser(prog=program, description="Importance weighted autoencoders: train them, and know log p(x).")
+    modules = {name: importlib.import_module(f"iwae_tf.commands.{name}") for name in COMMANDS}
+    if not arguments or arguments[0] in ("-h", "--help") or arguments[0] not in modules:
+        subparsers = parser.add_subparsers(title="commands", metavar="NAME", required=True)
+        for name, module in modules.items():
+            subparsers.add_parser(name, help=module.SUMMARY)
+        parser.parse_args(arguments or ["--help"])
+    name, *rest = arguments
+    words = program if program.endswith(f"{name}.py") else f"{program} {name}"
+    command = Parser(prog=words, description=modules[name].DESCRIPTION)
+    modules[name].add_flags(command)
+    return modules[name].run(command.parse_args(rest), command_line=shlex.join([*words.split(), *rest]))

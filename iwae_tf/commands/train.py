@@ -1,0 +1,61 @@
+"""`train`: one run from flags to results."""
+
+from iwae_tf.commands import flags
+from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.config import DataConfig, EvaluationConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
+
+SUMMARY = "train an importance weighted autoencoder and estimate log p(x) of the test images"
+DESCRIPTION = """Trains an importance weighted autoencoder, estimates log p(x) of the test images in nats and leaves a
+run folder with settings, history, metrics, model, checkpoints and pictures. Without --dataset it trains on the
+handwritten digits that ship inside scikit-learn and needs no network."""
+
+SECTIONS = (DataConfig, ModelConfig, TrainingConfig, EvaluationConfig)
+
+
+def add_flags(parser: flags.Parser) -> None:
+    """Adds the flags of the command."""
+    for settings in (*SECTIONS, OutputConfig):
+        flags.add_settings(parser, settings)
+
+
+def run(arguments, command_line: str) -> int:
+    """Trains, evaluates, prints the closing table; returns the exit code."""
+    config = RunConfig(*(flags.settings_from(arguments, settings) for settings in SECTIONS))
+    output = flags.settings_from(arguments, OutputConfig)
+    import_tensorflow()
+    from iwae_tf.training import run as training  # needs TensorFlow
+
+    this_run = training.start(config, output)
+    try:
+        seconds = training.fit(this_run, output.verbose)
+        metrics = training.evaluate(this_run, seconds, output.verbose)
+    except KeyboardInterrupt:
+        step = int(this_run.model.optimizer.iterations)
+        resume = command_line if output.resume else f"{command_line} --resume"
+        print(f"\nstopped at step {step} of {this_run.total_steps}; go on with: {resume}")
+        return 130
+    print(_closing_table(metrics, this_run.path))
+    return 0
+
+
+def _closing_table(metrics: dict, path) -> str:
+    lines = [
+        "",
+        f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs']} epochs: "
+        f"{metrics['num_test']} test images",
+        "",
+        f"{'k':>8}  mean L_k (nats)",
+    ]
+    last = str(metrics["num_samples"])
+    for k, mean in metrics["bounds"].items():
+        error = metrics["bound_standard_errors"][k]
+        lines.append(f"{k:>8}  {mean:10.3f} +- {error:.3f}{'   log p(x)' if k == last else ''}")
+    active = " + ".join(str(count) for count in metrics["active_units"])
+    lines += [
+        "",
+        f"active units {active}; training {metrics['train_seconds']:.0f} s, "
+        f"evaluation {metrics['eval_seconds']:.0f} s",
+        "written:",
+        *(f"  {file}" for file in sorted(path.iterdir())),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""Settings of a run: one set of frozen dataclasses that are the flags, their help, `config.json` and the Python API.
+
+Each field made by `setting` is a command line flag of the same name with dashes. Nothing here imports TensorFlow.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+from iwae_tf.errors import InputError, positive_integer
+
+
+class Network(NamedTuple):
+    """Units of the stochastic layers, nearest x first, and of the tanh layers below each."""
+
+    latent_units: tuple[int, ...]
+    hidden_units: tuple[tuple[int, ...], ...]
+
+
+# Burda, Grosse, Salakhutdinov (2016), section 5, by number of stochastic layers.
+PAPER_NETWORKS = {
+    1: Network(latent_units=(50,), hidden_units=((200, 200),)),
+    2: Network(latent_units=(100, 50), hidden_units=((200, 200), (100, 100))),
+}
+PAPER_EPOCHS = sum(3**stage for stage in range(8))  # 3,280 passes over the training data
+
+
+def setting(default: Any, text: str, **flag: Any) -> Any:
+    """A dataclass field with its help text and what the flag needs beside its name.
+
+    Args:
+        default: the default value.
+        text: the help text.
+        **flag: `parse` (text -> value), `nargs`, `metavar`, `choices`, or `names`, the "module:NAMES" of a registry
+            whose keys are the known values.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, **flag})
+
+
+def _comma_list(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images."""
+
+    dataset: str = setting(
+        "digits",
+        "a name, or the path of an .npz file with x_train, x_test and if wanted x_valid (uint8, or float in [0, 1])",
+        metavar="NAME|FILE.npz",
+        names="iwae_tf.data.registry:DATASETS",
+    )
+    data_dir: str | None = setting(
+        None, "folder to read the data from, without network: IDX, .npz, .amat, chardata.mat or a TFDS folder"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The networks and the distribution of the pixels."""
+
+    layers: int = setting(1, "number of stochastic layers; the paper's networks", choices=(1, 2))
+    latent_units: tuple[int, ...] | None = setting(
+        None,
+        "units of each stochastic layer, nearest x first (paper: 50, or 100 50)",
+        parse=int,
+        nargs="+",
+        metavar="N",
+    )
+    hidden_units: tuple[tuple[int, ...], ...] | None = setting(
+        None,
+        "tanh layers below each stochastic layer (paper: 200,200, or 200,200 100,100)",
+        parse=_comma_list,
+        nargs="+",
+        metavar="N,N",
+    )
+    likelihood: str = setting(
+        "bernoulli",
+        "distribution of a pixel; scores under different ones do not compare",
+        names="iwae_tf.layers.registry:LIKELIHOODS",
+    )
+
+    def __post_init__(self):
+        if self.layers not in PAPER_NETWORKS:
+            raise InputError(f"layers must be 1 or 2, got {self.layers!r}")
+        for name in ("latent_units", "hidden_units"):
+            units = getattr(self, name)
+            if units is None:
+                object.__setattr__(self, name, getattr(PAPER_NETWORKS[self.layers], name))
+            elif len(units) != self.layers:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} needs {self.layers} entries for --layers {self.layers}, got {len(units)}")
+        object.__setattr__(self, "latent_units", tuple(positive_integer("latent_units", n) for n in self.latent_units))
+        hidden = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in self.hidden_units)
+        object.__setattr__(self, "hidden_units", hidden)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """What is maximised, and how."""
+
+    objective: str = setting("iwae", "the bound and its gradient", names="iwae_tf.objectives.registry:OBJECTIVES")
+    k: int = setting(50, "importance samples for each image; with iwae, k = 1 is the VAE", parse=int)
+    epochs: int | None = setting(
+        None, f"passes over the training images (default: 100; {PAPER_EPOCHS} with --schedule paper)", parse=int
+    )
+    batch_size: int = setting(20, "images in a step", parse=int)
+    learning_rate: float = setting(1e-3, "Adam's step size at the start", parse=float)
+    schedule: str = setting(
+        "constant",
+        "constant, or the paper's eight stages from the learning rate down to a tenth of it, stretched over the epochs",
+        choices=("constant", "paper"),
+    )
+    jit: str = setting("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))
+    seed: int = setting(0, "seed of weights, data order, binarisation and noise", parse=int)
+
+    def __post_init__(self):
+        for name in ("k", "batch_size"):
+            positive_integer(name, getattr(self, name))
+        if self.epochs is None:
+            object.__setattr__(self, "epochs", PAPER_EPOCHS if self.schedule == "paper" else 100)
+        positive_integer("epochs", self.epochs)
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"seed must be an integer in [0, {2**31 - 1}], got {self.seed!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How log p(x) of the test images is estimated."""
+
+    eval_samples: int = setting(5000, "importance samples for each test image", parse=int)
+
+    def __post_init__(self):
+        positive_integer("eval_samples", self.eval_samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputConfig:
+    """Where the run is kept, and what is shown."""
+
+    output_dir: str | None = setting(None, "run folder (default: runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED)")
+    resume: bool = setting(False, "go on with the run in the run folder")
+    overwrite: bool = setting(False, "replace the run in the run folder")
+    verbose: int = setting(
+        1, "0: the closing table only, 1: progress bars, 2: a line for each epoch as well", parse=int, choices=(0, 1, 2)
+    )
+
+    def __post_init__(self):
+        if self.resume and self.overwrite:
+            raise InputError("--resume keeps the run in the folder and --overwrite deletes it: give one of them")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Every setting that shapes the result of a run; written to `config.json`."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def to_json(self) -> dict:
+        """Nested plain types; tuples as lists, as JSON has them."""
+        return {
+            section: {name: _as_lists(value) for name, value in values.items()}
+            for section, values in dataclasses.asdict(self).items()
+        }
+
+
+def _as_lists(value):
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,37 @@
+"""Binary images from intensities: pixel d of image i is 1 with probability equal to its intensity."""
+
+import numpy as np
+import tensorflow as tf
+
+from iwae_tf import seeds
+
+# Evaluation uses one binarisation of a data set whatever the run's seed, so that runs are scored on the same pixels.
+EVALUATION_SEED = 0
+
+
+def binarize(intensities: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """Draws every pixel from its intensity; 0 and 1 stay as they are.
+
+    Args:
+        intensities: float32 [B, D] in [0, 1].
+        keys: int64 [B, 2], the key of each image, from `iwae_tf.seeds.key`.
+
+    Returns:
+        float32 [B, D] of 0 and 1. A row depends on its own key and intensities alone.
+    """
+    shape = tf.shape(intensities)[1:]
+    draws = tf.map_fn(lambda key: seeds.uniform(shape, key), keys, fn_output_signature=tf.float32)
+    return tf.cast(draws < intensities, tf.float32)
+
+
+def binarize_once(intensities: np.ndarray, part: str) -> np.ndarray:
+    """The binarisation used in evaluation, the same in every run: float32 [N, D] -> float32 [N, D].
+
+    Args:
+        intensities: in [0, 1].
+        part: "valid" or "test"; each has draws of its own.
+    """
+    parts = ("train", "valid", "test")
+    images = tf.range(len(intensities))
+    keys = seeds.key(EVALUATION_SEED, seeds.Purpose.BINARIZE_EVALUATION, parts.index(part), images)
+    return binarize(tf.convert_to_tensor(intensities), keys).numpy()

@@ -1,0 +1,48 @@
+"""Training batches as a function of the step: the same run whether it is interrupted or not."""
+
+import tensorflow as tf
+
+from iwae_tf import seeds
+from iwae_tf.data.binarization import binarize
+from iwae_tf.data.dataset import Dataset
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Steps of one pass over the images; the last batch of a pass is smaller where it does not come out even."""
+    return -(-num_images // batch_size)
+
+
+def training_batches(
+    dataset: Dataset, batch_size: int, seed: int, first_step: int = 0, binarized: bool = True
+) -> tf.data.Dataset:
+    """Batches of training images without end, shuffled anew in every pass.
+
+    Pixels are drawn anew every time an image is seen. Batch number s depends on (seed, s) alone.
+
+    Args:
+        dataset: where the training images come from.
+        batch_size: images in a batch.
+        seed: seed of order and pixels.
+        first_step: number of the first batch; a resumed run starts at its step.
+        binarized: False leaves intensities as they are.
+
+    Returns:
+        A `tf.data.Dataset` of float32 [B, D].
+    """
+    num_images = len(dataset.x_train)
+    steps = steps_per_epoch(num_images, batch_size)
+    images = tf.constant(dataset.x_train)
+    scale = tf.constant(dataset.scale, tf.float32)
+
+    def batch(step):
+        epoch, position = step // steps, step % steps * batch_size
+        positions = tf.range(position, tf.minimum(position + batch_size, num_images))
+        order = seeds.key(seed, seeds.Purpose.SHUFFLE, epoch)
+        indices = tf.random.experimental.index_shuffle(positions, order, num_images - 1)
+        x = tf.cast(tf.gather(images, indices), tf.float32) / scale
+        if not binarized:
+            return x
+        return binarize(x, seeds.key(seed, seeds.Purpose.BINARIZE_TRAIN, epoch, indices))
+
+    numbers = tf.data.Dataset.range(first_step, 2**62)
+    return numbers.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)

@@ -1,0 +1,40 @@
+"""The one exception for what a user can put right, and the nearest-name hint that goes with it."""
+
+import difflib
+import operator
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A setting, file or array that cannot be used; the message says what came, what was expected, what to do.
+
+    The command line prints the message as one line on stderr and ends with exit code 2.
+    """
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """The error for a name that is not in a registry, with the nearest name if there is one.
+
+    Args:
+        kind: what the name stands for, e.g. "objective".
+        name: what was given.
+        known: the names there are.
+
+    Returns:
+        An `InputError` to raise.
+    """
+    known = sorted(known)
+    nearest = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return InputError(f"unknown {kind} {name!r}: {hint}known: {', '.join(known)}")
+
+
+def positive_integer(name: str, value: object) -> int:
+    """Returns `value` as an int; raises `InputError` naming `name` if it is no integer >= 1."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+    return number

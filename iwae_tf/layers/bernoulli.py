@@ -1,0 +1,73 @@
+"""Bernoulli pixels from logits."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from iwae_tf import seeds
+
+
+class Bernoulli(keras.layers.Layer):
+    """Maps features to independent Bernoulli pixels.
+
+    Args:
+        units: D, the number of pixels.
+        initializer_seeds: where the initialiser takes its seed from.
+        mean: mean of the training images, [D], in [0, 1]; the bias starts at logit(clip(mean, 0.001, 0.999)) as in
+            the paper's code, and at 0 if None.
+    """
+
+    support = "values in [0, 1]"
+
+    def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
+        super().__init__(**kwargs)
+        bias = "zeros"
+        if mean is not None:
+            mean = np.clip(mean, 0.001, 0.999)
+            bias = keras.initializers.Constant(np.log(mean / (1.0 - mean)))
+        self.logits = keras.layers.Dense(
+            units,
+            kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
+            bias_initializer=bias,
+        )
+
+    def build(self, input_shape):
+        self.logits.build(input_shape)
+        self.built = True
+
+    def call(self, features) -> tf.Tensor:
+        """[..., F] -> logits [..., D]."""
+        return self.logits(features)
+
+    @staticmethod
+    def log_prob(logits: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+        """log p(value), summed over pixels, finite for every finite logit: [..., D] -> [...].
+
+        Values between 0 and 1 give value * log p(1) + (1 - value) * log p(0), the expectation over a binarised pixel.
+        """
+        return tf.reduce_sum(value * logits - tf.nn.softplus(logits), axis=-1)
+
+    @staticmethod
+    def sample(logits: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """One 0/1 draw for every pixel, float32 [..., D]."""
+        return tf.cast(seeds.uniform(tf.shape(logits), key) < tf.sigmoid(logits), tf.float32)
+
+    @staticmethod
+    def mean(logits: tf.Tensor) -> tf.Tensor:
+        """Probability of a pixel being 1, [..., D]."""
+        return tf.sigmoid(logits)
+
+    @staticmethod
+    def distribution(logits: tf.Tensor):
+        """The same distribution as a `tfp.distributions.Distribution` with event shape [D]."""
+        from tensorflow_probability import distributions as tfd  # 1 to 2 s; training does not need it
+
+        return tfd.Independent(tfd.Bernoulli(logits=logits, dtype=tf.float32), reinterpreted_batch_ndims=1)
+
+    @staticmethod
+    def in_support(value: tf.Tensor) -> tf.Tensor:
+        """True if every value is in [0, 1] (NaN is not); a scalar."""
+        return tf.reduce_all((value >= 0.0) & (value <= 1.0))
+

@@ -1,0 +1,28 @@
+"""A conditional distribution: a multilayer perceptron with a distribution's parameters at its end."""
+
+import keras
+
+from iwae_tf.layers.mlp import MLP
+
+
+class Conditional(keras.layers.Layer):
+    """p(value | condition): hidden tanh layers, then a head that makes the parameters.
+
+    Args:
+        hidden: the deterministic layers.
+        head: `DiagonalGaussian` or an observation layer; its static methods read the parameters.
+    """
+
+    def __init__(self, hidden: MLP, head: keras.layers.Layer, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = hidden
+        self.head = head
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        self.head.build(self.hidden.compute_output_shape(input_shape))
+        self.built = True
+
+    def call(self, condition):
+        """[..., C] -> parameters of the distribution, with the same leading axes."""
+        return self.head(self.hidden(condition))

@@ -1,0 +1,110 @@
+"""Diagonal Gaussians: q(h | .) and p(h | .) of every stochastic layer, and real-valued observations."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from iwae_tf import seeds
+
+LOG_TWO_PI = math.log(2.0 * math.pi)
+# Scales stay in [exp(-7), exp(7)] = [0.0009, 1097]: squares and quotients of them are far from float32's limits.
+LOG_SCALE_BOUND = 7.0
+
+
+class GaussianParameters(NamedTuple):
+    """Parameters of a diagonal Gaussian: `loc` and `log_scale`, both [..., H]."""
+
+    loc: tf.Tensor
+    log_scale: tf.Tensor
+
+    @property
+    def scale(self) -> tf.Tensor:
+        """The standard deviation, [..., H]."""
+        return tf.exp(self.log_scale)
+
+
+def standard_normal_log_prob(value: tf.Tensor) -> tf.Tensor:
+    """log N(value; 0, I), summed over units: [..., H] -> [...]."""
+    units = value.shape[-1]
+    return -0.5 * (tf.reduce_sum(tf.square(value), axis=-1) + units * LOG_TWO_PI)
+
+
+class DiagonalGaussian(keras.layers.Layer):
+    """Maps features to a diagonal Gaussian with learned mean and scale.
+
+    The log scale is `7 tanh(raw / 7)`: it equals the raw output where that is small and cannot overflow.
+
+    Args:
+        units: H, the number of units.
+        initializer_seeds: where the initialisers take their seeds from.
+        mean: mean of the observations, [H], where the bias of `loc` starts; 0 if None.
+    """
+
+    support = "finite numbers"
+
+    def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
+        super().__init__(**kwargs)
+        bias = "zeros" if mean is None else keras.initializers.Constant(mean)
+        self.loc, self.log_scale = (
+            keras.layers.Dense(
+                units,
+                kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
+                bias_initializer=bias_initializer,
+            )
+            for bias_initializer in (bias, "zeros")
+        )
+
+    def build(self, input_shape):
+        self.loc.build(input_shape)
+        self.log_scale.build(input_shape)
+        self.built = True
+
+    def call(self, features) -> GaussianParameters:
+        """[..., F] -> `GaussianParameters` of [..., H]."""
+        raw = self.log_scale(features)
+        return GaussianParameters(self.loc(features), LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND))
+
+    @staticmethod
+    def log_prob(parameters: GaussianParameters, value: tf.Tensor) -> tf.Tensor:
+        """log N(value; loc, scale^2), summed over units: [..., H] -> [...]."""
+        standardized = (value - parameters.loc) * tf.exp(-parameters.log_scale)
+        return standard_normal_log_prob(standardized) - tf.reduce_sum(parameters.log_scale, axis=-1)
+
+    @staticmethod
+    def transform(parameters: GaussianParameters, noise: tf.Tensor) -> tf.Tensor:
+        """loc + scale * noise, the reparameterised sample (Kingma & Welling 2014, section 2.4)."""
+        return parameters.loc + parameters.scale * noise
+
+    @classmethod
+    def sample(cls, parameters: GaussianParameters, key: tf.Tensor) -> tf.Tensor:
+        """One draw for every row of the parameters, [..., H]."""
+        return cls.transform(parameters, seeds.normal(tf.shape(parameters.loc), key))
+
+    @staticmethod
+    def mean(parameters: GaussianParameters) -> tf.Tensor:
+        """The mean, [..., H]."""
+        return parameters.loc
+
+    @staticmethod
+    def kl_to_standard_normal(parameters: GaussianParameters) -> tf.Tensor:
+        """KL(N(loc, scale^2) || N(0, I)), summed over units: [..., H] -> [...].
+
+        Reference: Kingma & Welling (2014), appendix B.
+        """
+        loc, log_scale = parameters
+        return 0.5 * tf.reduce_sum(tf.square(loc) + tf.exp(2.0 * log_scale) - 1.0 - 2.0 * log_scale, axis=-1)
+
+    @staticmethod
+    def distribution(parameters: GaussianParameters):
+        """The same distribution as a `tfp.distributions.Distribution` with event shape [H]."""
+        from tensorflow_probability import distributions as tfd  # 1 to 2 s; training does not need it
+
+        return tfd.Independent(tfd.Normal(parameters.loc, parameters.scale), reinterpreted_batch_ndims=1)
+
+    @staticmethod
+    def in_support(value: tf.Tensor) -> tf.Tensor:
+        """True if every value can be an observation; a scalar."""
+        return tf.reduce_all(tf.math.is_finite(value))

@@ -1,0 +1,40 @@
+"""The deterministic part of every conditional distribution: dense tanh layers."""
+
+from collections.abc import Iterator
+
+import keras
+
+
+class MLP(keras.layers.Layer):
+    """Dense tanh layers one after the other, Glorot uniform, as in the paper (section 5).
+
+    Args:
+        units: width of each layer, e.g. (200, 200).
+        initializer_seeds: where the initialisers take their seeds from.
+    """
+
+    def __init__(self, units: tuple[int, ...], initializer_seeds: Iterator[int], **kwargs):
+        super().__init__(**kwargs)
+        self.dense = [
+            keras.layers.Dense(
+                n, activation="tanh", kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds))
+            )
+            for n in units
+        ]
+
+    def build(self, input_shape):
+        for dense in self.dense:
+            dense.build(input_shape)
+            input_shape = dense.compute_output_shape(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        """[..., D] -> [..., units[-1]]."""
+        for dense in self.dense:
+            inputs = dense(inputs)
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        for dense in self.dense:
+            input_shape = dense.compute_output_shape(input_shape)
+        return input_shape

@@ -1,0 +1,161 @@
+"""Training by `fit`: a Keras model whose train step climbs a bound on log p(x)."""
+
+import contextlib
+import re
+
+import keras
+import tensorflow as tf
+
+from iwae_tf import seeds
+from iwae_tf.errors import InputError
+from iwae_tf.objectives.gradients import bound_and_gradients
+from iwae_tf.objectives.iwae import IWAEBound
+from iwae_tf.objectives.objective import Objective
+
+_BAD_INPUT = "iwae_tf bad input"
+_BAD_BOUND = "iwae_tf bound not finite"
+
+
+class BoundTrainer(keras.Model):
+    """`compile`, `fit` and `evaluate` for a model with `log_weights_from_noise` and the two networks.
+
+    The step knows no state but the weights, the optimiser's step count and `seed`: noise is drawn from the key
+    (seed, step), so a run that stopped and went on from its weights is the same run.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.bound_tracker = keras.metrics.Mean(name="bound")
+
+    def compile(self, optimizer=None, objective=None, jit_compile="auto", **kwargs):
+        """Sets what `fit` does.
+
+        Args:
+            optimizer: a Keras optimizer or its name; None is the paper's `Adam(1e-3, epsilon=1e-4)`.
+            objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
+            jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles where
+                a GPU is there.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `auto_scale_loss` as in Keras.
+
+        Raises:
+            InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, and for an
+                objective that does not exist for this model.
+        """
+        unused = {"loss", "loss_weights", "metrics", "weighted_metrics"} & kwargs.keys()
+        if unused:
+            raise InputError(f"compile() takes objective=, not {sorted(unused)}: the bound is loss and metric")
+        objective = IWAEBound(num_samples=50) if objective is None else objective
+        if not isinstance(objective, Objective):
+            raise InputError(f"objective must be an iwae_tf.objectives.Objective, got {objective!r}")
+        objective.check_model(self.latent_units)
+        if jit_compile not in (True, False, "auto"):
+            raise InputError(f"jit_compile must be True, False or 'auto', got {jit_compile!r}")
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
+        # Only the pass through the networks is compiled by XLA: what surrounds it reports errors, which XLA drops.
+        super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+        self.optimizer.build(self.trainable_variables)
+        self.objective = objective
+        self._jit_argument = jit_compile
+        self.uses_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile == "auto" else jit_compile
+        self._forward_backward = tf.function(
+            self._bound_and_gradients, jit_compile=self.uses_xla, reduce_retracing=True, autograph=False
+        )
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "objective": keras.saving.serialize_keras_object(self.objective),
+            "jit_compile": self._jit_argument,
+        }
+
+    def compile_from_config(self, config):
+        self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+    @property
+    def metrics(self):
+        return [self.bound_tracker]
+
+    def fit(self, *args, **kwargs):
+        """`keras.Model.fit`: x in arrays, tf.data, generators; labels are ignored.
+
+        Raises:
+            InputError: (a `ValueError`) if x has the wrong size or values that the likelihood cannot observe.
+            InputError: if the bound or its gradient stops being finite; that step is not taken.
+        """
+        with _plain_errors(self):
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """`keras.Model.evaluate`: the mean of the compiled objective's bound over the data, one draw of noise each."""
+        with _plain_errors(self):
+            return super().evaluate(*args, **kwargs)
+
+    def train_step(self, data):
+        """One gradient step on the bound, averaged over the batch."""
+        x = self._observations(data)
+        key = seeds.key(self.seed, seeds.Purpose.TRAIN_NOISE, self.optimizer.iterations)
+        bound, gradients = self._forward_backward(x, key)
+        finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
+        with _asserted(finite, [_BAD_BOUND]):  # before any weight is changed
+            gradients = [tf.identity(gradient) for gradient in gradients]
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self._logs(bound)
+
+    def test_step(self, data):
+        """The bound on a batch; the number of examples seen so far in this pass keys the noise."""
+        x = self._observations(data)
+        seen = tf.cast(self.bound_tracker.count, tf.int64)
+        key = seeds.key(self.seed, seeds.Purpose.VALIDATION_NOISE, seen)
+        log_w = self.objective.log_weights(self, x, self._noise(x, key))
+        return self._logs(self.objective.bound(log_w))
+
+    def _bound_and_gradients(self, x, key):
+        return bound_and_gradients(self, self.objective, x, self._noise(x, key))
+
+    def _noise(self, x, key):
+        return seeds.normal([self.objective.num_samples, tf.shape(x)[0], sum(self.latent_units)], key)  # [k, B, H]
+
+    def _logs(self, bound):
+        self.bound_tracker.update_state(bound)
+        mean = self.bound_tracker.result()
+        return {"bound": mean, "loss": -mean}
+
+    def _observations(self, data):
+        """x of a batch as float32 [B, D], checked: the door through which all training data comes."""
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is not None:
+            raise InputError("sample_weight is not supported: every example counts the same")
+        x = tf.cast(x, tf.float32)
+        self._check_size(x)
+        with _asserted(tf.equal(tf.shape(x)[-1], self.data_dim), [_BAD_INPUT, "shape", tf.shape(x)]):
+            x = tf.reshape(x, [-1, self.data_dim])  # generators may not tell the shape before
+        valid = self.generative_network.likelihood_stage.head.in_support(x)
+        with _asserted(valid, [_BAD_INPUT, "values from, to", tf.reduce_min(x), tf.reduce_max(x)]):
+            return tf.identity(x)
+
+
+def _asserted(condition, message):
+    """Context in which tensors are computed only once `condition` has been found true, in a graph as in eager mode."""
+    check = tf.debugging.Assert(condition, message)
+    return tf.control_dependencies([] if check is None else [check])
+
+
+@contextlib.contextmanager
+def _plain_errors(model):
+    """Turns the failed assertions of a step into errors that name what came and what to do."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        message = error.message
+        if _BAD_BOUND in message:
+            raise InputError(
+                f"the bound or its gradient is not finite at step {int(model.optimizer.iterations)}, which was not "
+                "taken; a smaller learning rate is the usual remedy"
+            ) from None
+        if _BAD_INPUT in message:
+            came = " ".join(re.findall(r"\[([^\[\]]+)\]", message.split(_BAD_INPUT, 1)[1])[:3])
+            raise InputError(model.input_requirements(came)) from None
+        raise

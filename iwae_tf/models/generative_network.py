@@ -1,0 +1,68 @@
+"""p(x, h): standard normal at the top, diagonal Gaussians down to h[0], and the likelihood p(x | h[0])."""
+
+import keras
+import tensorflow as tf
+
+from iwae_tf import seeds
+from iwae_tf.layers.conditional import Conditional
+from iwae_tf.layers.gaussian import DiagonalGaussian, standard_normal_log_prob
+from iwae_tf.layers.mlp import MLP
+from iwae_tf.layers.registry import likelihood_class
+
+
+class GenerativeNetwork(keras.layers.Layer):
+    """p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]), the mirror image of the inference network.
+
+    Args:
+        data_dim: D.
+        latent_units: H_l of each stochastic layer, nearest x first.
+        hidden_units: widths of the tanh layers of the inference network below each stochastic layer; used in
+            reverse here.
+        likelihood: name of the observation model.
+        data_mean: mean of the training images [D] for the output bias, or None.
+        initializer_seeds: iterator of initialiser seeds.
+    """
+
+    def __init__(self, data_dim, latent_units, hidden_units, likelihood, data_mean, initializer_seeds, **kwargs):
+        super().__init__(**kwargs)
+        self.latent_units = tuple(latent_units)
+        self.stages = []  # stages[l] is p(h[l-1] | h[l]); stages[0] is the likelihood
+        for number, units in enumerate(latent_units):
+            mlp = MLP(tuple(reversed(hidden_units[number])), initializer_seeds)
+            if number == 0:
+                head = likelihood_class(likelihood)(data_dim, initializer_seeds, mean=data_mean)
+            else:
+                head = DiagonalGaussian(latent_units[number - 1], initializer_seeds)
+            stage = Conditional(mlp, head, name=f"p_h{number}" if number else "p_x")
+            stage.build((None, units))
+            self.stages.append(stage)
+        self.built = True
+
+    @property
+    def likelihood_stage(self) -> Conditional:
+        """p(x | h[0])."""
+        return self.stages[0]
+
+    def log_prior(self, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        """log p(h), all layers: tuple of [..., H_l] -> [...]."""
+        log_p = standard_normal_log_prob(h[-1])
+        for stage, value, condition in zip(self.stages[1:], h[:-1], h[1:], strict=True):
+            log_p = log_p + stage.head.log_prob(stage(condition), value)
+        return log_p
+
+    def log_likelihood(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        """log p(x | h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
+        stage = self.likelihood_stage
+        return stage.head.log_prob(stage(h[0]), x)
+
+    def log_prob(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        """log p(x, h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
+        return self.log_likelihood(x, h) + self.log_prior(h)
+
+    def sample_latents(self, n: int, seed: int) -> tuple[tf.Tensor, ...]:
+        """n draws of all layers from p(h), a tuple of [n, H_l], h[0] nearest x."""
+        h = [seeds.normal([n, self.latent_units[-1]], seeds.key(seed, seeds.Purpose.SAMPLE, len(self.stages)))]
+        for number in range(len(self.stages) - 1, 0, -1):
+            stage = self.stages[number]
+            h.insert(0, stage.head.sample(stage(h[0]), seeds.key(seed, seeds.Purpose.SAMPLE, number)))
+        return tuple(h)

@@ -1,0 +1,69 @@
+"""q(h | x): the chain x -> h[0] -> h[1] -> ... of diagonal Gaussians."""
+
+import keras
+import tensorflow as tf
+
+from iwae_tf.layers.conditional import Conditional
+from iwae_tf.layers.gaussian import DiagonalGaussian, GaussianParameters, standard_normal_log_prob
+from iwae_tf.layers.mlp import MLP
+
+
+class InferenceNetwork(keras.layers.Layer):
+    """q(h | x) = q(h[0] | x) q(h[1] | h[0]) ...; x is encoded once, whatever the number of samples.
+
+    Args:
+        data_dim: D.
+        latent_units: H_l of each stochastic layer, nearest x first.
+        hidden_units: widths of the tanh layers below each stochastic layer.
+        initializer_seeds: iterator of initialiser seeds.
+    """
+
+    def __init__(self, data_dim, latent_units, hidden_units, initializer_seeds, **kwargs):
+        super().__init__(**kwargs)
+        self.latent_units = tuple(latent_units)
+        self.stages = []
+        condition_dim = data_dim
+        for number, (units, hidden) in enumerate(zip(latent_units, hidden_units, strict=True), start=1):
+            mlp = MLP(hidden, initializer_seeds)
+            stage = Conditional(mlp, DiagonalGaussian(units, initializer_seeds), name=f"q_h{number}")
+            stage.build((None, condition_dim))
+            self.stages.append(stage)
+            condition_dim = units
+        self.built = True
+
+    def transform(self, x: tf.Tensor, noise: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+        """Reparameterised samples and their density.
+
+        log q is written with the noise, log q = log N(noise; 0, I) - sum log scale, which has the same value and the
+        same total derivative as the density at h and costs less.
+
+        Args:
+            x: [B, D].
+            noise: standard normal [k, B, sum of H_l].
+
+        Returns:
+            h, a tuple of [k, B, H_l], and log q(h | x), [k, B].
+        """
+        log_q = standard_normal_log_prob(noise)  # [k, B]
+        h, condition = [], x
+        for stage, layer_noise in zip(self.stages, tf.split(noise, self.latent_units, axis=-1), strict=True):
+            parameters = stage(condition)  # [B, H_1] for the first layer, [k, B, H_l] for the others
+            condition = stage.head.transform(parameters, layer_noise)
+            log_q = log_q - tf.reduce_sum(parameters.log_scale, axis=-1)
+            h.append(condition)
+        return tuple(h), log_q
+
+    def log_prob(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        """log q(h | x) at given h: x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
+        conditions = (x, *h[:-1])
+        return tf.add_n(
+            [s.head.log_prob(s(c), value) for s, c, value in zip(self.stages, conditions, h, strict=True)]
+        )
+
+    def parameters_along_mean(self, x: tf.Tensor) -> tuple[GaussianParameters, ...]:
+        """Parameters of each layer given the mean of the layer below: x [B, D] -> tuple of [B, H_l]."""
+        parameters, condition = [], x
+        for stage in self.stages:
+            parameters.append(stage(condition))
+            condition = parameters[-1].loc
+        return tuple(parameters)

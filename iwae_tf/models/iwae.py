@@ -1,0 +1,271 @@
+"""The importance weighted autoencoder as a Keras model, with any number of stochastic layers."""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from iwae_tf import seeds
+from iwae_tf.config import PAPER_NETWORKS
+from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.layers.gaussian import GaussianParameters
+from iwae_tf.models.bound_trainer import BoundTrainer
+from iwae_tf.models.generative_network import GenerativeNetwork
+from iwae_tf.models.inference_network import InferenceNetwork
+from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
+
+# Evaluation draws noise in blocks of so many samples, each with a key of its own.
+SAMPLES_PER_BLOCK = 50
+# Samples times images that go through the networks at once in evaluation; bounds its memory.
+ROWS_PER_CHUNK = 10_000
+
+
+@keras.saving.register_keras_serializable("iwae_tf")
+class IWAE(BoundTrainer):
+    """Importance weighted autoencoder.
+
+    q(h | x) = q(h[0] | x) q(h[1] | h[0]) ... and p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]), each conditional
+    a tanh network with a diagonal Gaussian at its end, p(x | h[0]) the likelihood.
+
+    Args:
+        data_dim: D, the number of pixels.
+        latent_units: H_l of each stochastic layer, nearest x first.
+        hidden_units: widths of the tanh layers below each stochastic layer; the generative network mirrors them.
+        likelihood: "bernoulli" (values in [0, 1]) or "gaussian" (any finite values).
+        data_mean: mean of the training data, [D], from which the bias of the output starts; None starts at 0.
+        seed: seed of the initial weights and of all noise in training, an integer in [0, 2**31 - 1].
+
+    Raises:
+        InputError: (a `ValueError`) for any of these out of range.
+
+    Reference: Burda, Grosse, Salakhutdinov (2016), sections 3 and 5.
+    """
+
+    def __init__(
+        self,
+        data_dim: int,
+        latent_units: Sequence[int] = PAPER_NETWORKS[1].latent_units,
+        hidden_units: Sequence[Sequence[int]] = PAPER_NETWORKS[1].hidden_units,
+        likelihood: str = "bernoulli",
+        data_mean: Sequence[float] | None = None,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.data_dim = positive_integer("data_dim", data_dim)
+        self.latent_units = tuple(positive_integer("latent_units", units) for units in latent_units)
+        self.hidden_units = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in hidden_units)
+        if len(self.latent_units) != len(self.hidden_units) or not self.latent_units:
+            raise InputError(
+                "latent_units and hidden_units need one entry for each stochastic layer, got "
+                f"{len(self.latent_units)} and {len(self.hidden_units)}"
+            )
+        self.likelihood_name = likelihood
+        self.data_mean = None if data_mean is None else _checked_mean(data_mean, self.data_dim)
+        self.seed = seeds.check_seed(seed)
+        initializer_seeds = seeds.initializer_seeds(self.seed)
+        self.inference_network = InferenceNetwork(
+            self.data_dim, self.latent_units, self.hidden_units, initializer_seeds, name="inference_network"
+        )
+        self.generative_network = GenerativeNetwork(
+            self.data_dim,
+            self.latent_units,
+            self.hidden_units,
+            likelihood,
+            self.data_mean,
+            initializer_seeds,
+            name="generative_network",
+        )
+        self.built = True
+        self._chunk_of_log_weights = tf.function(self._log_weights_of_blocks, reduce_retracing=True, autograph=False)
+
+    @classmethod
+    def one_layer(cls, data_dim: int, **kwargs) -> "IWAE":
+        """The paper's network with one stochastic layer: D-200-200-50 and back."""
+        return cls(data_dim, *PAPER_NETWORKS[1], **kwargs)
+
+    @classmethod
+    def two_layer(cls, data_dim: int, **kwargs) -> "IWAE":
+        """The paper's network with two stochastic layers: D-200-200-100-100-100-50 and back."""
+        return cls(data_dim, *PAPER_NETWORKS[2], **kwargs)
+
+    def build(self, input_shape=None):
+        """Nothing to do: the constructor makes all weights, so that an untrained model can be saved."""
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "data_dim": self.data_dim,
+            "latent_units": self.latent_units,
+            "hidden_units": self.hidden_units,
+            "likelihood": self.likelihood_name,
+            "data_mean": self.data_mean,
+            "seed": self.seed,
+        }
+
+    # Distributions
+
+    def posterior(self, x):
+        """q(h | x) as a TFP joint distribution over the tuple h: x [B, D]; samples are tuples of [k, B, H_l]."""
+        from tensorflow_probability import distributions as tfd  # 1 to 2 s; training does not need it
+
+        first, *others = self.inference_network.stages
+        root = first.head.distribution(first(self._checked(x)))
+
+        def chain():
+            condition = yield tfd.JointDistributionCoroutine.Root(root)
+            for stage in others:
+                condition = yield stage.head.distribution(stage(condition))
+
+        return tfd.JointDistributionCoroutine(chain)
+
+    def likelihood(self, h):
+        """p(x | h) as a TFP distribution over x: h a tuple of [..., H_l], of which h[0] is read."""
+        stage = self.generative_network.likelihood_stage
+        return stage.head.distribution(stage(h[0]))
+
+    # Log importance weights
+
+    def log_weights_from_noise(self, x, noise):
+        """log p(x, h) - log q(h | x) at h made from standard normal noise: x [B, D], noise [k, B, sum H] -> [k, B]."""
+        h, log_q = self.inference_network.transform(x, noise)
+        return self.generative_network.log_prob(x, h) - log_q
+
+    def log_weights_with_analytic_kl(self, x, noise):
+        """log p(x | h) - KL(q(h | x) || p(h)) for a model with one stochastic layer: shapes as above."""
+        (stage,) = self.inference_network.stages
+        parameters = stage(x)
+        h = (stage.head.transform(parameters, noise),)
+        return self.generative_network.log_likelihood(x, h) - stage.head.kl_to_standard_normal(parameters)
+
+    def log_weight_chunks(
+        self, x, num_samples: int, seed: int = 0, first_row: int = 0, chunk_size: int | None = None
+    ) -> Iterator[tf.Tensor]:
+        """Streams log importance weights for evaluation, in memory that does not grow with `num_samples`.
+
+        The noise of sample i for row b is a function of (seed, first_row + b, i) alone: other rows, the chunk size and
+        the number of samples asked for do not change it.
+
+        Args:
+            x: [B, D].
+            num_samples: how many samples in all.
+            seed: seed of the noise.
+            first_row: number of the first row of x in the data set that it was cut from.
+            chunk_size: samples in a chunk, a multiple of 50; None chooses one that keeps memory small.
+
+        Yields:
+            float32 [c, B]; c is the chunk size, less in the last chunk.
+        """
+        x = self._checked(x)
+        num_samples = positive_integer("num_samples", num_samples)
+        seed = seeds.check_seed(seed)
+        if chunk_size is None:
+            chunk_size = SAMPLES_PER_BLOCK * max(1, ROWS_PER_CHUNK // (SAMPLES_PER_BLOCK * x.shape[0]))
+        if positive_integer("chunk_size", chunk_size) % SAMPLES_PER_BLOCK:
+            raise InputError(f"chunk_size must be a multiple of {SAMPLES_PER_BLOCK}, got {chunk_size}")
+        rows = first_row + tf.range(x.shape[0])
+        for first in range(0, num_samples, chunk_size):
+            wanted = min(chunk_size, num_samples - first)
+            num_blocks = -(-wanted // SAMPLES_PER_BLOCK)
+            blocks = first // SAMPLES_PER_BLOCK + tf.range(num_blocks)
+            yield self._chunk_of_log_weights(x, rows, blocks, tf.constant(seed))[:wanted]
+
+    def _log_weights_of_blocks(self, x, rows, blocks, seed):
+        """Log-weights of whole blocks of samples: x [B, D], rows [B], blocks [n] -> [50 n, B]."""
+        major, minor = tf.meshgrid(rows, blocks, indexing="ij")  # [B, n]
+        keys = seeds.key(seed, seeds.Purpose.EVALUATION_NOISE, tf.reshape(major, [-1]), tf.reshape(minor, [-1]))
+        units = sum(self.latent_units)
+        draws = tf.map_fn(
+            lambda key: seeds.normal([SAMPLES_PER_BLOCK, units], key), keys, fn_output_signature=tf.float32
+        )  # [B n, 50, H]
+        noise = tf.reshape(draws, [tf.shape(rows)[0], -1, units])  # [B, 50 n, H]
+        return self.log_weights_from_noise(x, tf.transpose(noise, [1, 0, 2]))
+
+    # What users ask for
+
+    def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
+        """Log importance weights log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""
+        return tf.concat(list(self.log_weight_chunks(x, num_samples, seed)), axis=0)
+
+    def log_likelihood(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
+        """Estimate of log p(x) for every row, in nats: log of the mean of `num_samples` importance weights.
+
+        Memory does not grow with `num_samples`. The expectation is L_k, a lower bound on log p(x).
+
+        Args:
+            x: [B, D].
+            num_samples: k, >= 1; the paper reports k = 5000.
+            seed: seed of the noise.
+
+        Returns:
+            float64 [B].
+
+        Raises:
+            InputError: (a `ValueError`) for x of the wrong size or with values that the likelihood cannot observe.
+
+        Reference: Burda, Grosse, Salakhutdinov (2016), equation 8.
+        """
+        state = empty_grouped_bound(len(x))
+        for log_w in self.log_weight_chunks(x, num_samples, seed):
+            state = update_grouped_bound(state, log_w, num_samples)
+        return grouped_bound(state)
+
+    def encode(self, x) -> tuple[GaussianParameters, ...]:
+        """Parameters of q for each stochastic layer, given the mean of the layer below.
+
+        Args:
+            x: [B, D].
+
+        Returns:
+            A tuple with, for each layer, `loc`, `log_scale` and `scale`, [B, H_l].
+        """
+        return self.inference_network.parameters_along_mean(self._checked(x))
+
+    def reconstruct(self, x) -> tf.Tensor:
+        """Mean of p(x | h) at the mean of q(h[0] | x): [B, D] -> [B, D]."""
+        return self(self._checked(x))
+
+    def call(self, inputs):
+        h0 = self.inference_network.stages[0](inputs).loc
+        stage = self.generative_network.likelihood_stage
+        return stage.head.mean(stage(h0))
+
+    def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
+        """n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, better to look at."""
+        h = self.generative_network.sample_latents(positive_integer("n", n), seeds.check_seed(seed))
+        stage = self.generative_network.likelihood_stage
+        parameters = stage(h[0])
+        if mean:
+            return stage.head.mean(parameters)
+        return stage.head.sample(parameters, seeds.key(seed, seeds.Purpose.SAMPLE, 0))
+
+    # Doors
+
+    def input_requirements(self, came: str) -> str:
+        """The message of every error about x."""
+        head = self.generative_network.likelihood_stage.head
+        return (
+            f"x must be [batch, {self.data_dim}] with {head.support} (no NaN), got {came}. Reshape images to "
+            "(len(x), -1) and divide 8-bit grey values by 255"
+        )
+
+    def _check_size(self, x):
+        if x.shape.rank != 2 or x.shape[1] not in (None, self.data_dim):
+            raise InputError(self.input_requirements(f"shape {tuple(x.shape)}"))
+
+    def _checked(self, x):
+        """x as float32 [B, D]; raises `InputError` if it is anything else or empty."""
+        x = tf.cast(tf.convert_to_tensor(x), tf.float32)
+        self._check_size(x)
+        if x.shape[0] == 0 or not self.generative_network.likelihood_stage.head.in_support(x):
+            values = f"values from {np.min(x)} to {np.max(x)}" if x.shape[0] else "no rows"
+            raise InputError(self.input_requirements(values))
+        return x
+
+
+def _checked_mean(data_mean, data_dim: int) -> list[float]:
+    mean = np.asarray(data_mean, np.float64)
+    if mean.shape != (data_dim,) or not np.isfinite(mean).all():
+        raise InputError(f"data_mean must be {data_dim} finite numbers, got an array of shape {mean.shape}")
+    return mean.tolist()

@@ -1,0 +1,68 @@
+"""Stateless keys: every random number is a function of (seed, purpose, counters) and of nothing else.
+
+A key is the `seed` argument of `tf.random.stateless_*`. Nothing here holds state, so a run that is stopped and
+resumed, a batch that is split and an image that is scored alone all see the same numbers.
+"""
+
+import enum
+
+import numpy as np
+import tensorflow as tf
+
+from iwae_tf.errors import InputError
+
+# Philox is as fast in a plain graph as TensorFlow's default and 8 to 25 times faster under XLA.
+ALGORITHM = "philox"
+MAX_SEED = 2**31 - 1
+
+
+class Purpose(enum.IntEnum):
+    """What the numbers of a key are used for; two purposes never share a stream. New purposes go at the end."""
+
+    WEIGHTS = 0
+    SHUFFLE = 1
+    BINARIZE_TRAIN = 2
+    BINARIZE_EVALUATION = 3
+    TRAIN_NOISE = 4
+    VALIDATION_NOISE = 5
+    EVALUATION_NOISE = 6
+    SAMPLE = 7
+    ACTIVE_UNITS = 8
+
+
+def check_seed(seed: object) -> int:
+    """Returns `seed` as an int in [0, 2**31 - 1]; raises `InputError` for anything else."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed must be an integer in [0, {MAX_SEED}], got {seed!r}")
+    return int(seed)
+
+
+def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:
+    """The key of a stream: int64 [2] for scalar counters, int64 [N, 2] for counters of shape [N].
+
+    Args:
+        seed: the run's seed, int in [0, 2**31 - 1].
+        purpose: what the numbers are for.
+        major: first counter (a step, an epoch, a row); int or int tensor, 0 <= major < 2**31.
+        minor: second counter (a layer, an image, a block of samples); int or int tensor, 0 <= minor < 2**32.
+    """
+    counters = tf.cast(major, tf.int64) * 2**32 + tf.cast(minor, tf.int64)
+    stream = tf.cast(seed, tf.int64) * 256 + int(purpose)
+    return tf.stack([tf.broadcast_to(stream, tf.shape(counters)), counters], axis=-1)
+
+
+def normal(shape, key: tf.Tensor) -> tf.Tensor:
+    """Standard normal float32 numbers of `shape`, a function of `key` alone."""
+    return tf.random.stateless_normal(shape, key, alg=ALGORITHM)
+
+
+def uniform(shape, key: tf.Tensor) -> tf.Tensor:
+    """Uniform float32 numbers in [0, 1) of `shape`, a function of `key` alone."""
+    return tf.random.stateless_uniform(shape, key, alg=ALGORITHM)
+
+
+def initializer_seeds(seed: int):
+    """Endless initialiser seeds for the weights of a model, a function of `seed` alone; take them in a fixed order."""
+    sequence = np.random.SeedSequence([seed, int(Purpose.WEIGHTS)])
+    while True:
+        yield int(sequence.spawn(1)[0].generate_state(1)[0] >> 1)

@@ -1,0 +1,106 @@
+"""What happens while `fit` runs: a progress bar, the history file, checkpoints."""
+
+import csv
+import math
+import time
+from pathlib import Path
+
+import keras
+from tqdm import tqdm
+
+from iwae_tf.training.checkpoints import save_checkpoint
+
+HISTORY_COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One bar over all steps of the run, with the running bound of the epoch and the last validation bound.
+
+    Args:
+        total_steps: steps of the whole run.
+        steps_per_epoch: steps of an epoch.
+        first_step: where the run starts, above 0 for one that is resumed.
+        verbose: 0 shows nothing, 1 the bar, 2 a line for each epoch as well.
+    """
+
+    def __init__(self, total_steps: int, steps_per_epoch: int, first_step: int, verbose: int):
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+        self.epochs = total_steps // steps_per_epoch
+        self.verbose = verbose
+        self.validation = ""
+        self.bar = tqdm(
+            total=total_steps, initial=first_step, unit="step", desc="training", disable=not verbose, dynamic_ncols=True
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        epoch = -(-step // self.steps_per_epoch)
+        text = f"epoch {epoch}/{self.epochs} bound {logs['bound']:.2f}{self.validation}"
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(step - self.bar.n)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if "val_bound" in logs:
+            self.validation = f" validation {logs['val_bound']:.2f}"
+        if self.verbose == 2:
+            self.bar.write(f"epoch {epoch + 1}/{self.epochs}: bound {logs['bound']:.3f}{self.validation}")
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self.bar.close()
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Adds a line to `history.csv` after each epoch; a resumed run first drops lines after its first step."""
+
+    def __init__(self, path: Path, first_step: int):
+        super().__init__()
+        self.path = path
+        rows = []
+        if first_step and path.exists():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= first_step]
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, HISTORY_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        self.seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, without what an interrupted run lost after its last line."""
+        return self.seconds_before + time.perf_counter() - self.start
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        row = (
+            epoch + 1,
+            int(optimizer.iterations),
+            f"{logs['bound']:.6f}",
+            f"{logs['val_bound']:.6f}" if "val_bound" in logs else "",
+            f"{float(optimizer.learning_rate):.6g}",
+            f"{self.seconds:.3f}",
+        )
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow(row)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves a checkpoint after an epoch, if the last one is old enough, and at the end of training."""
+
+    def __init__(self, folder: Path, min_seconds: float = 10.0):
+        super().__init__()
+        self.folder = folder
+        self.min_seconds = min_seconds
+        self.saved_at = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        good = all(math.isfinite(value) for value in logs.values())
+        if good and time.perf_counter() - self.saved_at >= self.min_seconds:
+            save_checkpoint(self.model, self.folder)
+            self.saved_at = time.perf_counter()
+
+    def on_train_end(self, logs=None):
+        save_checkpoint(self.model, self.folder)

@@ -1,0 +1,239 @@
+"""A run from settings to results: data, model, `fit`, evaluation, pictures."""
+
+import dataclasses
+import importlib.metadata
+import platform
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from iwae_tf import evaluation, plots
+from iwae_tf.config import OutputConfig, RunConfig
+from iwae_tf.data import Dataset, load
+from iwae_tf.data.binarization import EVALUATION_SEED, binarize_once
+from iwae_tf.data.pipeline import steps_per_epoch, training_batches
+from iwae_tf.errors import InputError
+from iwae_tf.models.iwae import IWAE
+from iwae_tf.objectives import objective_class
+from iwae_tf.training import run_folder
+from iwae_tf.training.callbacks import Checkpoints, HistoryFile, ProgressBar
+from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
+from iwae_tf.training.schedule import paper_schedule
+
+PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn", "iwae-tf")
+MAX_STEPS_PER_EXECUTION = 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What a run works with.
+
+    Attributes:
+        config: its settings.
+        path: its folder.
+        dataset: its images.
+        x_valid, x_test: the images that are scored, float32 [N, D], binarised once if the likelihood is Bernoulli.
+        model: the compiled model.
+    """
+
+    config: RunConfig
+    path: Path
+    dataset: Dataset
+    x_valid: np.ndarray
+    x_test: np.ndarray
+    model: IWAE
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass over the training images."""
+        return steps_per_epoch(len(self.dataset.x_train), self.config.training.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.training.epochs * self.steps_per_epoch
+
+
+def start(config: RunConfig, output: OutputConfig) -> Run:
+    """Loads the data, prepares the folder and builds the model, at its last checkpoint for `resume`.
+
+    Raises:
+        InputError: if any setting cannot be used; a folder that holds another run is left as it was.
+    """
+    path = Path(output.output_dir) if output.output_dir else run_folder.default_path(config)
+    objective = objective_class(config.training.objective)(config.training.k)
+    objective.check_model(config.model.latent_units)
+    dataset = load(config.data.dataset, config.data.data_dir)
+    run_folder.prepare(path, output.resume, output.overwrite)
+    if output.resume:
+        run_folder.check_same_settings(path, config)
+    x_valid, x_test = (_scored_images(dataset, part, config) for part in ("valid", "test"))
+    run = Run(config, path, dataset, x_valid, x_test, _build_model(config, dataset))
+    training = config.training
+    rate = training.learning_rate
+    if training.schedule == "paper":
+        rate = paper_schedule(rate, run.total_steps)
+    run.model.compile(
+        optimizer=keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4),
+        objective=objective,
+        jit_compile={"auto": "auto", "on": True, "off": False}[training.jit],
+    )
+    checkpoint = latest_checkpoint(path / "checkpoints") if output.resume else None
+    if checkpoint:
+        run.model.load_weights(checkpoint)
+    else:
+        run_folder.write_json(path / "config.json", _manifest(run))
+        save_checkpoint(run.model, path / "checkpoints")
+    return run
+
+
+def fit(run: Run, verbose: int = 1) -> float:
+    """Trains to the end of the run and writes `history.csv`, checkpoints and `model.keras`; returns the seconds."""
+    first_step = int(run.model.optimizer.iterations)
+    history = HistoryFile(run.path / "history.csv", first_step)
+    bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
+    callbacks = [bar, history, Checkpoints(run.path / "checkpoints")]
+    try:
+        while first_step < run.total_steps:
+            _fit_epochs(run, first_step, callbacks)
+            first_step = int(run.model.optimizer.iterations)
+    except KeyboardInterrupt:
+        save_checkpoint(run.model, run.path / "checkpoints")
+        raise
+    finally:
+        bar.close()
+    beside = run.path / "part.keras"
+    run.model.save(beside)
+    beside.replace(run.path / "model.keras")
+    return history.seconds
+
+
+def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
+    """Scores the test images, draws the pictures and writes `metrics.json`; returns its content."""
+    begin = time.perf_counter()
+    num_samples, seed = run.config.evaluation.eval_samples, run.config.training.seed
+    total = len(run.x_test) * num_samples
+    with tqdm(
+        total=total, unit="sample", unit_scale=True, desc="evaluating", disable=not verbose, dynamic_ncols=True
+    ) as bar:
+        estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=bar.update)
+    active = evaluation.active_units(run.model, run.x_test, seed=seed)
+    metrics = {
+        "dataset": run.dataset.name,
+        "objective": run.config.training.objective,
+        "k": run.config.training.k,
+        "epochs": run.config.training.epochs,
+        "num_test": len(run.x_test),
+        "log_likelihood": estimate.means[num_samples],
+        "standard_error": estimate.standard_errors[num_samples],
+        "num_samples": num_samples,
+        "bounds": {str(k): mean for k, mean in estimate.means.items()},
+        "bound_standard_errors": {str(k): error for k, error in estimate.standard_errors.items()},
+        "active_units": active,
+        "train_seconds": round(train_seconds, 3),
+        "eval_seconds": round(time.perf_counter() - begin, 3),
+    }
+    _draw(run, estimate)
+    run_folder.write_json(run.path / "metrics.json", metrics)
+    return metrics
+
+
+def _scored_images(dataset: Dataset, part: str, config: RunConfig) -> np.ndarray:
+    x = dataset.intensities(part)
+    return binarize_once(x, part) if config.model.likelihood == "bernoulli" else x
+
+
+def _build_model(config: RunConfig, dataset: Dataset) -> IWAE:
+    model = config.model
+    return IWAE(
+        dataset.data_dim,
+        latent_units=model.latent_units,
+        hidden_units=model.hidden_units,
+        likelihood=model.likelihood,
+        data_mean=dataset.train_mean(),
+        seed=config.training.seed,
+    )
+
+
+def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
+    """Fits to the end of the run, or of the epoch if the first step is inside one."""
+    training, steps = run.config.training, run.steps_per_epoch
+    epoch, done = divmod(first_step, steps)
+    length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
+    run.model.steps_per_execution = _largest_divisor(length, MAX_STEPS_PER_EXECUTION)
+    run.model.make_train_function(force=True)
+    binarized = run.config.model.likelihood == "bernoulli"
+    run.model.fit(
+        training_batches(run.dataset, training.batch_size, training.seed, first_step, binarized),
+        epochs=last_epoch,
+        initial_epoch=epoch,
+        steps_per_epoch=length,
+        validation_data=(run.x_valid, None) if len(run.x_valid) else None,
+        validation_batch_size=100,
+        shuffle=False,  # the batches come shuffled
+        callbacks=callbacks,
+        verbose=0,
+    )
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """Steps that Keras runs in one call have to divide the epoch, or it runs some too many."""
+    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
+
+
+def _draw(run: Run, estimate) -> None:
+    training, shape = run.config.training, run.dataset.image_shape
+    title = f"{run.dataset.name}, {training.objective}, k = {training.k}, {training.epochs} epochs"
+    plots.save_samples(
+        run.path / "samples.png", run.model.sample(100, training.seed, mean=True).numpy(), shape, f"Samples: {title}"
+    )
+    x = run.x_test[:20]
+    plots.save_reconstructions(
+        run.path / "reconstructions.png", x, run.model.reconstruct(x).numpy(), shape, f"Test images: {title}"
+    )
+    plots.save_bounds(run.path / "bounds.png", estimate.means, estimate.standard_errors, title)
+
+
+def _manifest(run: Run) -> dict:
+    """`config.json`: the settings, and everything else that shaped the result."""
+    dataset, config = run.dataset, run.config
+    binarized = config.model.likelihood == "bernoulli"
+    content = config.to_json()
+    content["data"] |= {
+        "source": dataset.source,
+        "split": dataset.split,
+        "num_train": len(dataset.x_train),
+        "num_valid": len(dataset.x_valid),
+        "num_test": len(dataset.x_test),
+        "image_shape": list(dataset.image_shape),
+        "intensity": f"value / {dataset.scale:g}",
+        "binarization_train": "drawn anew each time a pixel is seen, from (seed, epoch, image)" if binarized else "none",
+        "binarization_evaluation": f"drawn once, from (seed {EVALUATION_SEED}, image)" if binarized else "none",
+    }
+    content["model"] |= {
+        "data_dim": dataset.data_dim,
+        "output_bias": "logit of the training mean clipped to [0.001, 0.999]" if binarized else "training mean",
+        "kernel_initializer": "Glorot uniform",
+        "log_scale": "7 tanh(raw / 7)",
+    }
+    content["training"] |= {
+        "optimizer": keras.saving.serialize_keras_object(run.model.optimizer)["config"],
+        "steps_per_epoch": run.steps_per_epoch,
+        "total_steps": run.total_steps,
+        "xla": run.model.uses_xla,
+        "noise": "philox, from (seed, step)",
+    }
+    content["versions"] = {"python": platform.python_version()} | {
+        package: _version(package) for package in PACKAGES
+    }
+    return content
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "source tree"

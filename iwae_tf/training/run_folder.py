@@ -1,0 +1,86 @@
+"""The folder that a run leaves behind."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from iwae_tf.config import RunConfig
+from iwae_tf.errors import InputError
+
+FILES = (
+    "config.json",
+    "history.csv",
+    "metrics.json",
+    "model.keras",
+    "checkpoints",
+    "samples.png",
+    "reconstructions.png",
+    "bounds.png",
+)
+
+
+def default_path(config: RunConfig) -> Path:
+    """runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED; a file's name without its ending stands for a file."""
+    training = config.training
+    name = f"{Path(config.data.dataset).stem}-{training.objective}-k{training.k}"
+    return Path("runs") / f"{name}-l{config.model.layers}-seed{training.seed}"
+
+
+def prepare(path: Path, resume: bool, overwrite: bool) -> None:
+    """Makes the folder ready for a run, or raises `InputError` with nothing changed.
+
+    Args:
+        path: the run folder.
+        resume: the folder must hold a run, and keeps it.
+        overwrite: a run in the folder is deleted; files that are not a run's stay.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"output folder {path} is a file; give another --output-dir")
+    held = [name for name in FILES if (path / name).exists()]
+    if resume and "config.json" not in held:
+        raise InputError(f"--resume: there is no run in {path} (no config.json); leave --resume out to start one")
+    if held and not (resume or overwrite):
+        raise InputError(
+            f"{path} already holds a run ({held[0]}); go on with it by --resume, replace it by --overwrite, or give "
+            "another --output-dir"
+        )
+    try:
+        if overwrite:
+            for name in held:
+                remove = shutil.rmtree if (path / name).is_dir() else os.remove
+                remove(path / name)
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"output folder {path} cannot be written: {error.strerror}; give another --output-dir") from None
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes beside and renames in, so that a reader never sees half a file."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(beside, path)
+
+
+def read_json(path: Path) -> dict:
+    """The content of a JSON file of a run; raises `InputError` if it cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}); is this the folder of a run?") from None
+
+
+def check_same_settings(path: Path, config: RunConfig) -> None:
+    """Raises `InputError` naming every setting in which `config` differs from the run in the folder."""
+    stored = read_json(path / "config.json")
+    differences = [
+        f"{name} is {stored.get(section, {}).get(name)!r} there and {value!r} here"
+        for section, values in config.to_json().items()
+        for name, value in values.items()
+        if stored.get(section, {}).get(name) != value
+    ]
+    if differences:
+        raise InputError(f"--resume: {path} was made with other settings: {'; '.join(differences)}")

@@ -1,0 +1,58 @@
+"""What the tests share: small models, and the weights of a model in the form that tests/reference.py takes."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+import iwae_tf
+
+# Units of 1, 2 and 3 stochastic layers, all different so that a mix-up of axes or layers shows.
+SMALL_NETWORKS = {
+    1: {"latent_units": (5,), "hidden_units": ((7, 6),)},
+    2: {"latent_units": (5, 3), "hidden_units": ((7, 6), (4,))},
+    3: {"latent_units": (5, 3, 2), "hidden_units": ((7, 6), (4,), (8,))},
+}
+SMALL_DIM = 12
+
+
+def small_model(layers: int = 1, **kwargs) -> iwae_tf.IWAE:
+    """An untrained model of 12 pixels, with weights three times Glorot's so that its parts all matter."""
+    model = iwae_tf.IWAE(SMALL_DIM, **{**SMALL_NETWORKS[layers], **kwargs})
+    for variable in model.trainable_variables:
+        if variable.name == "kernel":
+            variable.assign(3.0 * variable)
+    return model
+
+
+def binary_images(n: int, dim: int = SMALL_DIM, seed: int = 0) -> np.ndarray:
+    """n images of 0 and 1, float32 [n, dim]."""
+    return (np.random.default_rng(seed).random((n, dim)) < 0.4).astype(np.float32)
+
+
+def reference_weights(model: iwae_tf.IWAE) -> dict:
+    """The model's weights as NumPy float64, the keyword arguments of `reference.iwae_log_weights`."""
+    generative = [_stage(stage) for stage in reversed(model.generative_network.stages)]
+    return {
+        "inference": [_stage(stage) for stage in model.inference_network.stages],
+        "generative": generative,
+        "likelihood": model.likelihood_name,
+    }
+
+
+def _stage(stage) -> dict:
+    heads = {name: _dense(getattr(stage.head, name)) for name in ("loc", "log_scale", "logits") if hasattr(stage.head, name)}
+    return {"hidden": [_dense(dense) for dense in stage.hidden.dense], **heads}
+
+
+def _dense(dense: keras.layers.Dense) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(np.asarray(variable, np.float64) for variable in (dense.kernel, dense.bias))
+
+
+@pytest.fixture(autouse=True)
+def _no_state_left_behind():
+    yield
+    keras.backend.clear_session()
