@@ -6,7 +6,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import pytest
 
 import iwae_tf
 
@@ -19,12 +18,12 @@ SMALL_NETWORKS = {
 SMALL_DIM = 12
 
 
-def small_model(layers: int = 1, **kwargs) -> iwae_tf.IWAE:
-    """An untrained model of 12 pixels, with weights three times Glorot's so that its parts all matter."""
+def small_model(layers: int = 1, gain: float = 3.0, **kwargs) -> iwae_tf.IWAE:
+    """An untrained model of 12 pixels, with kernels `gain` times Glorot's so that all its parts matter."""
     model = iwae_tf.IWAE(SMALL_DIM, **{**SMALL_NETWORKS[layers], **kwargs})
     for variable in model.trainable_variables:
         if variable.name == "kernel":
-            variable.assign(3.0 * variable)
+            variable.assign(gain * variable)
     return model
 
 
@@ -49,10 +48,4 @@ def _stage(stage) -> dict:
 
 
 def _dense(dense: keras.layers.Dense) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.asarray(variable, np.float64) for variable in (dense.kernel, dense.bias))
-
-
-@pytest.fixture(autouse=True)
-def _no_state_left_behind():
-    yield
-    keras.backend.clear_session()
+    return tuple(variable.numpy().astype(np.float64) for variable in (dense.kernel, dense.bias))

@@ -6,6 +6,7 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow_datasets
+from absl import logging
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from iwae_tf.data import load, tfds
@@ -58,6 +59,7 @@ def downloads(monkeypatch):
 def test_a_prepared_folder_is_read_in_its_order(grey, tmp_path, name, caplog):
     prepare(name, tmp_path, train=grey(20)[..., None], test=grey(5, seed=1)[..., None])
     caplog.clear()
+    verbosity = logging.get_verbosity()
     data = load(name, tmp_path)
     assert (data.name, data.scale, data.image_shape, data.x_train.dtype) == (name, 255, (28, 28), np.uint8)
     np.testing.assert_array_equal(data.x_train, grey(20)[:-1].reshape(-1, 784))
@@ -66,6 +68,7 @@ def test_a_prepared_folder_is_read_in_its_order(grey, tmp_path, name, caplog):
     assert "TFDS" in data.source
     assert "TFDS's order" in data.split
     assert caplog.records == []
+    assert logging.get_verbosity() == verbosity
 
 
 def test_a_prepared_binarized_mnist_keeps_its_validation_part(tmp_path):

@@ -1,0 +1,51 @@
+"""Peak memory of evaluation, each figure from a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import resource, sys
+import numpy as np
+from iwae_tf import IWAE
+
+def peak():
+    # Linux starts ru_maxrss of a new program at the peak of the process that started it (pytest with TensorFlow,
+    # a gigabyte); VmHWM is the program's own.
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+model = IWAE.one_layer(784)
+before = peak()
+x = (np.random.default_rng(0).random((20, 784)) < 0.2).astype(np.float32)
+assert np.isfinite(model.log_likelihood(x, num_samples=int(sys.argv[1]))).all()
+print(before, peak())
+"""
+
+
+def megabytes(num_samples: int) -> tuple[float, float]:
+    """Peak memory before and after `log_likelihood` with the paper's one-layer network and 20 images."""
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(num_samples)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    before, after = (float(number) for number in run.stdout.split())
+    return before, after
+
+
+@pytest.mark.slow
+def test_a_hundred_times_the_samples_take_no_more_memory():
+    before, few = megabytes(500)
+    _, many = megabytes(50_000)
+    print(f"peak memory: {before:.0f} MiB before, {few:.0f} MiB with 500 samples, {many:.0f} MiB with 50,000")
+    # The process itself takes most of it, the log-weights of 50,000 samples 4 MB: were the rest to grow with the number
+    # of samples, the 40 MB of one chunk's layers would become 4 GB.
+    assert few > before
+    assert many < 1.1 * few

@@ -1,0 +1,133 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from iwae_tf import InputError, seeds
+from iwae_tf.seeds import Purpose
+
+DRAWS = 200_000
+
+
+def test_keys_that_differ_in_any_part_are_different():
+    counters = np.array(list(itertools.product([0, 1, 2, 255, 256, 2**31 - 1], [0, 1, 2, 255, 256, 2**32 - 1])))
+    found = set()
+    for seed, purpose in itertools.product([0, 1, 2, 255, 256, 257, 65536, seeds.MAX_SEED], Purpose):
+        found.update(map(tuple, seeds.key(seed, purpose, counters[:, 0], counters[:, 1]).numpy().tolist()))
+    assert len(found) == 8 * len(Purpose) * len(counters)
+
+
+def test_the_numbers_of_the_purposes_are_what_recorded_runs_used():
+    assert [purpose.name for purpose in sorted(Purpose)][:9] == [
+        "WEIGHTS",
+        "SHUFFLE",
+        "BINARIZE_TRAIN",
+        "BINARIZE_EVALUATION",
+        "TRAIN_NOISE",
+        "VALIDATION_NOISE",
+        "EVALUATION_NOISE",
+        "SAMPLE",
+        "ACTIVE_UNITS",
+    ]
+    assert [int(purpose) for purpose in sorted(Purpose)] == list(range(len(Purpose)))
+    assert len(Purpose) <= 256  # more would run into the next seed
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_keys_made_for_many_counters_are_those_made_one_by_one(dtype):
+    majors, minors = [0, 5, 2**31 - 1, 7], [0, 9, 3, 2**31 - 1]
+    together = seeds.key(3, Purpose.TRAIN_NOISE, tf.constant(majors, dtype), tf.constant(minors, dtype))
+    assert together.shape == (4, 2)
+    assert together.dtype == tf.int64
+    for row, major, minor in zip(together, majors, minors, strict=True):
+        np.testing.assert_array_equal(row, seeds.key(3, Purpose.TRAIN_NOISE, major, minor))
+    one_step = seeds.key(3, Purpose.TRAIN_NOISE, 5, tf.constant(minors, dtype))  # one epoch, many images
+    np.testing.assert_array_equal(one_step[1], seeds.key(3, Purpose.TRAIN_NOISE, 5, 9))
+
+
+def test_a_key_made_in_a_graph_from_a_step_counter_is_the_same_key():
+    @tf.function
+    def in_graph(seed, step):
+        key = seeds.key(seed, Purpose.TRAIN_NOISE, step)
+        return key, seeds.normal([5], key)
+
+    key, draws = in_graph(tf.constant(3), tf.constant(41))
+    np.testing.assert_array_equal(key, seeds.key(3, Purpose.TRAIN_NOISE, 41))
+    np.testing.assert_allclose(draws, seeds.normal([5], key), rtol=1e-6)  # log and cos may be compiled otherwise
+
+
+@pytest.mark.parametrize("draw", [seeds.normal, seeds.uniform])
+def test_numbers_are_a_function_of_the_key_alone(draw):
+    key = seeds.key(3, Purpose.SAMPLE, 1, 2)
+    keras.utils.set_random_seed(1)
+    first = draw([100], key)
+    keras.utils.set_random_seed(2)
+    draw([7], seeds.key(4, Purpose.SAMPLE))
+    tf.random.normal([3])
+    np.testing.assert_array_equal(draw([100], key), first)
+
+
+@pytest.mark.parametrize("draw", [seeds.normal, seeds.uniform])
+def test_neighbouring_keys_give_unrelated_numbers(draw):
+    base = {"seed": 3, "purpose": Purpose.TRAIN_NOISE, "major": 1, "minor": 2}
+    numbers = draw([DRAWS], seeds.key(**base)).numpy()
+    changes = {"seed": 4, "purpose": Purpose.VALIDATION_NOISE, "major": 2, "minor": 3}
+    for name, value in changes.items():
+        others = draw([DRAWS], seeds.key(**{**base, name: value})).numpy()
+        correlation = np.corrcoef(numbers, others)[0, 1]
+        assert abs(correlation) < 4.5 / np.sqrt(DRAWS)  # 4.5 standard errors, 1 / sqrt(n), of unrelated numbers
+
+
+def test_the_generator_is_philox_as_in_recorded_runs():
+    draws = seeds.uniform([4], seeds.key(20, Purpose.EVALUATION_NOISE, 3, 7))
+    # Drawn on a CPU with TensorFlow 2.21; integers scaled by 2^-23, so they are exact everywhere.
+    np.testing.assert_array_equal(draws * 2**23, [1245426, 7181580, 7929441, 7739964])
+
+
+def test_normal_numbers_have_the_moments_of_a_standard_normal():
+    draws = seeds.normal([DRAWS], seeds.key(0, Purpose.SAMPLE)).numpy()
+    assert draws.dtype == np.float32
+    draws = draws.astype(np.float64)
+    # the standard errors of the first four moments are sqrt(1, 2, 15, 96) / sqrt(n)
+    for power, moment, variance in ((1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)):
+        assert abs(np.mean(draws**power) - moment) < 4.0 * np.sqrt(variance / DRAWS)
+
+
+def test_uniform_numbers_fill_the_interval_from_0_to_below_1_evenly():
+    draws = seeds.uniform([DRAWS], seeds.key(0, Purpose.SAMPLE)).numpy()
+    assert draws.dtype == np.float32
+    assert draws.min() >= 0.0
+    assert draws.max() < 1.0
+    counts = np.bincount((draws * 20).astype(int), minlength=20)
+    chi_squared = np.sum((counts - DRAWS / 20) ** 2) / (DRAWS / 20)
+    assert chi_squared < 19 + 4 * np.sqrt(38)  # mean 19, variance 38
+
+
+@pytest.mark.parametrize("seed", [0, 7, np.int64(7), np.uint8(7), 2**31 - 1])
+def test_a_seed_may_be_any_integer_from_0_to_two_billion(seed):
+    checked = seeds.check_seed(seed)
+    assert checked == seed
+    assert type(checked) is int
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 1.0, np.float32(1), "1", None, True, [1]])
+def test_anything_else_is_refused_as_a_seed_by_name_and_value(seed):
+    with pytest.raises(InputError, match=r"^seed must be an integer in \[0, 2147483647\], got ") as error:
+        seeds.check_seed(seed)
+    assert str(error.value).endswith(repr(seed))
+
+
+def test_initializer_seeds_are_reproducible_and_never_repeat():
+    def take(seed, n):
+        return list(itertools.islice(seeds.initializer_seeds(seed), n))
+
+    np.random.seed(1)
+    first = take(3, 100)
+    np.random.seed(2)
+    assert take(3, 100) == first
+    assert take(3, 10) == first[:10]
+    assert len(set(first)) == 100
+    assert not set(first) & set(take(4, 100))
+    assert all(type(seed) is int and 0 <= seed < 2**31 for seed in first)

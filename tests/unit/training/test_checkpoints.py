@@ -1,0 +1,121 @@
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
+from tests.conftest import small_model
+
+# Keras reads variables in a way that NumPy 2.4 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+def compiled(seed=0):
+    model = small_model(seed=seed)
+    model.compile(keras.optimizers.Adam(1e-2))
+    return model
+
+
+def step(model, count=1, size=1.0):
+    """Steps of the optimiser with made-up gradients that depend on the step, all of different size."""
+    for _ in range(count):
+        number = int(model.optimizer.iterations)
+        gradients = [size * (number + 1) * (1.0 + keras.ops.abs(v)) for v in model.trainable_variables]
+        model.optimizer.apply(gradients, model.trainable_variables)
+
+
+def test_a_checkpoint_is_named_by_its_step(tmp_path):
+    model = compiled()
+    assert save_checkpoint(model, tmp_path) == tmp_path / "step-000000000.weights.h5"
+    step(model, 12)
+    assert save_checkpoint(model, tmp_path) == tmp_path / "step-000000012.weights.h5"
+    assert latest_checkpoint(tmp_path) == tmp_path / "step-000000012.weights.h5"
+
+
+def test_the_last_two_checkpoints_are_kept_and_nothing_else_is_left(tmp_path):
+    model = compiled()
+    for _ in range(4):
+        step(model, 3)
+        save_checkpoint(model, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["step-000000009.weights.h5", "step-000000012.weights.h5"]
+
+
+def test_saving_a_step_again_keeps_the_one_before(tmp_path):
+    model = compiled()
+    save_checkpoint(model, tmp_path)
+    step(model)
+    save_checkpoint(model, tmp_path)
+    save_checkpoint(model, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["step-000000000.weights.h5", "step-000000001.weights.h5"]
+
+
+def test_a_checkpoint_restores_weights_step_and_moments(tmp_path):
+    model = compiled()
+    step(model, 5)
+    path = save_checkpoint(model, tmp_path)
+    other = compiled(seed=1)
+    other.load_weights(path)
+    assert int(other.optimizer.iterations) == 5
+    assert len(model.optimizer.variables) > 2 * len(model.trainable_variables)  # both moments of every weight
+    for one, two in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(one, two)
+    for one, two in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one, two)
+    moments = [v for v in model.optimizer.variables if "momentum" in v.path or "velocity" in v.path]
+    assert len(moments) == 2 * len(model.trainable_variables)
+    assert all((v.numpy() != 0).all() for v in moments)
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_run(tmp_path):
+    model = compiled()
+    step(model, 5)
+    path = save_checkpoint(model, tmp_path)
+    other = compiled(seed=1)
+    other.load_weights(path)
+    for m in (model, other):
+        step(m, 3, size=-0.1)
+    for a, b in zip(model.trainable_variables, other.trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_empty_folder_has_no_latest_checkpoint(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["part.weights.h5", "step-5.weights.h5.part", "step-.weights.h5", "my-step-7.weights.h5", "notes.txt"]
+)
+def test_a_file_that_is_no_finished_checkpoint_does_not_count(tmp_path, name):
+    (tmp_path / name).write_text("half a file")
+    assert latest_checkpoint(tmp_path) is None
+    model = compiled()
+    step(model)
+    path = save_checkpoint(model, tmp_path)
+    assert latest_checkpoint(tmp_path) == path
+    model.load_weights(path)
+
+
+def test_a_save_that_fails_leaves_the_checkpoints_as_they_were(tmp_path, monkeypatch):
+    model = compiled()
+    for _ in range(2):
+        step(model)
+        save_checkpoint(model, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+
+    def disk_full(path):
+        path.write_text("half a file")
+        raise OSError(28, "No space left on device")
+
+    step(model)
+    monkeypatch.setattr(model, "save_weights", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(model, tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert latest_checkpoint(tmp_path) == tmp_path / "step-000000002.weights.h5"
+
+
+def test_the_latest_checkpoint_is_the_one_of_the_highest_step(tmp_path):
+    for number in (999, 20_000, 1_000, 3):
+        (tmp_path / f"step-{number:09d}.weights.h5").touch()
+    assert latest_checkpoint(tmp_path).name == "step-000020000.weights.h5"
