@@ -19,7 +19,8 @@ def _is_command() -> bool:
     """True in `python train.py` and `python -m iwae_tf`, which answer before TensorFlow is imported (5 s)."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     beside = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train.py")
-    return sys.orig_argv[1:3] == ["-m", "iwae_tf"] or (script is not None and os.path.abspath(script) == beside)
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
+    return module == ["iwae_tf"] or (script is not None and os.path.abspath(script) == beside)
 
 
 def __getattr__(name: str):

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.errors import InputError, check_seed, positive_integer
 
 
 class Network(NamedTuple):
@@ -35,6 +35,16 @@ def setting(default: Any, text: str, **flag: Any) -> Any:
             whose keys are the known values.
     """
     return dataclasses.field(default=default, metadata={"help": text, **flag})
+
+
+def _check(settings: Any, *, positive: tuple[str, ...] = ()) -> None:
+    """Raises `InputError` unless the fields named are integers >= 1 and fields with choices hold one of them."""
+    for name in positive:
+        positive_integer(name, getattr(settings, name))
+    for field in dataclasses.fields(settings):
+        choices, value = field.metadata.get("choices"), getattr(settings, field.name)
+        if choices and (isinstance(value, bool) or value not in choices):
+            raise InputError(f"{field.name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def _comma_list(text: str) -> tuple[int, ...]:
@@ -82,8 +92,7 @@ class ModelConfig:
     )
 
     def __post_init__(self):
-        if self.layers not in PAPER_NETWORKS:
-            raise InputError(f"layers must be 1 or 2, got {self.layers!r}")
+        _check(self)
         for name in ("latent_units", "hidden_units"):
             units = getattr(self, name)
             if units is None:
@@ -103,7 +112,7 @@ class TrainingConfig:
     objective: str = setting("iwae", "the bound and its gradient", names="iwae_tf.objectives.registry:OBJECTIVES")
     k: int = setting(50, "importance samples for each image; with iwae, k = 1 is the VAE", parse=int)
     epochs: int | None = setting(
-        None, f"passes over the training images (default: 100; {PAPER_EPOCHS} with --schedule paper)", parse=int
+        None, f"passes over the training images (default: 100, or {PAPER_EPOCHS} with --schedule paper)", parse=int
     )
     batch_size: int = setting(20, "images in a step", parse=int)
     learning_rate: float = setting(1e-3, "Adam's step size at the start", parse=float)
@@ -116,15 +125,13 @@ class TrainingConfig:
     seed: int = setting(0, "seed of weights, data order, binarisation and noise", parse=int)
 
     def __post_init__(self):
-        for name in ("k", "batch_size"):
-            positive_integer(name, getattr(self, name))
         if self.epochs is None:
             object.__setattr__(self, "epochs", PAPER_EPOCHS if self.schedule == "paper" else 100)
-        positive_integer("epochs", self.epochs)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
-        if not 0 <= self.seed < 2**31:
-            raise InputError(f"seed must be an integer in [0, {2**31 - 1}], got {self.seed!r}")
+        _check(self, positive=("k", "epochs", "batch_size"))
+        rate = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (math.isfinite(rate) and rate > 0):
+            raise InputError(f"learning_rate must be a positive number, got {rate!r}")
+        check_seed(self.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +141,7 @@ class EvaluationConfig:
     eval_samples: int = setting(5000, "importance samples for each test image", parse=int)
 
     def __post_init__(self):
-        positive_integer("eval_samples", self.eval_samples)
+        _check(self, positive=("eval_samples",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +156,7 @@ class OutputConfig:
     )
 
     def __post_init__(self):
+        _check(self)
         if self.resume and self.overwrite:
             raise InputError("--resume keeps the run in the folder and --overwrite deletes it: give one of them")
 

@@ -4,6 +4,8 @@ import difflib
 import operator
 from collections.abc import Iterable
 
+MAX_SEED = 2**31 - 1
+
 
 class InputError(ValueError):
     """A setting, file or array that cannot be used; the message says what came, what was expected, what to do.
@@ -37,4 +39,15 @@ def positive_integer(name: str, value: object) -> int:
         number = 0
     if number < 1:
         raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+    return number
+
+
+def check_seed(seed: object) -> int:
+    """Returns `seed` as an int; raises `InputError` if it is no integer in [0, 2**31 - 1]."""
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= MAX_SEED:
+        raise InputError(f"seed must be an integer in [0, {MAX_SEED}], got {seed!r}")
     return number

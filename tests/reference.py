@@ -143,7 +143,7 @@ def sample_posterior(x, noise, inference, bound=7.0):
 
 
 def log_likelihood_of_x(x, h1, stage, likelihood, bound=7.0):
-    """Log p(x | h_1) of Bernoulli(logits(h_1)) or N(loc(h_1), scale(h_1)^2); x [B, D], h_1 [k, B, H_1] -> [k, B]."""
+    """log p(x | h_1) of Bernoulli(logits(h_1)) or N(loc(h_1), scale(h_1)^2); x [B, D], h_1 [k, B, H_1] -> [k, B]."""
     if likelihood == "bernoulli":
         return bernoulli_log_prob(x, dense(mlp(h1, stage["hidden"]), stage["logits"]))
     if likelihood == "gaussian":

@@ -9,12 +9,22 @@ from typing import NoReturn
 from iwae_tf.errors import InputError, unknown_name
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Wraps help texts line by line, so that a list of names stays a list."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28, width=100)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return [part for line in text.splitlines() for part in super(_Formatter, self)._split_lines(line, width)]
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose every error is an `InputError`, with the nearest name for an unknown flag."""
 
     def __init__(self, **kwargs):
         super().__init__(
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
+            formatter_class=_Formatter,
             allow_abbrev=False,
             **kwargs,
         )
@@ -67,9 +77,11 @@ def _known_names(field: dataclasses.Field) -> dict:
 
 def _help(field: dataclasses.Field) -> str:
     text = field.metadata["help"]
+    if field.default is not None:
+        text += f" (default: {field.default})"
     for name, entry in _known_names(field).items():
-        text += f"; {name}: {entry[-1] if isinstance(entry, tuple) else entry}"
-    return text if field.default is None else f"{text} (default: {field.default})".replace("%", "%%")
+        text += f"\n{name}: {entry[-1] if isinstance(entry, tuple) else entry}"
+    return text.replace("%", "%%")
 
 
 def _options(field: dataclasses.Field) -> dict:
@@ -84,7 +96,7 @@ def _options(field: dataclasses.Field) -> dict:
 
 
 def _named_parser(parse):
-    """argparse puts the function's name into "invalid NAME value"; this gives it a readable one."""
+    """Argparse puts the function's name into "invalid NAME value"; this gives it a readable one."""
 
     def parser(text: str):
         return parse(text)

@@ -5,7 +5,7 @@ import shlex
 import sys
 
 from iwae_tf.commands.flags import Parser
-from iwae_tf.errors import InputError
+from iwae_tf.errors import InputError, unknown_name
 
 COMMANDS = ("train",)  # each a module of this package with SUMMARY, DESCRIPTION, add_flags and run
 
@@ -35,11 +35,14 @@ def run_script(command: str) -> int:
 def _run(arguments: list[str], program: str) -> int:
     parser = Parser(prog=program, description="Importance weighted autoencoders: train them, and know log p(x).")
     modules = {name: importlib.import_module(f"iwae_tf.commands.{name}") for name in COMMANDS}
-    if not arguments or arguments[0] in ("-h", "--help") or arguments[0] not in modules:
-        subparsers = parser.add_subparsers(title="commands", metavar="NAME", required=True)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        subparsers = parser.add_subparsers(title="commands", metavar="NAME")
         for name, module in modules.items():
             subparsers.add_parser(name, help=module.SUMMARY)
-        parser.parse_args(arguments or ["--help"])
+        parser.print_help()
+        return 0
+    if arguments[0] not in modules:
+        raise unknown_name("command", arguments[0], modules)
     name, *rest = arguments
     words = program if program.endswith(f"{name}.py") else f"{program} {name}"
     command = Parser(prog=words, description=modules[name].DESCRIPTION)

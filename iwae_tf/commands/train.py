@@ -53,8 +53,7 @@ def _closing_table(metrics: dict, path) -> str:
     active = " + ".join(str(count) for count in metrics["active_units"])
     lines += [
         "",
-        f"active units {active}; training {metrics['train_seconds']:.0f} s, "
-        f"evaluation {metrics['eval_seconds']:.0f} s",
+        f"active units {active}; training {metrics['train_seconds']:.0f} s, evaluation {metrics['eval_seconds']:.0f} s",
         "written:",
         *(f"  {file}" for file in sorted(path.iterdir())),
     ]

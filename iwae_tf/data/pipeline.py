@@ -29,20 +29,24 @@ def training_batches(
     Returns:
         A `tf.data.Dataset` of float32 [B, D].
     """
-    num_images = len(dataset.x_train)
-    steps = steps_per_epoch(num_images, batch_size)
+    first_epoch, first_batch = divmod(first_step, steps_per_epoch(len(dataset.x_train), batch_size))
     images = tf.constant(dataset.x_train)
     scale = tf.constant(dataset.scale, tf.float32)
 
-    def batch(step):
-        epoch, position = step // steps, step % steps * batch_size
-        positions = tf.range(position, tf.minimum(position + batch_size, num_images))
-        order = seeds.key(seed, seeds.Purpose.SHUFFLE, epoch)
-        indices = tf.random.experimental.index_shuffle(positions, order, num_images - 1)
+    def indices_of_epoch(epoch):
+        numbers = tf.range(len(dataset.x_train), dtype=tf.int64)
+        order = tf.random.experimental.stateless_shuffle(
+            numbers, seeds.key(seed, seeds.Purpose.SHUFFLE, epoch), alg=seeds.ALGORITHM
+        )
+        skipped = tf.where(tf.equal(epoch, first_epoch), tf.cast(first_batch, tf.int64), 0)
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).skip(skipped)
+        return batches.map(lambda indices: (epoch, indices))
+
+    def pixels(epoch, indices):
         x = tf.cast(tf.gather(images, indices), tf.float32) / scale
         if not binarized:
             return x
         return binarize(x, seeds.key(seed, seeds.Purpose.BINARIZE_TRAIN, epoch, indices))
 
-    numbers = tf.data.Dataset.range(first_step, 2**62)
-    return numbers.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+    epochs = tf.data.Dataset.range(first_epoch, 2**31)
+    return epochs.flat_map(indices_of_epoch).map(pixels, num_parallel_calls=2, deterministic=True).prefetch(4)

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.errors import InputError
+from iwae_tf.errors import InputError, check_seed
 
 ACTIVE_THRESHOLD = 0.01
 BATCH_SIZE = 100
@@ -27,7 +27,8 @@ def unit_activities(model, x: np.ndarray, num_samples: int = 100, seed: int = 0)
         One array for each stochastic layer, float64 [H_l].
 
     Raises:
-        InputError: (a `ValueError`) for fewer than two rows or an odd number of samples.
+        InputError: (a `ValueError`) for x of the wrong size or values, fewer than two rows, or an odd number of
+            samples.
 
     Reference: Burda, Grosse, Salakhutdinov (2016), section 5.
     """
@@ -35,12 +36,15 @@ def unit_activities(model, x: np.ndarray, num_samples: int = 100, seed: int = 0)
         raise InputError(
             f"active units need at least 2 rows and an even number of samples, got {len(x)} rows, {num_samples} samples"
         )
+    seed = check_seed(seed)
     halves = tf.function(_posterior_means, autograph=False, reduce_retracing=True)
     batches = []
     for first in range(0, len(x), BATCH_SIZE):
-        rows = tf.constant(x[first : first + BATCH_SIZE], tf.float32)
+        rows = model.checked(x[first : first + BATCH_SIZE])
         key = seeds.key(seed, seeds.Purpose.ACTIVE_UNITS, first)
-        batches.append(tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), halves(model, rows, key, num_samples)))
+        batches.append(
+            tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), halves(model, rows, key, num_samples))
+        )
     activities = []
     for layer in range(len(model.latent_units)):
         one, two = (np.concatenate([batch[layer][half] for batch in batches]) for half in (0, 1))  # [N, H_l]

@@ -77,7 +77,8 @@ def estimate_log_likelihood(
     """
     num_samples = positive_integer("num_samples", num_samples)
     batch_size = positive_integer("batch_size", batch_size)
-    sizes = sorted({positive_integer("sample_sizes", k) for k in sample_sizes if k <= num_samples} | {num_samples})
+    sizes = {positive_integer("sample_sizes", k) for k in sample_sizes} | {num_samples}
+    sizes = sorted(k for k in sizes if k <= num_samples)
     parts: dict[int, list[np.ndarray]] = {k: [] for k in sizes}
     for first in range(0, max(len(x), 1), batch_size):  # no rows at all: the model says so
         rows = x[first : first + batch_size]

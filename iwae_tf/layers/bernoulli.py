@@ -70,4 +70,3 @@ class Bernoulli(keras.layers.Layer):
     def in_support(value: tf.Tensor) -> tf.Tensor:
         """True if every value is in [0, 1] (NaN is not); a scalar."""
         return tf.reduce_all((value >= 0.0) & (value <= 1.0))
-

@@ -86,12 +86,12 @@ class BoundTrainer(keras.Model):
             InputError: if the bound or its gradient stops being finite; that step is not taken.
         """
         with _plain_errors(self):
-            return super().fit(*args, **kwargs)
+            return super().fit(*args, **_without_weights(kwargs))
 
     def evaluate(self, *args, **kwargs):
         """`keras.Model.evaluate`: the mean of the compiled objective's bound over the data, one draw of noise each."""
         with _plain_errors(self):
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(*args, **_without_weights(kwargs))
 
     def train_step(self, data):
         """One gradient step on the bound, averaged over the batch."""
@@ -126,8 +126,7 @@ class BoundTrainer(keras.Model):
     def _observations(self, data):
         """x of a batch as float32 [B, D], checked: the door through which all training data comes."""
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if sample_weight is not None:
-            raise InputError("sample_weight is not supported: every example counts the same")
+        _without_weights({"sample_weight": sample_weight})
         x = tf.cast(x, tf.float32)
         self._check_size(x)
         with _asserted(tf.equal(tf.shape(x)[-1], self.data_dim), [_BAD_INPUT, "shape", tf.shape(x)]):
@@ -135,6 +134,14 @@ class BoundTrainer(keras.Model):
         valid = self.generative_network.likelihood_stage.head.in_support(x)
         with _asserted(valid, [_BAD_INPUT, "values from, to", tf.reduce_min(x), tf.reduce_max(x)]):
             return tf.identity(x)
+
+
+def _without_weights(arguments: dict) -> dict:
+    """The arguments; raises `InputError` for weights of examples, which Keras would drop in silence."""
+    given = [name for name in ("sample_weight", "class_weight") if arguments.get(name) is not None]
+    if given:
+        raise InputError(f"{given[0]} is not supported: every example counts the same")
+    return arguments
 
 
 def _asserted(condition, message):
@@ -156,6 +163,7 @@ def _plain_errors(model):
                 "taken; a smaller learning rate is the usual remedy"
             ) from None
         if _BAD_INPUT in message:
-            came = " ".join(re.findall(r"\[([^\[\]]+)\]", message.split(_BAD_INPUT, 1)[1])[:3])
+            came = re.sub(r"[][\s]|b?'", " ", message.split(_BAD_INPUT, 1)[1].split("{{node")[0])  # graph or eager form
+            came = " ".join(came.split())
             raise InputError(model.input_requirements(came)) from None
         raise

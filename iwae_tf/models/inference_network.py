@@ -56,9 +56,7 @@ class InferenceNetwork(keras.layers.Layer):
     def log_prob(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """log q(h | x) at given h: x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
         conditions = (x, *h[:-1])
-        return tf.add_n(
-            [s.head.log_prob(s(c), value) for s, c, value in zip(self.stages, conditions, h, strict=True)]
-        )
+        return tf.add_n([s.head.log_prob(s(c), value) for s, c, value in zip(self.stages, conditions, h, strict=True)])
 
     def parameters_along_mean(self, x: tf.Tensor) -> tuple[GaussianParameters, ...]:
         """Parameters of each layer given the mean of the layer below: x [B, D] -> tuple of [B, H_l]."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.config import PAPER_NETWORKS
-from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.layers.gaussian import GaussianParameters
 from iwae_tf.models.bound_trainer import BoundTrainer
 from iwae_tf.models.generative_network import GenerativeNetwork
@@ -63,7 +63,7 @@ class IWAE(BoundTrainer):
             )
         self.likelihood_name = likelihood
         self.data_mean = None if data_mean is None else _checked_mean(data_mean, self.data_dim)
-        self.seed = seeds.check_seed(seed)
+        self.seed = check_seed(seed)
         initializer_seeds = seeds.initializer_seeds(self.seed)
         self.inference_network = InferenceNetwork(
             self.data_dim, self.latent_units, self.hidden_units, initializer_seeds, name="inference_network"
@@ -111,7 +111,7 @@ class IWAE(BoundTrainer):
         from tensorflow_probability import distributions as tfd  # 1 to 2 s; training does not need it
 
         first, *others = self.inference_network.stages
-        root = first.head.distribution(first(self._checked(x)))
+        root = first.head.distribution(first(self.checked(x)))
 
         def chain():
             condition = yield tfd.JointDistributionCoroutine.Root(root)
@@ -157,9 +157,9 @@ class IWAE(BoundTrainer):
         Yields:
             float32 [c, B]; c is the chunk size, less in the last chunk.
         """
-        x = self._checked(x)
+        x = self.checked(x)
         num_samples = positive_integer("num_samples", num_samples)
-        seed = seeds.check_seed(seed)
+        seed = check_seed(seed)
         if chunk_size is None:
             chunk_size = SAMPLES_PER_BLOCK * max(1, ROWS_PER_CHUNK // (SAMPLES_PER_BLOCK * x.shape[0]))
         if positive_integer("chunk_size", chunk_size) % SAMPLES_PER_BLOCK:
@@ -220,11 +220,11 @@ class IWAE(BoundTrainer):
         Returns:
             A tuple with, for each layer, `loc`, `log_scale` and `scale`, [B, H_l].
         """
-        return self.inference_network.parameters_along_mean(self._checked(x))
+        return self.inference_network.parameters_along_mean(self.checked(x))
 
     def reconstruct(self, x) -> tf.Tensor:
         """Mean of p(x | h) at the mean of q(h[0] | x): [B, D] -> [B, D]."""
-        return self(self._checked(x))
+        return self(self.checked(x))
 
     def call(self, inputs):
         h0 = self.inference_network.stages[0](inputs).loc
@@ -233,7 +233,7 @@ class IWAE(BoundTrainer):
 
     def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
         """n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, better to look at."""
-        h = self.generative_network.sample_latents(positive_integer("n", n), seeds.check_seed(seed))
+        h = self.generative_network.sample_latents(positive_integer("n", n), check_seed(seed))
         stage = self.generative_network.likelihood_stage
         parameters = stage(h[0])
         if mean:
@@ -254,7 +254,7 @@ class IWAE(BoundTrainer):
         if x.shape.rank != 2 or x.shape[1] not in (None, self.data_dim):
             raise InputError(self.input_requirements(f"shape {tuple(x.shape)}"))
 
-    def _checked(self, x):
+    def checked(self, x) -> tf.Tensor:
         """x as float32 [B, D]; raises `InputError` if it is anything else or empty."""
         x = tf.cast(tf.convert_to_tensor(x), tf.float32)
         self._check_size(x)

@@ -34,7 +34,7 @@ def _loss_weights(weights: tf.Tensor) -> tf.Tensor:
 
 
 def _single_backward(model, objective, x, noise):
-    """generative = path = -score: the gradient of sum_i weights_i log w_i with the weights held constant."""
+    """Generative = path = -score: the gradient of sum_i weights_i log w_i with the weights held constant."""
     variables = _variables(model.inference_network) + _variables(model.generative_network)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)

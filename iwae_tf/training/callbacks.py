@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from tqdm import tqdm
 from iwae_tf.training.checkpoints import save_checkpoint
 
 HISTORY_COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")
+
+
+def progress_bar(name: str, total: int, unit: str, verbose: int, **kwargs) -> tqdm:
+    """A bar on stderr; where that is no terminal it is written anew every ten seconds at most."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        desc=name, total=total, unit=unit, disable=not verbose, mininterval=interval, dynamic_ncols=True, **kwargs
+    )
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -29,9 +38,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.epochs = total_steps // steps_per_epoch
         self.verbose = verbose
         self.validation = ""
-        self.bar = tqdm(
-            total=total_steps, initial=first_step, unit="step", desc="training", disable=not verbose, dynamic_ncols=True
-        )
+        self.bar = progress_bar("training", total_steps, "step", verbose, initial=first_step)
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations)
@@ -57,14 +64,13 @@ class HistoryFile(keras.callbacks.Callback):
     def __init__(self, path: Path, first_step: int):
         super().__init__()
         self.path = path
-        rows = []
-        if first_step and path.exists():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= first_step]
-        with path.open("w", newline="") as file:
+        rows = _complete_rows(path, first_step) if path.exists() else []
+        beside = path.with_name(path.name + ".part")
+        with beside.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY_COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
+        beside.replace(path)
         self.seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
         self.start = time.perf_counter()
 
@@ -85,6 +91,13 @@ class HistoryFile(keras.callbacks.Callback):
         )
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow(row)
+
+
+def _complete_rows(path: Path, last_step: int) -> list[dict]:
+    """The lines up to a step; a last line that a killed run left half-written is left out."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["seconds"]]
+    return [row for row in rows if int(row["step"]) <= last_step]
 
 
 class Checkpoints(keras.callbacks.Callback):

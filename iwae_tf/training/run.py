@@ -8,18 +8,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from iwae_tf import evaluation, plots
 from iwae_tf.config import OutputConfig, RunConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import EVALUATION_SEED, binarize_once
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
-from iwae_tf.errors import InputError
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import objective_class
 from iwae_tf.training import run_folder
-from iwae_tf.training.callbacks import Checkpoints, HistoryFile, ProgressBar
+from iwae_tf.training.callbacks import Checkpoints, HistoryFile, ProgressBar, progress_bar
 from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
 from iwae_tf.training.schedule import paper_schedule
 
@@ -100,6 +98,9 @@ def fit(run: Run, verbose: int = 1) -> float:
         while first_step < run.total_steps:
             _fit_epochs(run, first_step, callbacks)
             first_step = int(run.model.optimizer.iterations)
+    except InputError as error:  # the bound is not finite, or the pixels are no pixels
+        kept = latest_checkpoint(run.path / "checkpoints")
+        raise InputError(f"{error}; the last good checkpoint is {kept}") from None
     except KeyboardInterrupt:
         save_checkpoint(run.model, run.path / "checkpoints")
         raise
@@ -116,9 +117,7 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
     begin = time.perf_counter()
     num_samples, seed = run.config.evaluation.eval_samples, run.config.training.seed
     total = len(run.x_test) * num_samples
-    with tqdm(
-        total=total, unit="sample", unit_scale=True, desc="evaluating", disable=not verbose, dynamic_ncols=True
-    ) as bar:
+    with progress_bar("evaluating", total, "sample", verbose, unit_scale=True) as bar:
         estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=bar.update)
     active = evaluation.active_units(run.model, run.x_test, seed=seed)
     metrics = {
@@ -187,13 +186,14 @@ def _largest_divisor(number: int, limit: int) -> int:
 def _draw(run: Run, estimate) -> None:
     training, shape = run.config.training, run.dataset.image_shape
     title = f"{run.dataset.name}, {training.objective}, k = {training.k}, {training.epochs} epochs"
-    plots.save_samples(
-        run.path / "samples.png", run.model.sample(100, training.seed, mean=True).numpy(), shape, f"Samples: {title}"
-    )
     x = run.x_test[:20]
-    plots.save_reconstructions(
-        run.path / "reconstructions.png", x, run.model.reconstruct(x).numpy(), shape, f"Test images: {title}"
+    # A Gaussian's mean may lie outside [0, 1]; pictures end there.
+    samples, means = (
+        np.clip(images, 0.0, 1.0)
+        for images in (run.model.sample(100, training.seed, mean=True), run.model.reconstruct(x))
     )
+    plots.save_samples(run.path / "samples.png", samples, shape, f"Samples: {title}")
+    plots.save_reconstructions(run.path / "reconstructions.png", x, means, shape, f"Test images: {title}")
     plots.save_bounds(run.path / "bounds.png", estimate.means, estimate.standard_errors, title)
 
 
@@ -210,7 +210,9 @@ def _manifest(run: Run) -> dict:
         "num_test": len(dataset.x_test),
         "image_shape": list(dataset.image_shape),
         "intensity": f"value / {dataset.scale:g}",
-        "binarization_train": "drawn anew each time a pixel is seen, from (seed, epoch, image)" if binarized else "none",
+        "binarization_train": "drawn anew each time a pixel is seen, from (seed, epoch, image)"
+        if binarized
+        else "none",
         "binarization_evaluation": f"drawn once, from (seed {EVALUATION_SEED}, image)" if binarized else "none",
     }
     content["model"] |= {
@@ -226,9 +228,7 @@ def _manifest(run: Run) -> dict:
         "xla": run.model.uses_xla,
         "noise": "philox, from (seed, step)",
     }
-    content["versions"] = {"python": platform.python_version()} | {
-        package: _version(package) for package in PACKAGES
-    }
+    content["versions"] = {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
     return content
 
 

@@ -55,7 +55,9 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"output folder {path} cannot be written: {error.strerror}; give another --output-dir") from None
+        raise InputError(
+            f"output folder {path} cannot be written: {error.strerror}; give another --output-dir"
+        ) from None
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -68,9 +70,12 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict:
     """The content of a JSON file of a run; raises `InputError` if it cannot be read."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); is this the folder of a run?") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no settings; is this the folder of a run?")
+    return content
 
 
 def check_same_settings(path: Path, config: RunConfig) -> None:

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from iwae_tf import InputError, seeds
+from iwae_tf.errors import MAX_SEED, check_seed
 from iwae_tf.seeds import Purpose
 
 DRAWS = 200_000
@@ -14,7 +15,7 @@ DRAWS = 200_000
 def test_keys_that_differ_in_any_part_are_different():
     counters = np.array(list(itertools.product([0, 1, 2, 255, 256, 2**31 - 1], [0, 1, 2, 255, 256, 2**32 - 1])))
     found = set()
-    for seed, purpose in itertools.product([0, 1, 2, 255, 256, 257, 65536, seeds.MAX_SEED], Purpose):
+    for seed, purpose in itertools.product([0, 1, 2, 255, 256, 257, 65536, MAX_SEED], Purpose):
         found.update(map(tuple, seeds.key(seed, purpose, counters[:, 0], counters[:, 1]).numpy().tolist()))
     assert len(found) == 8 * len(Purpose) * len(counters)
 
@@ -107,7 +108,7 @@ def test_uniform_numbers_fill_the_interval_from_0_to_below_1_evenly():
 
 @pytest.mark.parametrize("seed", [0, 7, np.int64(7), np.uint8(7), 2**31 - 1])
 def test_a_seed_may_be_any_integer_from_0_to_two_billion(seed):
-    checked = seeds.check_seed(seed)
+    checked = check_seed(seed)
     assert checked == seed
     assert type(checked) is int
 
@@ -115,7 +116,7 @@ def test_a_seed_may_be_any_integer_from_0_to_two_billion(seed):
 @pytest.mark.parametrize("seed", [-1, 2**31, 1.0, np.float32(1), "1", None, True, [1]])
 def test_anything_else_is_refused_as_a_seed_by_name_and_value(seed):
     with pytest.raises(InputError, match=r"^seed must be an integer in \[0, 2147483647\], got ") as error:
-        seeds.check_seed(seed)
+        check_seed(seed)
     assert str(error.value).endswith(repr(seed))
 
 

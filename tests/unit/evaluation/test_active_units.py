@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_models import SMALL_DIM, binary_images, small_model
 
 from iwae_tf import IWAE, InputError
 from iwae_tf.evaluation import active_units, unit_activities
-from tests.conftest import SMALL_DIM, binary_images, small_model
 
 
 def freeze(stage, units):

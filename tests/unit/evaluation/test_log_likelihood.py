@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import reference
+from small_models import binary_images, small_model
 
 from iwae_tf import InputError
 from iwae_tf.evaluation import PAPER_SAMPLE_SIZES, LikelihoodEstimate, estimate_log_likelihood
-from tests.conftest import binary_images, small_model
 
 # Log-weights are float32 sums of up to 1e5 in size here (weights three times Glorot's), and a matrix product over
 # another number of rows rounds otherwise; the tanh layers pass such a difference on about threefold.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from conftest import SMALL_DIM, SMALL_NETWORKS, binary_images, reference_weights, small_model
+from small_models import SMALL_DIM, SMALL_NETWORKS, binary_images, reference_weights, small_model
 
 import iwae_tf
 from iwae_tf.models.iwae import SAMPLES_PER_BLOCK
@@ -52,7 +52,9 @@ def test_the_encoder_sees_each_x_once(monkeypatch):
     rows = []
     dense = model.inference_network.stages[0].hidden.dense[0]
     original = dense.call
-    monkeypatch.setattr(dense, "call", lambda inputs, **kwargs: (rows.append(inputs.shape), original(inputs, **kwargs))[1])
+    monkeypatch.setattr(
+        dense, "call", lambda inputs, **kwargs: (rows.append(inputs.shape), original(inputs, **kwargs))[1]
+    )
     model.log_weights_from_noise(tf.constant(x), tf.constant(_noise(50, 4, 5)))
     assert rows == [(4, SMALL_DIM)]
 

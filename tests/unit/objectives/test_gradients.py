@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import binary_images, small_model
+from small_models import binary_images, small_model
 
-from iwae_tf.objectives import STL, AnalyticKLELBO, DReG, IWAEBound, ELBO
+from iwae_tf.objectives import ELBO, STL, AnalyticKLELBO, DReG, IWAEBound
 from iwae_tf.objectives.gradients import bound_and_gradients
 
 K, BATCH, REPEATS = 4, 200, 60

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from conftest import binary_images, small_model
+from small_models import binary_images, small_model
 
 from iwae_tf import objectives
 from iwae_tf.objectives import OBJECTIVES, objective_class
@@ -54,7 +54,9 @@ def test_the_gradient_weights_equal_the_reference(name, spread):
 def test_one_backward_pass_is_claimed_only_where_the_three_rows_are_the_same(name):
     objective = objective_class(name)(7)
     rows = objective.gradient_weights(tf.constant(_log_w()))
-    same = rows.score is not None and np.array_equal(rows.generative, rows.path) and np.array_equal(rows.path, -rows.score)
+    same = (
+        rows.score is not None and np.array_equal(rows.generative, rows.path) and np.array_equal(rows.path, -rows.score)
+    )
     assert same == objective.single_backward
 
 
@@ -75,7 +77,9 @@ def test_bounds_survive_log_weights_at_the_ends_of_the_range():
     log_w = tf.constant([[-1e4, 1e4, -np.inf], [-1e4 - 1, -1e4, -1000.0]], tf.float32)
     rows = objectives.IWAEBound(2).gradient_weights(log_w)
     bound = objectives.IWAEBound(2).bound(log_w)
-    np.testing.assert_allclose(bound, [-1e4 + np.log((1 + np.exp(-1)) / 2), 1e4 - np.log(2), -1000 - np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(
+        bound, [-1e4 + np.log((1 + np.exp(-1)) / 2), 1e4 - np.log(2), -1000 - np.log(2)], rtol=1e-6
+    )
     np.testing.assert_allclose(tf.reduce_sum(rows.generative, axis=0), 1.0, rtol=1e-6)
 
 

@@ -4,10 +4,10 @@ import types
 import keras
 import numpy as np
 import pytest
+from small_models import binary_images, small_model
 
 from iwae_tf.objectives.iwae import IWAEBound
 from iwae_tf.training.callbacks import HISTORY_COLUMNS, Checkpoints, HistoryFile, ProgressBar
-from tests.conftest import binary_images, small_model
 
 
 class Clock:

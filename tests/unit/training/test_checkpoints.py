@@ -3,9 +3,9 @@ import os
 import keras
 import numpy as np
 import pytest
+from small_models import small_model
 
 from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
-from tests.conftest import small_model
 
 # Keras reads variables in a way that NumPy 2.4 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

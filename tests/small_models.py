@@ -1,8 +1,4 @@
-"""What the tests share: small models, and the weights of a model in the form that tests/reference.py takes."""
-
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+"""What tests share: small models, and the weights of a model in the form that tests/reference.py takes."""
 
 import keras
 import numpy as np
@@ -43,7 +39,9 @@ def reference_weights(model: iwae_tf.IWAE) -> dict:
 
 
 def _stage(stage) -> dict:
-    heads = {name: _dense(getattr(stage.head, name)) for name in ("loc", "log_scale", "logits") if hasattr(stage.head, name)}
+    heads = {
+        name: _dense(getattr(stage.head, name)) for name in ("loc", "log_scale", "logits") if hasattr(stage.head, name)
+    }
     return {"hidden": [_dense(dense) for dense in stage.hidden.dense], **heads}
 
 
