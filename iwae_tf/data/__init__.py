@@ -1,6 +1,14 @@
-"""Data sets as arrays: `load("mnist")`, `load("digits")`, `load("my_images.npz")`."""
+"""Data sets as arrays, `load("mnist")`, `load("images.npz")`, and the batches that a run trains on."""
 
 from iwae_tf.data.dataset import Dataset
 from iwae_tf.data.loading import load
 
-__all__ = ["Dataset", "load"]
+__all__ = ["Dataset", "load", "training_batches"]
+
+
+def __getattr__(name: str):
+    if name == "training_batches":  # needs TensorFlow, which loading arrays does not
+        from iwae_tf.data.pipeline import training_batches
+
+        return training_batches
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,6 +58,20 @@ class InferenceNetwork(keras.layers.Layer):
         conditions = (x, *h[:-1])
         return tf.add_n([s.head.log_prob(s(c), value) for s, c, value in zip(self.stages, conditions, h, strict=True)])
 
+    def distribution(self, x: tf.Tensor):
+        """q(h | x) as a TFP joint distribution: x [B, D]; samples are tuples of [k, B, H_l]."""
+        from tensorflow_probability import distributions as tfd  # 1 to 2 s; training does not need it
+
+        first, *others = self.stages
+        root = first.head.distribution(first(x))
+
+        def chain():
+            condition = yield tfd.JointDistributionCoroutine.Root(root)
+            for stage in others:
+                condition = yield stage.head.distribution(stage(condition))
+
+        return tfd.JointDistributionCoroutine(chain)
+
     def parameters_along_mean(self, x: tf.Tensor) -> tuple[GaussianParameters, ...]:
         """Parameters of each layer given the mean of the layer below: x [B, D] -> tuple of [B, H_l]."""
         parameters, condition = [], x

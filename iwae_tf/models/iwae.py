@@ -11,14 +11,14 @@ from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.layers.gaussian import GaussianParameters
 from iwae_tf.models.bound_trainer import BoundTrainer
+from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK, evaluation_noise
 from iwae_tf.models.generative_network import GenerativeNetwork
 from iwae_tf.models.inference_network import InferenceNetwork
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
 
-# Evaluation draws noise in blocks of so many samples, each with a key of its own.
-SAMPLES_PER_BLOCK = 50
-# Samples times images that go through the networks at once in evaluation; bounds its memory.
-ROWS_PER_CHUNK = 10_000
+# What goes through the networks at once in evaluation: images, and images times samples. They bound its memory.
+MAX_ROWS = 200
+ROWS_PER_CHUNK = MAX_ROWS * SAMPLES_PER_BLOCK
 
 
 @keras.saving.register_keras_serializable("iwae_tf")
@@ -78,7 +78,11 @@ class IWAE(BoundTrainer):
             name="generative_network",
         )
         self.built = True
-        self._chunk_of_log_weights = tf.function(self._log_weights_of_blocks, reduce_retracing=True, autograph=False)
+
+        def log_weights_of_blocks(x, rows, blocks, seed):  # -> [50 n, B]
+            return self.log_weights_from_noise(x, evaluation_noise(rows, blocks, seed, sum(self.latent_units)))
+
+        self._log_weights_of_blocks = tf.function(log_weights_of_blocks, reduce_retracing=True, autograph=False)
 
     @classmethod
     def one_layer(cls, data_dim: int, **kwargs) -> "IWAE":
@@ -104,28 +108,14 @@ class IWAE(BoundTrainer):
             "seed": self.seed,
         }
 
-    # Distributions
-
     def posterior(self, x):
         """q(h | x) as a TFP joint distribution over the tuple h: x [B, D]; samples are tuples of [k, B, H_l]."""
-        from tensorflow_probability import distributions as tfd  # 1 to 2 s; training does not need it
-
-        first, *others = self.inference_network.stages
-        root = first.head.distribution(first(self.checked(x)))
-
-        def chain():
-            condition = yield tfd.JointDistributionCoroutine.Root(root)
-            for stage in others:
-                condition = yield stage.head.distribution(stage(condition))
-
-        return tfd.JointDistributionCoroutine(chain)
+        return self.inference_network.distribution(self.checked(x))
 
     def likelihood(self, h):
         """p(x | h) as a TFP distribution over x: h a tuple of [..., H_l], of which h[0] is read."""
         stage = self.generative_network.likelihood_stage
         return stage.head.distribution(stage(h[0]))
-
-    # Log importance weights
 
     def log_weights_from_noise(self, x, noise):
         """log p(x, h) - log q(h | x) at h made from standard normal noise: x [B, D], noise [k, B, sum H] -> [k, B]."""
@@ -169,20 +159,7 @@ class IWAE(BoundTrainer):
             wanted = min(chunk_size, num_samples - first)
             num_blocks = -(-wanted // SAMPLES_PER_BLOCK)
             blocks = first // SAMPLES_PER_BLOCK + tf.range(num_blocks)
-            yield self._chunk_of_log_weights(x, rows, blocks, tf.constant(seed))[:wanted]
-
-    def _log_weights_of_blocks(self, x, rows, blocks, seed):
-        """Log-weights of whole blocks of samples: x [B, D], rows [B], blocks [n] -> [50 n, B]."""
-        major, minor = tf.meshgrid(rows, blocks, indexing="ij")  # [B, n]
-        keys = seeds.key(seed, seeds.Purpose.EVALUATION_NOISE, tf.reshape(major, [-1]), tf.reshape(minor, [-1]))
-        units = sum(self.latent_units)
-        draws = tf.map_fn(
-            lambda key: seeds.normal([SAMPLES_PER_BLOCK, units], key), keys, fn_output_signature=tf.float32
-        )  # [B n, 50, H]
-        noise = tf.reshape(draws, [tf.shape(rows)[0], -1, units])  # [B, 50 n, H]
-        return self.log_weights_from_noise(x, tf.transpose(noise, [1, 0, 2]))
-
-    # What users ask for
+            yield self._log_weights_of_blocks(x, rows, blocks, tf.constant(seed))[:wanted]
 
     def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
         """Log importance weights log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""
@@ -206,10 +183,14 @@ class IWAE(BoundTrainer):
 
         Reference: Burda, Grosse, Salakhutdinov (2016), equation 8.
         """
-        state = empty_grouped_bound(len(x))
-        for log_w in self.log_weight_chunks(x, num_samples, seed):
-            state = update_grouped_bound(state, log_w, num_samples)
-        return grouped_bound(state)
+        estimates, x = [], self.checked(x)
+        for first in range(0, x.shape[0], MAX_ROWS):
+            rows = x[first : first + MAX_ROWS]
+            state = empty_grouped_bound(rows.shape[0])
+            for log_w in self.log_weight_chunks(rows, num_samples, seed, first_row=first):
+                state = update_grouped_bound(state, log_w, num_samples)
+            estimates.append(grouped_bound(state))
+        return tf.concat(estimates, axis=0)
 
     def encode(self, x) -> tuple[GaussianParameters, ...]:
         """Parameters of q for each stochastic layer, given the mean of the layer below.
@@ -235,12 +216,8 @@ class IWAE(BoundTrainer):
         """n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, better to look at."""
         h = self.generative_network.sample_latents(positive_integer("n", n), check_seed(seed))
         stage = self.generative_network.likelihood_stage
-        parameters = stage(h[0])
-        if mean:
-            return stage.head.mean(parameters)
-        return stage.head.sample(parameters, seeds.key(seed, seeds.Purpose.SAMPLE, 0))
-
-    # Doors
+        parameters, key = stage(h[0]), seeds.key(seed, seeds.Purpose.SAMPLE, 0)
+        return stage.head.mean(parameters) if mean else stage.head.sample(parameters, key)
 
     def input_requirements(self, came: str) -> str:
         """The message of every error about x."""

@@ -1,8 +1,6 @@
 """A run from settings to results: data, model, `fit`, evaluation, pictures."""
 
 import dataclasses
-import importlib.metadata
-import platform
 import time
 from pathlib import Path
 
@@ -12,16 +10,17 @@ import numpy as np
 from iwae_tf import evaluation, plots
 from iwae_tf.config import OutputConfig, RunConfig
 from iwae_tf.data import Dataset, load
-from iwae_tf.data.binarization import EVALUATION_SEED, binarize_once
+from iwae_tf.data.binarization import binarize_once
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
+from iwae_tf.errors import InputError
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import objective_class
 from iwae_tf.training import run_folder
 from iwae_tf.training.callbacks import Checkpoints, HistoryFile, ProgressBar, progress_bar
 from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
+from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
 
-PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn", "iwae-tf")
 MAX_STEPS_PER_EXECUTION = 20
 
 
@@ -83,7 +82,7 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     if checkpoint:
         run.model.load_weights(checkpoint)
     else:
-        run_folder.write_json(path / "config.json", _manifest(run))
+        run_folder.write_json(path / "config.json", manifest(config, dataset, run.model, run.steps_per_epoch))
         save_checkpoint(run.model, path / "checkpoints")
     return run
 
@@ -195,45 +194,3 @@ def _draw(run: Run, estimate) -> None:
     plots.save_samples(run.path / "samples.png", samples, shape, f"Samples: {title}")
     plots.save_reconstructions(run.path / "reconstructions.png", x, means, shape, f"Test images: {title}")
     plots.save_bounds(run.path / "bounds.png", estimate.means, estimate.standard_errors, title)
-
-
-def _manifest(run: Run) -> dict:
-    """`config.json`: the settings, and everything else that shaped the result."""
-    dataset, config = run.dataset, run.config
-    binarized = config.model.likelihood == "bernoulli"
-    content = config.to_json()
-    content["data"] |= {
-        "source": dataset.source,
-        "split": dataset.split,
-        "num_train": len(dataset.x_train),
-        "num_valid": len(dataset.x_valid),
-        "num_test": len(dataset.x_test),
-        "image_shape": list(dataset.image_shape),
-        "intensity": f"value / {dataset.scale:g}",
-        "binarization_train": "drawn anew each time a pixel is seen, from (seed, epoch, image)"
-        if binarized
-        else "none",
-        "binarization_evaluation": f"drawn once, from (seed {EVALUATION_SEED}, image)" if binarized else "none",
-    }
-    content["model"] |= {
-        "data_dim": dataset.data_dim,
-        "output_bias": "logit of the training mean clipped to [0.001, 0.999]" if binarized else "training mean",
-        "kernel_initializer": "Glorot uniform",
-        "log_scale": "7 tanh(raw / 7)",
-    }
-    content["training"] |= {
-        "optimizer": keras.saving.serialize_keras_object(run.model.optimizer)["config"],
-        "steps_per_epoch": run.steps_per_epoch,
-        "total_steps": run.total_steps,
-        "xla": run.model.uses_xla,
-        "noise": "philox, from (seed, step)",
-    }
-    content["versions"] = {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
-    return content
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "source tree"

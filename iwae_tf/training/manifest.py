@@ -1,0 +1,62 @@
+"""What `config.json` says beside the settings: everything else that shaped the result of a run."""
+
+import importlib.metadata
+import platform
+
+import keras
+
+from iwae_tf.config import RunConfig
+from iwae_tf.data import Dataset
+from iwae_tf.data.binarization import EVALUATION_SEED
+from iwae_tf.models.iwae import IWAE
+
+PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn", "iwae-tf")
+
+
+def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:
+    """The content of `config.json`: the settings, completed by data, binarisation, optimiser and versions.
+
+    Args:
+        config: the settings.
+        dataset: the images.
+        model: the compiled model.
+        steps_per_epoch: steps of one pass over the training images.
+    """
+    binarized = config.model.likelihood == "bernoulli"
+    content = config.to_json()
+    content["data"] |= {
+        "source": dataset.source,
+        "split": dataset.split,
+        "num_train": len(dataset.x_train),
+        "num_valid": len(dataset.x_valid),
+        "num_test": len(dataset.x_test),
+        "image_shape": list(dataset.image_shape),
+        "intensity": f"value / {dataset.scale:g}",
+        "binarization_train": "drawn anew each time a pixel is seen, from (seed, epoch, image)"
+        if binarized
+        else "none",
+        "binarization_evaluation": f"drawn once, from (seed {EVALUATION_SEED}, image)" if binarized else "none",
+    }
+    content["model"] |= {
+        "data_dim": dataset.data_dim,
+        "output_bias": "logit of the training mean clipped to [0.001, 0.999]" if binarized else "training mean",
+        "kernel_initializer": "Glorot uniform",
+        "log_scale": "7 tanh(raw / 7)",
+    }
+    content["training"] |= {
+        "optimizer": keras.saving.serialize_keras_object(model.optimizer)["config"],
+        "steps_per_epoch": steps_per_epoch,
+        "total_steps": config.training.epochs * steps_per_epoch,
+        "xla": model.uses_xla,
+        "noise": "philox, from (seed, step)",
+    }
+    content["evaluation"] |= {"noise": "philox, from (seed, image, block of 50 samples)"}
+    content["versions"] = {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+    return content
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "source tree"
