@@ -32,7 +32,7 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
     assert dataclasses.asdict(TrainingConfig()) == {
         "objective": "iwae",
         "k": 50,
-        "epochs": 100,
+        "epochs": 60,
         "batch_size": 20,
         "learning_rate": 1e-3,
         "schedule": "constant",
