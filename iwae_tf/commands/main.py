@@ -1,7 +1,6 @@
 """The command line: finds the command, parses its flags, and turns what a user can put right into one line."""
 
 import importlib
-import shlex
 import sys
 
 from iwae_tf.commands.flags import Parser
@@ -47,4 +46,4 @@ def _run(arguments: list[str], program: str) -> int:
     words = program if program.endswith(f"{name}.py") else f"{program} {name}"
     command = Parser(prog=words, description=modules[name].DESCRIPTION)
     modules[name].add_flags(command)
-    return modules[name].run(command.parse_args(rest), command_line=shlex.join([*words.split(), *rest]))
+    return modules[name].run(command.parse_args(rest))

@@ -1,5 +1,8 @@
 """`train`: one run from flags to results."""
 
+import shlex
+import sys
+
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import DataConfig, EvaluationConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
@@ -18,7 +21,7 @@ def add_flags(parser: flags.Parser) -> None:
         flags.add_settings(parser, settings)
 
 
-def run(arguments, command_line: str) -> int:
+def run(arguments) -> int:
     """Trains, evaluates, prints the closing table; returns the exit code."""
     config = RunConfig(*(flags.settings_from(arguments, settings) for settings in SECTIONS))
     output = flags.settings_from(arguments, OutputConfig)
@@ -31,8 +34,8 @@ def run(arguments, command_line: str) -> int:
         metrics = training.evaluate(this_run, seconds, output.verbose)
     except KeyboardInterrupt:
         step = int(this_run.model.optimizer.iterations)
-        resume = command_line if output.resume else f"{command_line} --resume"
-        print(f"\nstopped at step {step} of {this_run.total_steps}; go on with: {resume}")
+        command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
+        print(f"\nstopped at step {step} of {this_run.total_steps}; go on with: {shlex.join(command)} --resume")
         return 130
     print(_closing_table(metrics, this_run.path))
     return 0
@@ -41,7 +44,7 @@ def run(arguments, command_line: str) -> int:
 def _closing_table(metrics: dict, path) -> str:
     lines = [
         "",
-        f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs']} epochs: "
+        f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs']} epochs, "
         f"{metrics['num_test']} test images",
         "",
         f"{'k':>8}  mean L_k (nats)",

@@ -30,7 +30,8 @@ def training_batches(
         A `tf.data.Dataset` of float32 [B, D].
     """
     first_epoch, first_batch = divmod(first_step, steps_per_epoch(len(dataset.x_train), batch_size))
-    images = tf.constant(dataset.x_train)
+    with tf.device("CPU"):  # where tf.data runs
+        images = tf.constant(dataset.x_train)
     scale = tf.constant(dataset.scale, tf.float32)
 
     def indices_of_epoch(epoch):

@@ -64,19 +64,17 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     objective = objective_class(config.training.objective)(config.training.k)
     objective.check_model(config.model.latent_units)
     dataset = load(config.data.dataset, config.data.data_dir)
+    if len(dataset.x_test) < 2:
+        raise InputError("the test part needs at least 2 images: of one there is no standard error")
     run_folder.prepare(path, output.resume, output.overwrite)
     if output.resume:
         run_folder.check_same_settings(path, config)
     x_valid, x_test = (_scored_images(dataset, part, config) for part in ("valid", "test"))
     run = Run(config, path, dataset, x_valid, x_test, _build_model(config, dataset))
-    training = config.training
-    rate = training.learning_rate
-    if training.schedule == "paper":
-        rate = paper_schedule(rate, run.total_steps)
     run.model.compile(
-        optimizer=keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4),
+        optimizer=_optimizer(config, run.total_steps),
         objective=objective,
-        jit_compile={"auto": "auto", "on": True, "off": False}[training.jit],
+        jit_compile={"auto": "auto", "on": True, "off": False}[config.training.jit],
     )
     checkpoint = latest_checkpoint(path / "checkpoints") if output.resume else None
     if checkpoint:
@@ -137,6 +135,14 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
     _draw(run, estimate)
     run_folder.write_json(run.path / "metrics.json", metrics)
     return metrics
+
+
+def _optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    """The paper's Adam."""
+    rate = config.training.learning_rate
+    if config.training.schedule == "paper":
+        rate = paper_schedule(rate, total_steps)
+    return keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
 
 
 def _scored_images(dataset: Dataset, part: str, config: RunConfig) -> np.ndarray:

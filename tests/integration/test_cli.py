@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
@@ -228,6 +227,13 @@ def test_a_users_own_images_are_trained_on(flags, tmp_path, monkeypatch, capsys)
     assert "written:" in capsys.readouterr().out
 
 
+def test_a_single_test_image_is_refused_before_training(tmp_path, capsys):
+    data = _own_data(tmp_path / "mine.npz", x_test=np.zeros((1, 6, 5)))
+    assert main(["train", "--dataset", data, "--output-dir", str(tmp_path / "run"), *SMALL]) == 2
+    assert "at least 2 images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(tmp_path, capsys):
     data = _own_data(tmp_path / "mine.npz")
     run = tmp_path / "run"
@@ -261,8 +267,7 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_is_the_run_never_stopped(tmp_path):
     resume = output.split("go on with: ")[1].strip()
     assert resume.endswith("--resume")
 
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    again = subprocess.run(resume, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(resume, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     for one, other in zip(_weights(whole), _weights(stopped), strict=True):
         np.testing.assert_array_equal(one, other)
