@@ -114,11 +114,12 @@ def _to_dataset(name: str, builder: "tfds.core.DatasetBuilder") -> Dataset:
 
 def _images(builder: "tfds.core.DatasetBuilder", split: str) -> np.ndarray:
     """A split's images as they are, uint8 [N, 28, 28, 1]; larger ones as float32 in [0, 1] with ink = 1."""
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
+    to_28x28 = tf.autograph.experimental.do_not_convert(lambda example: _to_28x28(example["image"]))
     images = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding({"image": True}))
-    images = images.map(lambda example: _to_28x28(example["image"]))
-    return np.concatenate([batch.numpy() for batch in images.batch(1024)])
+    return np.concatenate([batch.numpy() for batch in images.map(to_28x28).batch(1024)])
 
 
 def _to_28x28(image):
