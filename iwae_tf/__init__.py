@@ -35,4 +35,6 @@ if not _is_command():
     # Keras finds the classes of a saved model only once they are registered, so `keras.saving.load_model` needs this.
     from iwae_tf import data, evaluation, objectives
     from iwae_tf.models.iwae import IWAE
-    from iwae_tf.objectives import dreg, elbo, elbo_kl, iwae, stl  # noqa: F401
+
+    for _module, *_ in objectives.OBJECTIVES.values():
+        importlib.import_module(_module)

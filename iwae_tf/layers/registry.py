@@ -1,8 +1,6 @@
-"""Observation models by name; does not import TensorFlow until one is asked for."""
+"""Observation models by name."""
 
-import importlib
-
-from iwae_tf.errors import unknown_name
+from iwae_tf.registry import registered_class
 
 # name -> (module, class, when one would use it). A new likelihood is one layer and one line here.
 LIKELIHOODS = {
@@ -13,7 +11,4 @@ LIKELIHOODS = {
 
 def likelihood_class(name: str) -> type:
     """The layer class of an observation model; raises `InputError` for an unknown name."""
-    if name not in LIKELIHOODS:
-        raise unknown_name("likelihood", name, LIKELIHOODS)
-    module, cls, _ = LIKELIHOODS[name]
-    return getattr(importlib.import_module(module), cls)
+    return registered_class("likelihood", name, LIKELIHOODS)

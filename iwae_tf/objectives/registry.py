@@ -1,8 +1,6 @@
-"""Objectives by name; does not import TensorFlow until one is asked for."""
+"""Objectives by name."""
 
-import importlib
-
-from iwae_tf.errors import unknown_name
+from iwae_tf.registry import registered_class
 
 # name -> (module, class, when one would use it). A new objective is one file and one line here.
 OBJECTIVES = {
@@ -16,7 +14,4 @@ OBJECTIVES = {
 
 def objective_class(name: str) -> type:
     """The class of an objective; raises `InputError` for an unknown name."""
-    if name not in OBJECTIVES:
-        raise unknown_name("objective", name, OBJECTIVES)
-    module, cls, _ = OBJECTIVES[name]
-    return getattr(importlib.import_module(module), cls)
+    return registered_class("objective", name, OBJECTIVES)
