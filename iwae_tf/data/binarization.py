@@ -36,4 +36,4 @@ def binarize_once(intensities: np.ndarray, part: str) -> np.ndarray:
     parts = ("train", "valid", "test")
     images = tf.range(len(intensities))
     keys = seeds.key(EVALUATION_SEED, seeds.Purpose.BINARIZE_EVALUATION, parts.index(part), images)
-    return tf.function(binarize)(tf.convert_to_tensor(intensities), keys).numpy()
+    return tf.function(binarize, autograph=False)(tf.convert_to_tensor(intensities), keys).numpy()

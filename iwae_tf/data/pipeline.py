@@ -34,6 +34,7 @@ def training_batches(
         images = tf.constant(dataset.x_train)
     scale = tf.constant(dataset.scale, tf.float32)
 
+    @tf.autograph.experimental.do_not_convert
     def indices_of_epoch(epoch):
         numbers = tf.range(len(dataset.x_train), dtype=tf.int64)
         order = tf.random.experimental.stateless_shuffle(
@@ -41,8 +42,9 @@ def training_batches(
         )
         skipped = tf.where(tf.equal(epoch, first_epoch), tf.cast(first_batch, tf.int64), 0)
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).skip(skipped)
-        return batches.map(lambda indices: (epoch, indices))
+        return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), batches)
 
+    @tf.autograph.experimental.do_not_convert
     def pixels(epoch, indices):
         x = tf.cast(tf.gather(images, indices), tf.float32) / scale
         if not binarized:

@@ -5,12 +5,13 @@ import platform
 
 import keras
 
+from iwae_tf import __version__
 from iwae_tf.config import RunConfig
 from iwae_tf.data import Dataset
 from iwae_tf.data.binarization import EVALUATION_SEED
 from iwae_tf.models.iwae import IWAE
 
-PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn", "iwae-tf")
+PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
 
 
 def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:
@@ -51,12 +52,6 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "noise": "philox, from (seed, step)",
     }
     content["evaluation"] |= {"noise": "philox, from (seed, image, block of 50 samples)"}
-    content["versions"] = {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+    content["versions"] = {"iwae-tf": __version__, "python": platform.python_version()}
+    content["versions"] |= {package: importlib.metadata.version(package) for package in PACKAGES}
     return content
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "source tree"
