@@ -2,7 +2,9 @@
 
 import csv
 import math
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -117,3 +119,32 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         save_checkpoint(self.model, self.folder)
+
+
+class Interruption(keras.callbacks.Callback):
+    """A context in which Ctrl-C ends `fit` by KeyboardInterrupt after the step under way, a second Ctrl-C at once.
+
+    Between steps the weights are those of one step; and an exception raised anywhere can land where Python drops it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.requested = False
+
+    def __enter__(self):
+        self.handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *exception):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self.handler)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def _request(self, number, frame):
+        self.requested = True
+        signal.signal(signal.SIGINT, self.handler)

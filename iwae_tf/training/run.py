@@ -16,7 +16,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import objective_class
 from iwae_tf.training import run_folder
-from iwae_tf.training.callbacks import Checkpoints, HistoryFile, ProgressBar, progress_bar
+from iwae_tf.training.callbacks import Checkpoints, HistoryFile, Interruption, ProgressBar, progress_bar
 from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
 from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
@@ -92,9 +92,10 @@ def fit(run: Run, verbose: int = 1) -> float:
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
     callbacks = [bar, history, Checkpoints(run.path / "checkpoints")]
     try:
-        while first_step < run.total_steps:
-            _fit_epochs(run, first_step, callbacks)
-            first_step = int(run.model.optimizer.iterations)
+        with Interruption() as interruption:
+            while first_step < run.total_steps:
+                _fit_epochs(run, first_step, [*callbacks, interruption])
+                first_step = int(run.model.optimizer.iterations)
     except InputError as error:  # the bound is not finite, or the pixels are no pixels
         kept = latest_checkpoint(run.path / "checkpoints")
         raise InputError(f"{error}; the last good checkpoint is {kept}") from None
