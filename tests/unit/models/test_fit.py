@@ -1,5 +1,6 @@
 """Training as a Keras user writes it: every kind of input, callbacks, saving, and the errors of bad data."""
 
+import contextlib
 import itertools
 
 import keras
@@ -217,6 +218,38 @@ def test_compile_refuses_what_it_does_not_do(arguments, message):
         small_model().compile(**arguments)
 
 
-def test_sample_weights_are_refused():
+@pytest.mark.parametrize("weights", [{"sample_weight": np.ones(16)}, {"class_weight": {0: 1.0}}])
+def test_weights_of_examples_are_refused(weights):
+    with pytest.raises(ValueError, match=r"_weight is not supported"):
+        _compiled().fit(_images(16), **weights, verbose=0)
+    if "sample_weight" in weights:
+        with pytest.raises(ValueError, match="sample_weight is not supported"):
+            _compiled().evaluate(_images(16), **weights, verbose=0)
+
+
+def test_weights_that_come_with_the_data_are_refused():
+    x = _images(16)
     with pytest.raises(ValueError, match="sample_weight is not supported"):
-        _compiled().fit(_images(16), sample_weight=np.ones(16), verbose=0)
+        _compiled().fit(tf.data.Dataset.from_tensors((x, x, np.ones(16))), shuffle=False, verbose=0)
+
+
+def test_compile_without_arguments_is_the_papers_optimizer_and_50_samples():
+    model = small_model()
+    model.compile()
+    assert isinstance(model.objective, IWAEBound)
+    assert model.objective.num_samples == 50
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert (float(model.optimizer.learning_rate), model.optimizer.epsilon) == (pytest.approx(1e-3), 1e-4)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False, "auto"])
+def test_xla_is_used_where_it_is_asked_for_and_by_default_on_a_gpu(tmp_path, jit_compile):
+    model = small_model()
+    model.compile(jit_compile=jit_compile)
+    expected = bool(tf.config.list_physical_devices("GPU")) if jit_compile == "auto" else jit_compile
+    assert model.uses_xla == expected
+    arguments = tf.constant(_images(4)), tf.constant([0, 1], tf.int64)
+    with contextlib.nullcontext() if expected else pytest.raises(ValueError, match="jit_compile=True"):
+        model._forward_backward.experimental_get_compiler_ir(*arguments)
+    model.save(tmp_path / "m.keras")
+    assert keras.saving.load_model(tmp_path / "m.keras").get_compile_config()["jit_compile"] == jit_compile
