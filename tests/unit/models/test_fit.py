@@ -10,6 +10,7 @@ import tensorflow as tf
 from small_models import SMALL_DIM, SMALL_NETWORKS, small_model
 
 import iwae_tf
+from iwae_tf import seeds
 from iwae_tf.objectives import ELBO, STL, AnalyticKLELBO, DReG, IWAEBound
 
 
@@ -138,6 +139,29 @@ def test_noise_changes_with_the_step_and_the_seed():
 
     assert len({*bounds(0), *bounds(1)}) == 6
     assert bounds(0) == bounds(0)
+
+
+def _expected_bounds(model, x, purpose, counters):
+    """The bound of each batch of 8 on the noise of the keys (seed, purpose, counter), as documented."""
+    bounds = []
+    for batch, counter in zip(np.split(x, len(x) // 8), counters, strict=True):
+        shape = [model.objective.num_samples, 8, sum(model.latent_units)]
+        noise = seeds.normal(shape, seeds.key(model.seed, purpose, counter))
+        log_w = model.objective.log_weights(model, tf.constant(batch), noise)
+        bounds.append(np.mean(model.objective.bound(log_w)))
+    return bounds
+
+
+@pytest.mark.parametrize("objective", [IWAEBound(5), AnalyticKLELBO(5)])
+def test_noise_in_training_and_validation_comes_from_the_documented_keys(objective):
+    x = _images(16)
+    model = small_model(seed=3)
+    model.compile(keras.optimizers.SGD(0.0), objective=objective)
+    history = model.fit(x, batch_size=8, shuffle=False, validation_data=(x, None), validation_batch_size=8, verbose=0)
+    train = _expected_bounds(model, x, seeds.Purpose.TRAIN_NOISE, [0, 1])  # the step
+    validation = _expected_bounds(model, x, seeds.Purpose.VALIDATION_NOISE, [0, 8])  # images seen
+    assert history.history["bound"][0] == pytest.approx(np.mean(train), rel=1e-5)  # float32
+    assert history.history["val_bound"][0] == pytest.approx(np.mean(validation), rel=1e-5)
 
 
 def test_a_compiled_model_is_saved_with_objective_and_optimizer_and_goes_on_the_same(tmp_path):

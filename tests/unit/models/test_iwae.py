@@ -76,6 +76,17 @@ def test_log_weights_do_not_depend_on_the_chunk_size(chunk_size):
     np.testing.assert_allclose(np.concatenate(chunks), model.log_weights(x, 333, seed=7), **FLOAT32)
 
 
+def test_a_chunk_size_that_cuts_blocks_of_samples_is_refused():
+    with pytest.raises(ValueError, match="chunk_size must be a multiple of 50, got 60"):
+        list(small_model().log_weight_chunks(binary_images(2), 100, chunk_size=60))
+
+
+def test_log_likelihood_of_many_rows_is_that_of_every_row():
+    model, x = small_model(), binary_images(450)
+    whole = model.log_weights(x, 20).numpy().astype(np.float64)
+    np.testing.assert_allclose(model.log_likelihood(x, 20), reference.log_mean_exp(whole), rtol=1e-5)  # float32
+
+
 def test_fewer_samples_are_the_first_of_more():
     model, x = small_model(1), binary_images(3)
     np.testing.assert_allclose(model.log_weights(x, 7), model.log_weights(x, 120)[:7], **FLOAT32)
@@ -114,6 +125,11 @@ def test_samples_are_pixels_and_means_are_probabilities():
     assert (pixels != model.sample(500, seed=4).numpy()).any()
 
 
+def test_means_of_samples_change_with_the_seed():
+    model = small_model(2)
+    assert (model.sample(5, seed=3, mean=True).numpy() != model.sample(5, seed=4, mean=True).numpy()).all()
+
+
 def test_samples_follow_the_model_where_it_is_known():
     model = iwae_tf.IWAE(2, (2, 2), ((), ()), likelihood="gaussian")
     for stage in model.generative_network.stages:
@@ -148,6 +164,15 @@ def test_the_presets_are_the_networks_of_the_paper():
     assert shapes == [(100, 200), (50, 100)]
     # 784-200-200-(50, 50) and 50-200-200-784, with biases.
     assert one.count_params() == (785 * 200 + 201 * 200 + 2 * 201 * 50) + (51 * 200 + 201 * 200 + 201 * 784)
+
+
+def test_the_generative_network_mirrors_the_inference_network():
+    def widths(stage):
+        return [dense.units for dense in stage.hidden.dense]
+
+    model = small_model(3)
+    assert [widths(stage) for stage in model.inference_network.stages] == [[7, 6], [4], [8]]
+    assert [widths(stage) for stage in model.generative_network.stages] == [[6, 7], [4], [8]]
 
 
 def test_the_output_starts_at_the_mean_of_the_data():
@@ -230,4 +255,6 @@ def test_a_saved_model_gives_the_same_numbers_back(tmp_path, layers, likelihood)
     np.testing.assert_allclose(loaded.log_weights(x, 60), model.log_weights(x, 60), rtol=1e-6, atol=1e-5)
     for a, b in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    assert loaded.get_config() == model.get_config()
+    config = loaded.get_config()
+    assert config == model.get_config()
+    assert config | {"seed": 0, "data_mean": [0.3] * SMALL_DIM, "likelihood": likelihood} == config

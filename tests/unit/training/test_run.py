@@ -1,0 +1,65 @@
+"""A run is made from its settings: what reaches model, data and optimiser."""
+
+import numpy as np
+import pytest
+
+from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
+from iwae_tf.training import run as training
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Starts a run on grey images of 30 pixels with some settings."""
+    rng = np.random.default_rng(0)
+    parts = {"x_train": rng.random((50, 30)), "x_valid": rng.random((7, 30)), "x_test": rng.random((20, 30))}
+    np.savez(tmp_path / "mine.npz", **parts)
+
+    def make(likelihood="bernoulli", **settings):
+        config = RunConfig(
+            data=DataConfig(dataset=str(tmp_path / "mine.npz")),
+            model=ModelConfig(latent_units=(3,), hidden_units=((8,),), likelihood=likelihood),
+            training=TrainingConfig(**{"epochs": 2, "k": 2, "batch_size": 10} | settings),
+        )
+        return training.start(config, OutputConfig(output_dir=str(tmp_path / "run")))
+
+    return make
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_pixels_are_binarised_for_the_bernoulli_likelihood_alone(make_run, monkeypatch, likelihood):
+    run = make_run(likelihood)
+    assert run.model.likelihood_name == likelihood
+    binary = likelihood == "bernoulli"
+    for images in (run.x_valid, run.x_test):
+        assert np.isin(images, [0.0, 1.0]).all() == binary
+    batches = []
+    make_batches = training.training_batches
+
+    def recorded(*arguments):
+        batches.append(make_batches(*arguments))
+        return batches[-1]
+
+    monkeypatch.setattr(training, "training_batches", recorded)
+    training.fit(run, verbose=0)
+    assert int(run.model.optimizer.iterations) == 10
+    assert np.isin(next(iter(batches[0])), [0.0, 1.0]).all() == binary
+
+
+def test_the_model_starts_at_the_mean_of_the_training_images(make_run):
+    run = make_run()
+    np.testing.assert_allclose(run.model.data_mean, run.dataset.x_train.mean(axis=0), rtol=1e-5)
+
+
+def test_the_seed_and_the_objective_reach_the_model(make_run):
+    run = make_run(seed=5, objective="dreg", k=7)
+    assert run.model.seed == 5
+    assert type(run.model.objective).__name__ == "DReG"
+    assert run.model.objective.num_samples == 7
+
+
+def test_the_papers_schedule_ends_at_a_tenth_of_the_learning_rate(make_run):
+    run = make_run(schedule="paper", epochs=4, learning_rate=0.01)
+    training.fit(run, verbose=0)
+    rates = [line.split(",")[4] for line in (run.path / "history.csv").read_text().splitlines()[1:]]
+    assert float(rates[-1]) == pytest.approx(0.001)
+    assert float(rates[0]) > 0.001
