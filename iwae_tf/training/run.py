@@ -104,10 +104,11 @@ def fit(run: Run, verbose: int = 1) -> float:
         raise
     finally:
         bar.close()
+    seconds = history.seconds
     beside = run.path / "part.keras"
     run.model.save(beside)
     beside.replace(run.path / "model.keras")
-    return history.seconds
+    return seconds
 
 
 def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
