@@ -99,9 +99,8 @@ class BoundTrainer(keras.Model):
         key = seeds.key(self.seed, seeds.Purpose.TRAIN_NOISE, self.optimizer.iterations)
         bound, gradients = self._forward_backward(x, key)
         finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
-        with _asserted(finite, [_BAD_BOUND]):  # before any weight is changed
-            gradients = [tf.identity(gradient) for gradient in gradients]
-        self.optimizer.apply(gradients, self.trainable_variables)
+        with _asserted(finite, [_BAD_BOUND]):  # before any weight or the step count is changed
+            self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self.trainable_variables)
         return self._logs(bound)
 
     def test_step(self, data):

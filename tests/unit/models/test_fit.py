@@ -21,6 +21,11 @@ def _images(n):
     return (patterns[rng.integers(3, size=n)] ^ (rng.random((n, SMALL_DIM)) < 0.1)).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def _same_order_of_images():
+    keras.utils.set_random_seed(0)  # Keras shuffles arrays by the global generators
+
+
 def _compiled(layers=1, objective=None, **kwargs):
     model = iwae_tf.IWAE(SMALL_DIM, **SMALL_NETWORKS[layers], data_mean=_images(64).mean(axis=0))
     model.compile(keras.optimizers.Adam(0.01), objective=objective or IWAEBound(5), **kwargs)
@@ -226,6 +231,18 @@ def test_a_bound_that_is_not_finite_stops_the_run_at_its_step(jit_compile):
         model.fit(x, batch_size=16, epochs=50, verbose=0)
     assert f"step {int(model.optimizer.iterations)}," in str(error.value)
     assert all(np.isfinite(variable.numpy()).all() for variable in model.trainable_variables)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_that_is_not_taken_is_not_counted(optimizer):
+    model = small_model(likelihood="gaussian")
+    model.compile(optimizer, objective=ELBO(1))
+    before = [variable.numpy() for variable in model.trainable_variables]
+    with pytest.raises(ValueError, match="not finite at step 0,"):
+        model.fit(np.full((8, SMALL_DIM), 1e15, np.float32), verbose=0)  # its squared gradient overflows
+    assert int(model.optimizer.iterations) == 0
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ def make_run(tmp_path):
     parts = {"x_train": rng.random((50, 30)), "x_valid": rng.random((7, 30)), "x_test": rng.random((20, 30))}
     np.savez(tmp_path / "mine.npz", **parts)
 
-    def make(likelihood="bernoulli", **settings):
+    def make(likelihood="bernoulli", name="run", resume=False, **settings):
         config = RunConfig(
             data=DataConfig(dataset=str(tmp_path / "mine.npz")),
             model=ModelConfig(latent_units=(3,), hidden_units=((8,),), likelihood=likelihood),
             training=TrainingConfig(**{"epochs": 2, "k": 2, "batch_size": 10} | settings),
         )
-        return training.start(config, OutputConfig(output_dir=str(tmp_path / "run")))
+        return training.start(config, OutputConfig(output_dir=str(tmp_path / name), resume=resume))
 
     return make
 
@@ -63,3 +63,24 @@ def test_the_papers_schedule_ends_at_a_tenth_of_the_learning_rate(make_run):
     rates = [line.split(",")[4] for line in (run.path / "history.csv").read_text().splitlines()[1:]]
     assert float(rates[-1]) == pytest.approx(0.001)
     assert float(rates[0]) > 0.001
+
+
+def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(make_run, monkeypatch):
+    settings = {"epochs": 3, "batch_size": 2}  # 25 steps an epoch, 5 in one call
+    whole, stopped = make_run(name="whole", **settings), make_run(name="stopped", **settings)
+    training.fit(whole, verbose=0)
+
+    def interrupt(bar, batch, logs=None):
+        if int(bar.model.optimizer.iterations) == 30:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.ProgressBar, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            training.fit(stopped, verbose=0)
+    resumed = make_run(name="stopped", resume=True, **settings)
+    assert int(resumed.model.optimizer.iterations) == 30
+    training.fit(resumed, verbose=0)
+    assert int(resumed.model.optimizer.iterations) == 75
+    for one, other in zip(whole.model.weights, resumed.model.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-6)  # float32, graphs traced anew
