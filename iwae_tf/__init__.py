@@ -12,8 +12,6 @@ __all__ = ["IWAE", "InputError", "data", "evaluation", "objectives"]
 
 from iwae_tf.errors import InputError
 
-_LAZY = {"IWAE": "iwae_tf.models.iwae"}
-
 
 def _is_command() -> bool:
     """True in `python train.py` and `python -m iwae_tf`, which answer before TensorFlow is imported (5 s)."""
@@ -21,14 +19,6 @@ def _is_command() -> bool:
     beside = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train.py")
     module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
     return module == ["iwae_tf"] or (script is not None and os.path.abspath(script) == beside)
-
-
-def __getattr__(name: str):
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"iwae_tf.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if not _is_command():
