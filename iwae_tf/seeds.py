@@ -25,6 +25,9 @@ class Purpose(enum.IntEnum):
     EVALUATION_NOISE = 6
     SAMPLE = 7
     ACTIVE_UNITS = 8
+    REQUEST_NOISE = 9
+    REQUEST_PIXELS = 10
+    REQUEST_SAMPLE = 11
 
 
 def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:
@@ -39,6 +42,28 @@ def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:
     counters = tf.cast(major, tf.int64) * 2**32 + tf.cast(minor, tf.int64)
     stream = tf.cast(seed, tf.int64) * 256 + int(purpose)
     return tf.stack([tf.broadcast_to(stream, tf.shape(counters)), counters], axis=-1)
+
+
+def request_stream(seed: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
+    """What stands for (seed, content) in `request_key`, int64 scalar: equal contents have equal streams.
+
+    Args:
+        seed: int64 scalar, any value.
+        content: what a server is asked about, a tensor of rank 1.
+    """
+    fingerprint = tf.bitcast(tf.fingerprint(content[None])[0], tf.int64)
+    return tf.bitwise.bitwise_xor(seed, fingerprint)
+
+
+def request_key(stream: tf.Tensor, purpose: Purpose, minor=0) -> tf.Tensor:
+    """The key of a stream for a request to a server, where a row has no number: int64 [2].
+
+    Args:
+        stream: the request's seed, or its seed and content by `request_stream`; int64 scalar, any value.
+        purpose: what the numbers are for.
+        minor: counter (a layer, a chunk of samples); int or int tensor, 0 <= minor < 2**32.
+    """
+    return tf.stack([stream, int(purpose) * 2**32 + tf.cast(minor, tf.int64)])
 
 
 def normal(shape, key: tf.Tensor) -> tf.Tensor:

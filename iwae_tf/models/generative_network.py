@@ -1,5 +1,7 @@
 """p(x, h): standard normal at the top, diagonal Gaussians down to h[0], and the likelihood p(x | h[0])."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -59,10 +61,17 @@ class GenerativeNetwork(keras.layers.Layer):
         """log p(x, h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
         return self.log_likelihood(x, h) + self.log_prior(h)
 
-    def sample_latents(self, n: int, seed: int) -> tuple[tf.Tensor, ...]:
-        """n draws of all layers from p(h), a tuple of [n, H_l], h[0] nearest x."""
-        h = [seeds.normal([n, self.latent_units[-1]], seeds.key(seed, seeds.Purpose.SAMPLE, len(self.stages)))]
+    def sample(self, n: int, key_of: Callable[[int], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """n draws of x with the means of p(x | h) that they are drawn from, both [n, D].
+
+        Args:
+            n: how many.
+            key_of: number of a layer, 0 for x and l + 1 for h[l], to the key of its random numbers.
+        """
+        value = seeds.normal([n, self.latent_units[-1]], key_of(len(self.stages)))
         for number in range(len(self.stages) - 1, 0, -1):
             stage = self.stages[number]
-            h.insert(0, stage.head.sample(stage(h[0]), seeds.key(seed, seeds.Purpose.SAMPLE, number)))
-        return tuple(h)
+            value = stage.head.sample(stage(value), key_of(number))
+        parameters = self.likelihood_stage(value)
+        head = self.likelihood_stage.head
+        return head.sample(parameters, key_of(0)), head.mean(parameters)

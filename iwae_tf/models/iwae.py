@@ -214,10 +214,9 @@ class IWAE(BoundTrainer):
 
     def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
         """n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, better to look at."""
-        h = self.generative_network.sample_latents(positive_integer("n", n), check_seed(seed))
-        stage = self.generative_network.likelihood_stage
-        parameters, key = stage(h[0]), seeds.key(seed, seeds.Purpose.SAMPLE, 0)
-        return stage.head.mean(parameters) if mean else stage.head.sample(parameters, key)
+        n, seed = positive_integer("n", n), check_seed(seed)
+        x, x_mean = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
+        return x_mean if mean else x
 
     def input_requirements(self, came: str) -> str:
         """The message of every error about x."""
