@@ -23,6 +23,7 @@ PAPER_NETWORKS = {
     2: Network(latent_units=(100, 50), hidden_units=((200, 200), (100, 100))),
 }
 PAPER_EPOCHS = sum(3**stage for stage in range(8))  # 3,280 passes over the training data
+EXPORT_DIR = "export/models"
 DEFAULT_EPOCHS = 60  # the default data set, digits, gains nothing from more
 
 
@@ -44,7 +45,7 @@ def _check(settings: Any, *, positive: tuple[str, ...] = ()) -> None:
         positive_integer(name, getattr(settings, name))
     for field in dataclasses.fields(settings):
         choices, value = field.metadata.get("choices"), getattr(settings, field.name)
-        if choices and (isinstance(value, bool) or value not in choices):
+        if choices and value is not None and (isinstance(value, bool) or value not in choices):
             raise InputError(f"{field.name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
@@ -148,10 +149,30 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """What a server is to compute."""
+
+    num_samples: int = setting(5000, "importance samples of a score when the request does not say", parse=int)
+    max_samples: int = setting(50_000, "the most samples that a request may ask for", parse=int)
+    input: str | None = setting(
+        None,
+        "pixels between 0 and 1 are drawn from their intensity (binary, the default), or scored by their expected "
+        "log-likelihood (intensity); for Bernoulli pixels only",
+        choices=("binary", "intensity"),
+    )
+
+    def __post_init__(self):
+        _check(self, positive=("num_samples", "max_samples"))
+        if self.num_samples > self.max_samples:
+            raise InputError(f"num_samples must be at most max_samples = {self.max_samples}, got {self.num_samples}")
+
+
+@dataclasses.dataclass(frozen=True)
 class OutputConfig:
     """Where the run is kept, and what is shown."""
 
     output_dir: str | None = setting(None, "run folder (default: runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED)")
+    export: bool = setting(False, f"write a SavedModel for a server to {EXPORT_DIR}/RUN when all is done")
     resume: bool = setting(False, "go on with the run in the run folder")
     overwrite: bool = setting(False, "replace the run in the run folder")
     verbose: int = setting(

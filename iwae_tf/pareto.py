@@ -50,7 +50,7 @@ def pareto_shape(largest_log_w: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
 
 
 def _zhang_stephens(excesses: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """Shape of the generalised Pareto distribution of `number` excesses > 0 in falling order, zeros after: [B, T] -> [B].
+    """Shape of a generalised Pareto distribution from `number` excesses in falling order, then zeros: [B, T] -> [B].
 
     The likelihood is profiled over theta, whose posterior mean is taken over a grid; the weak prior pulls the shape
     towards 0.5 with the weight of ten points.

@@ -6,7 +6,7 @@ import sys
 from iwae_tf.commands.flags import Parser
 from iwae_tf.errors import InputError, unknown_name
 
-COMMANDS = ("train",)  # each a module of this package with SUMMARY, DESCRIPTION, add_flags and run
+COMMANDS = ("train", "export", "serve", "score")  # modules of this package: SUMMARY, DESCRIPTION, add_flags and run
 
 
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
@@ -43,7 +43,7 @@ def _run(arguments: list[str], program: str) -> int:
     if arguments[0] not in modules:
         raise unknown_name("command", arguments[0], modules)
     name, *rest = arguments
-    words = program if program.endswith(f"{name}.py") else f"{program} {name}"
+    words = program if program.endswith(".py") else f"{program} {name}"
     command = Parser(prog=words, description=modules[name].DESCRIPTION)
     modules[name].add_flags(command)
     return modules[name].run(command.parse_args(rest))

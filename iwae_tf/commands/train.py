@@ -2,10 +2,23 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 from iwae_tf.commands import flags
+from iwae_tf.commands.export import export, served_name
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.config import DataConfig, EvaluationConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
+from iwae_tf.config import (
+    EXPORT_DIR,
+    DataConfig,
+    EvaluationConfig,
+    ExportConfig,
+    ModelConfig,
+    OutputConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from iwae_tf.training import run_folder
+from iwae_tf.training.trained import TrainedRun
 
 SUMMARY = "train an importance weighted autoencoder and estimate log p(x) of the test images"
 DESCRIPTION = """Trains an importance weighted autoencoder, estimates log p(x) of the test images in nats and leaves a
@@ -25,6 +38,8 @@ def run(arguments) -> int:
     """Trains, evaluates, prints the closing table; returns the exit code."""
     config = RunConfig(*(flags.settings_from(arguments, settings) for settings in SECTIONS))
     output = flags.settings_from(arguments, OutputConfig)
+    path = run_folder.path_of(config, output)
+    export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
     import_tensorflow()
     from iwae_tf.training import run as training  # needs TensorFlow
 
@@ -37,11 +52,15 @@ def run(arguments) -> int:
         command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
         print(f"\nstopped at step {step} of {this_run.total_steps}; go on with: {shlex.join(command)} --resume")
         return 130
-    print(_closing_table(metrics, this_run.path))
+    written = sorted(path.iterdir())
+    if export_to:
+        trained = TrainedRun(path, run_folder.read_json(path / "config.json"), metrics, this_run.model)
+        written.append(export(trained, export_to, ExportConfig()))
+    print(_closing_table(metrics, written))
     return 0
 
 
-def _closing_table(metrics: dict, path) -> str:
+def _closing_table(metrics: dict, written: list[Path]) -> str:
     lines = [
         "",
         f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs']} epochs, "
@@ -58,6 +77,6 @@ def _closing_table(metrics: dict, path) -> str:
         "",
         f"active units {active}; training {metrics['train_seconds']:.0f} s, evaluation {metrics['eval_seconds']:.0f} s",
         "written:",
-        *(f"  {file}" for file in sorted(path.iterdir())),
+        *(f"  {path}" for path in written),
     ]
     return "\n".join(lines)

@@ -1,11 +1,10 @@
 """One row of a request: its pixels, its score, its status. What is computed here sees no other row of the batch."""
 
-import dataclasses
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.errors import InputError, positive_integer
 from iwae_tf.seeds import Purpose
 from iwae_tf.weight_statistics import empty_statistics, summarize, update_statistics
 
@@ -27,8 +26,7 @@ INPUT_RULES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class RowSettings:
+class RowSettings(NamedTuple):
     """What is fixed when a model is exported.
 
     Attributes:
@@ -38,16 +36,10 @@ class RowSettings:
         seed: seed of all signatures that take none.
     """
 
-    num_samples: int = 5000
-    max_samples: int = 50_000
-    input_rule: str = "binary"
+    num_samples: int
+    max_samples: int
+    input_rule: str
     seed: int = 0
-
-    def __post_init__(self):
-        positive_integer("num_samples", self.num_samples)
-        positive_integer("max_samples", self.max_samples)
-        if self.num_samples > self.max_samples:
-            raise InputError(f"num_samples must be at most max_samples = {self.max_samples}, got {self.num_samples}")
 
 
 def observe(model, x: tf.Tensor, seed: tf.Tensor, rule: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 
+from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.serving.row import CHUNK, FIRST_CHUNK, INPUT_RULES, STATUSES, RowSettings
 from iwae_tf.serving.signatures import signatures
@@ -26,9 +27,9 @@ def export_saved_model(
     model,
     directory,
     *,
-    num_samples: int = 5000,
-    max_samples: int = 50_000,
-    input_rule: str | None = None,
+    num_samples: int = ExportConfig.num_samples,
+    max_samples: int = ExportConfig.max_samples,
+    input_rule: str | None = ExportConfig.input,
     run: dict | None = None,
 ) -> Path:
     """Writes the next version of a model for TensorFlow Serving.
@@ -52,7 +53,8 @@ def export_saved_model(
         InputError: (a `ValueError`) for numbers out of range, a rule that does not fit the likelihood or a folder that
             cannot be written.
     """
-    settings = RowSettings(num_samples, max_samples, _checked_rule(input_rule, model.likelihood_name))
+    ExportConfig(num_samples, max_samples, input_rule)  # refuses what is out of range
+    settings = RowSettings(int(num_samples), int(max_samples), _fitting_rule(input_rule, model.likelihood_name))
     directory = Path(directory).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ def export_saved_model(
 
 
 def versions(directory: Path) -> list[int]:
-    """The versions in a model's folder, rising: subfolders whose names are numbers, as TensorFlow Serving reads them."""
+    """The versions in a model's folder, rising: subfolders with a number for a name, as TensorFlow Serving has it."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
@@ -85,11 +87,12 @@ def checksum(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _checked_rule(rule: str | None, likelihood: str) -> str:
-    rules = ("binary", "intensity") if likelihood == "bernoulli" else ("real",)
-    if rule is not None and rule not in rules:
-        raise InputError(f"input rule must be {' or '.join(rules)} for likelihood {likelihood}, got {rule!r}")
-    return rule or rules[0]
+def _fitting_rule(rule: str | None, likelihood: str) -> str:
+    if likelihood == "bernoulli":
+        return rule or "binary"
+    if rule is not None:
+        raise InputError(f"the input rule {rule} is for Bernoulli pixels; this model's likelihood is {likelihood}")
+    return "real"
 
 
 def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> None:

@@ -35,7 +35,5 @@ def write_warmup_requests(folder: Path, model_name: str, signatures: dict, max_s
                 for spec in signature.inputs:
                     value = np.full([size, *spec.shape[1:]], values[spec.name], spec.dtype.as_numpy_dtype)
                     request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(value))
-                log = prediction_log_pb2.PredictionLog(
-                    predict_log=prediction_log_pb2.PredictLog(request=request)
-                )
+                log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
                 writer.write(log.SerializeToString())

@@ -60,7 +60,7 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     Raises:
         InputError: if any setting cannot be used; a folder that holds another run is left as it was.
     """
-    path = Path(output.output_dir) if output.output_dir else run_folder.default_path(config)
+    path = run_folder.path_of(config, output)
     objective = objective_class(config.training.objective)(config.training.k)
     objective.check_model(config.model.latent_units)
     dataset = load(config.data.dataset, config.data.data_dir)

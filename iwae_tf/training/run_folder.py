@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from iwae_tf.config import RunConfig
+from iwae_tf.config import OutputConfig, RunConfig
 from iwae_tf.errors import InputError
 
 FILES = (
@@ -20,8 +20,10 @@ FILES = (
 )
 
 
-def default_path(config: RunConfig) -> Path:
-    """runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED; a file's name without its ending stands for a file."""
+def path_of(config: RunConfig, output: OutputConfig) -> Path:
+    """The folder asked for, or runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED, where a data file loses its ending."""
+    if output.output_dir:
+        return Path(output.output_dir)
     training = config.training
     name = f"{Path(config.data.dataset).stem}-{training.objective}-k{training.k}"
     return Path("runs") / f"{name}-l{config.model.layers}-seed{training.seed}"

@@ -4,8 +4,8 @@ import os
 import pytest
 
 from iwae_tf import InputError
-from iwae_tf.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from iwae_tf.training.run_folder import FILES, check_same_settings, default_path, prepare, read_json, write_json
+from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
+from iwae_tf.training.run_folder import FILES, check_same_settings, path_of, prepare, read_json, write_json
 
 A_RUN = ("config.json", "history.csv", "metrics.json", "model.keras", "samples.png", "checkpoints/step-1.weights.h5")
 NOT_A_RUN = ("notes.txt", "sub/model.keras")
@@ -53,7 +53,7 @@ def refusal(path, **kwargs):
     ],
 )
 def test_a_run_folder_is_named_after_what_tells_runs_apart(config, name):
-    assert default_path(config).as_posix() == f"runs/{name}"
+    assert path_of(config, OutputConfig()).as_posix() == f"runs/{name}"
 
 
 # ---------------------------------------------------------------------------------------------- what is refused

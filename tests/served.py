@@ -1,0 +1,85 @@
+"""What tests of exported models share: the same requests through Python and through TensorFlow's C API."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from reference import iwae_log_weights
+from small_models import reference_weights
+from tensorflow.core.protobuf import saved_model_pb2
+
+from iwae_tf import seeds
+
+Request = tuple[str, dict[str, np.ndarray]]  # signature, inputs
+
+
+def meta_graph(folder: Path):
+    """The graph of a SavedModel, with its signatures and functions."""
+    return saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]
+
+
+def through_python(folder: Path, requests: list[Request]) -> list[dict[str, np.ndarray]]:
+    """Answers from the SavedModel loaded in Python."""
+    loaded = tf.saved_model.load(folder)
+    return [
+        {name: value.numpy() for name, value in loaded.signatures[signature](**_tensors(inputs)).items()}
+        for signature, inputs in requests
+    ]
+
+
+def through_c_api(folder: Path, requests: list[Request], files: Path) -> tuple[list[dict[str, np.ndarray]], int]:
+    """Answers from a process that has no TensorFlow Python, and its peak memory in KiB.
+
+    Raises:
+        RuntimeError: with TensorFlow's words, if the SavedModel cannot be loaded or a request fails.
+    """
+    definitions = meta_graph(folder).signature_def
+    wire = []
+    for signature, inputs in requests:
+        names = definitions[signature]
+        feeds = {names.inputs[n].name: [str(v.dtype), v.tolist()] for n, v in inputs.items()}
+        wire.append({"inputs": feeds, "outputs": [info.name for info in names.outputs.values()]})
+    (files / "requests.json").write_text(json.dumps(wire))
+    program = [sys.executable, str(Path(__file__).with_name("c_api.py")), str(Path(tf.__file__).parent)]
+    process = subprocess.run(
+        [*program, str(folder), str(files / "requests.json"), str(files / "answers.npz")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if process.returncode:
+        raise RuntimeError(process.stderr)
+    with np.load(files / "answers.npz") as arrays:
+        answers = [
+            {name: arrays[f"{number}/{info.name}"] for name, info in definitions[signature].outputs.items()}
+            for number, (signature, _) in enumerate(requests)
+        ]
+        return answers, int(arrays["peak_kib"])
+
+
+def assert_same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+    """Equal names, shapes, types and bits, NaN included."""
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert value.dtype == right[name].dtype, name
+        np.testing.assert_array_equal(value, right[name], err_msg=name)
+
+
+def reference_log_weights(model, x: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
+    """Log-weights of one binary row by the NumPy reference, at the noise that a request has: [D] -> [k]."""
+    stream = seeds.request_stream(tf.constant(seed, tf.int64), tf.constant(x))
+    chunks, number = [], 0
+    while sum(map(len, chunks)) < num_samples:
+        size = 450 if number else 50
+        key = seeds.request_key(stream, seeds.Purpose.REQUEST_NOISE, number)
+        chunks.append(seeds.normal([size, 1, sum(model.latent_units)], key).numpy().astype(np.float64))
+        number += 1
+    noise = np.split(np.concatenate(chunks)[:num_samples], np.cumsum(model.latent_units)[:-1], axis=-1)
+    return iwae_log_weights(x[None].astype(np.float64), noise, **reference_weights(model))[:, 0]
+
+
+def _tensors(inputs: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(value) for name, value in inputs.items()}
