@@ -16,6 +16,16 @@ from iwae_tf import seeds
 Request = tuple[str, dict[str, np.ndarray]]  # signature, inputs
 
 
+def scores_request(x, num_samples, seed=0) -> Request:
+    """A request of `log_prob_k`; numbers are repeated for each row."""
+    rows = len(x)
+    return "log_prob_k", {
+        "x": np.asarray(x, np.float32),
+        "num_samples": np.broadcast_to(num_samples, rows).astype(np.int32),
+        "seed": np.broadcast_to(seed, rows).astype(np.int64),
+    }
+
+
 def meta_graph(folder: Path):
     """The graph of a SavedModel, with its signatures and functions."""
     return saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 
+from iwae_tf import __version__
 from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.serving.row import CHUNK, FIRST_CHUNK, INPUT_RULES, STATUSES, RowSettings
@@ -118,7 +119,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "statuses": {str(status): text for status, text in STATUSES.items()},
         "config": run.get("config"),
         "metrics": run.get("metrics"),
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "versions": {"iwae-tf": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
         "checksum": checksum(folder),
     }
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")

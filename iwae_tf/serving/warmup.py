@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 FILE = "tf_serving_warmup_requests"
-# `allowed_batch_sizes` of export/serving/batching_parameters.txt.
-BATCH_SIZES = (1, 2, 4, 8)
+# The batches that a server makes with export/serving/batching_parameters.txt.
+BATCH_SIZES = (1, 2, 3, 4)
 # The first call of a graph is the slow one; it need not be a long one as well.
 NUM_SAMPLES = 500
 

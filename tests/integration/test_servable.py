@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import log_mean_exp
-from served import assert_same_bits, meta_graph, reference_log_weights, through_c_api, through_python
+from served import assert_same_bits, meta_graph, reference_log_weights, scores_request, through_c_api, through_python
 from small_models import SMALL_DIM, binary_images, small_model
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -16,16 +16,6 @@ from iwae_tf.serving.warmup import BATCH_SIZES
 
 SCORES = ("log_prob", "elbo", "standard_error", "effective_sample_size", "pareto_k", "status")
 SIGNATURES = ("serving_default", "log_prob_k", "encode", "reconstruct", "sample")
-
-
-def scores_request(x, num_samples, seed=0):
-    """A request of `log_prob_k`; numbers are repeated for each row."""
-    rows = len(x)
-    return "log_prob_k", {
-        "x": np.asarray(x, np.float32),
-        "num_samples": np.broadcast_to(num_samples, rows).astype(np.int32),
-        "seed": np.broadcast_to(seed, rows).astype(np.int64),
-    }
 
 
 def of_every_signature(x):
@@ -130,7 +120,7 @@ def test_requests_of_sixteen_threads_joined_as_a_server_joins_them_keep_their_bi
     sizes = []
 
     @tf.nondifferentiable_batch_function(
-        num_batch_threads=2, max_batch_size=8, batch_timeout_micros=20_000, allowed_batch_sizes=[1, 2, 4, 8]
+        num_batch_threads=2, max_batch_size=4, batch_timeout_micros=20_000, allowed_batch_sizes=[1, 2, 4]
     )
     def batched(x, num_samples, seed):
         answer = loaded.signatures["log_prob_k"](x=x, num_samples=num_samples, seed=seed)
