@@ -40,12 +40,12 @@ def pareto_shape(largest_log_w: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
     log_w = log_w - log_w[:, :1]  # [B, T], the largest is 0
     length = tail_length(num_samples)  # [B]
     cutoff = tf.maximum(tf.gather(log_w, length, batch_dims=1), -RANGE)[:, None]  # [B, 1]
-    in_tail = (tf.range(tf.shape(log_w)[1]) < length[:, None]) & (log_w > cutoff)  # [B, T]
+    in_tail = log_w > cutoff  # [B, T]; in falling order, so that nothing after the tail exceeds it
     excesses = tf.where(in_tail, tf.exp(log_w) - tf.exp(cutoff), 0.0)
     number = tf.reduce_sum(tf.cast(in_tail, tf.int32), axis=1)  # [B]
     shape = _zhang_stephens(excesses, number)
     infinity = tf.constant(float("inf"), tf.float64)
-    equal = (number == 0) & (length >= MIN_TAIL) & (cutoff[:, 0] == 0.0)
+    equal = (length >= MIN_TAIL) & (cutoff[:, 0] == 0.0)
     return tf.where(number >= MIN_TAIL, shape, tf.where(equal, -infinity, infinity))
 
 

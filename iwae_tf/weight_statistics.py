@@ -36,7 +36,7 @@ class WeightSummary(NamedTuple):
         standard_error: of `log_likelihood`, by the delta method, in nats; NaN for one sample. It is too small where
             the effective sample size is.
         effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples (Kong 1992).
-        pareto_k: shape of the tail of the weights, see `iwae_tf.pareto.pareto_shape`.
+        pareto_k: shape of the tail of the weights, see `iwae_tf.pareto.pareto_shape`; NaN where `log_likelihood` is.
     """
 
     log_likelihood: tf.Tensor
@@ -75,7 +75,7 @@ def update_statistics(state: WeightStatistics, log_w: tf.Tensor, used: tf.Tensor
     in_double = tf.cast(weighed, tf.float64)
     largest = tf.maximum(state.largest, tf.reduce_max(in_double, axis=1))
     shift = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))
-    rescale = tf.where(tf.math.is_finite(state.largest), tf.exp(state.largest - shift), tf.zeros_like(shift))
+    rescale = tf.exp(state.largest - shift)  # 0 before the first sample
     weights = tf.exp(in_double - shift[:, None])  # [B, c], at most 1
     return WeightStatistics(
         count=state.count + tf.reduce_sum(tf.cast(used, tf.int32), axis=1),
@@ -95,11 +95,14 @@ def summarize(state: WeightStatistics) -> WeightSummary:
     """
     count = tf.cast(state.count, tf.float64)
     ess = tf.square(state.weight_sum) / state.square_sum
+    log_likelihood = tf.math.log(state.weight_sum / count) + state.largest
     relative_variance = tf.maximum(1.0 / ess - 1.0 / count, 0.0) * (count / (count - 1.0))  # of the mean weight
+    pareto_k = pareto_shape(state.tail, state.count)
     return WeightSummary(
-        log_likelihood=tf.math.log(state.weight_sum / count) + state.largest,
+        log_likelihood=log_likelihood,
         elbo=state.log_w_sum / count,
         standard_error=tf.sqrt(relative_variance),
         effective_sample_size=ess,
-        pareto_k=pareto_shape(state.tail, state.count),
+        # NaN has no place in the order of the tail, which may look sound without it.
+        pareto_k=tf.where(tf.math.is_nan(log_likelihood), log_likelihood, pareto_k),
     )

@@ -63,6 +63,78 @@ def gradient_weights(name, log_w):
     return rows[name]
 
 
+def effective_sample_size(log_w):
+    """Kong's 1 / sum_i wn_i^2, wn the normalised weights; [k, B] -> [B]."""
+    return 1.0 / np.sum(normalized_weights(log_w) ** 2, axis=0)
+
+
+def standard_error(log_w):
+    """Delta method: standard error of the mean weight over the mean weight, s / (sqrt(k) mean w); [k, B] -> [B].
+
+    s^2 = sum_i (w_i - mean w)^2 / (k - 1) is the unbiased estimate of the variance of a weight.
+    """
+    log_w = np.asarray(log_w, dtype=np.float64)
+    w = np.exp(log_w - log_w.max(axis=0))
+    return np.std(w, axis=0, ddof=1) / np.sqrt(len(w)) / np.mean(w, axis=0)
+
+
+def tail_length(num_samples):
+    """Number of weights that are the tail, M = ceil(min(0.2 S, 3 sqrt(S)))."""
+    return int(np.ceil(min(0.2 * num_samples, 3.0 * np.sqrt(num_samples))))
+
+
+def tail_excesses(log_w):
+    """What the tail's weights exceed the largest weight outside it by, in units of the largest; [S] -> [<= M], rising.
+
+    Weights below e^-650 of the largest count as that, since float64 has no digits for their excesses.
+    """
+    log_w = np.sort(np.asarray(log_w, dtype=np.float64))
+    w = np.exp(log_w - log_w[-1])
+    cutoff = max(w[-tail_length(len(w)) - 1], np.exp(-650.0))
+    return w[w > cutoff] - cutoff
+
+
+def generalized_pareto_log_likelihood(x, theta):
+    """Log-likelihood of x [n] where it is largest for this theta = k / sigma, and that k; a pair of scalars.
+
+    The density is (1 - k x / sigma)^(1 / k - 1) / sigma in Zhang and Stephens' sign: the shape is -k. Given theta,
+    k = -mean_i log(1 - theta x_i) makes it largest.
+    """
+    log_survival = np.log1p(-theta * x)
+    k = -np.mean(log_survival)
+    return len(x) * np.log(theta / k) + (1.0 / k - 1.0) * np.sum(log_survival), k
+
+
+def generalized_pareto_shape(x):
+    """Zhang and Stephens' posterior mean of the shape given rising excesses x [n], before any other prior; scalar.
+
+    The m = 30 + floor(sqrt(n)) values theta_j = 1 / x_n + (1 - sqrt(m / (j - 1/2))) / (3 x_q), q = floor(n / 4 + 1/2),
+    are weighted by their profile likelihoods; the shape is that of their mean.
+    """
+    m = 30 + int(np.sqrt(len(x)))
+    j = np.arange(1, m + 1)
+    theta = 1.0 / x[-1] + (1.0 - np.sqrt(m / (j - 0.5))) / (3.0 * x[int(len(x) / 4 + 0.5) - 1])
+    log_likelihood = np.array([generalized_pareto_log_likelihood(x, value)[0] for value in theta])
+    return -generalized_pareto_log_likelihood(x, np.sum(normalized_weights(log_likelihood) * theta))[1]
+
+
+def pareto_shape(log_w):
+    """The k-hat of Vehtari et al. with their prior worth ten points at 0.5, (n k + 5) / (n + 10); [S, B] -> [B].
+
+    It is inf where fewer than 5 of the tail's weights stand out, and -inf if that is as they all equal the largest.
+    """
+    return np.array([_pareto_shape(column) for column in np.asarray(log_w, np.float64).T])
+
+
+def _pareto_shape(log_w):
+    if tail_length(len(log_w)) < 5:
+        return np.inf
+    x = tail_excesses(log_w)
+    if len(x) >= 5:
+        return (len(x) * generalized_pareto_shape(x) + 10.0 * 0.5) / (len(x) + 10.0)
+    return -np.inf if np.sum(log_w == np.max(log_w)) > tail_length(len(log_w)) else np.inf
+
+
 def gaussian_log_prob(value, loc, log_scale):
     """Sum over d of -1/2 z_d^2 - log_scale_d - 1/2 log 2 pi, z = (value - loc) / exp(log_scale); [..., D] -> [...]."""
     value, loc, log_scale = (np.asarray(a, np.float64) for a in np.broadcast_arrays(value, loc, log_scale))

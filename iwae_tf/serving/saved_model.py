@@ -1,7 +1,6 @@
 """Writes a model as a SavedModel that TensorFlow Serving loads, with where it came from beside it."""
 
 import errno
-import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -16,12 +15,12 @@ import keras
 from iwae_tf import __version__
 from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
+from iwae_tf.serving.model_folder import PROVENANCE, checksum, versions
 from iwae_tf.serving.row import CHUNK, FIRST_CHUNK, INPUT_RULES, STATUSES, RowSettings
 from iwae_tf.serving.signatures import signatures
 from iwae_tf.serving.warmup import write_warmup_requests
 
 PACKAGES = ("tensorflow", "keras", "numpy")
-PROVENANCE = Path("assets.extra") / "provenance.json"
 
 
 def export_saved_model(
@@ -56,36 +55,18 @@ def export_saved_model(
     """
     ExportConfig(num_samples, max_samples, input_rule)  # refuses what is out of range
     settings = RowSettings(int(num_samples), int(max_samples), _fitting_rule(input_rule, model.likelihood_name))
-    directory = Path(directory).absolute()
+    directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".part-", dir=directory))
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror}; give another folder") from None
     try:
-        _write(model, beside, directory.name, settings, run or {})
+        _write(model, beside, directory.resolve().name, settings, run or {})
         beside.chmod(0o755)  # mkdtemp's folders are for their owner alone; a server runs as somebody else
         return _rename_in(beside, directory)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def versions(directory: Path) -> list[int]:
-    """The versions in a model's folder, rising: subfolders with a number for a name, as TensorFlow Serving has it."""
-    if not directory.is_dir():
-        return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
-
-
-def checksum(folder: Path) -> str:
-    """sha256 over names and contents of all files of a version but the provenance, which holds it."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder)
-        if name != PROVENANCE:
-            content = path.read_bytes()
-            digest.update(f"{name.as_posix()}\0{len(content)}\0".encode() + content)
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _fitting_rule(rule: str | None, likelihood: str) -> str:

@@ -195,6 +195,81 @@ def test_dreg_needs_the_path_through_the_lower_layer_into_log_q_of_the_upper():
     assert two_layer_gradient(0.3, True)[1] == pytest.approx(0.912, abs=5e-4)
 
 
+# ---------------------------------------------------------------------------------------------- weight statistics
+
+
+def test_effective_sample_size_and_standard_error_of_weights_one_and_three():
+    log_w = np.log([[1.0], [3.0]]) - 500.0
+    np.testing.assert_allclose(reference.effective_sample_size(log_w), [16.0 / 10.0], **CLOSE)
+    np.testing.assert_allclose(reference.standard_error(log_w), [0.5], **CLOSE)  # s = sqrt(2), k = 2, mean 2
+    np.testing.assert_allclose(reference.effective_sample_size(np.zeros((7, 1))), [7.0], **CLOSE)
+
+
+def test_standard_error_agrees_with_scipy_and_does_not_depend_on_the_unit_of_the_weights(rng):
+    w = rng.gamma(2.0, size=(50, 4))
+    expected = scipy.stats.sem(w) / w.mean(axis=0)
+    for shift in (0.0, -1e4):
+        # At 1e4 a float64 log-weight rounds to 2e-12.
+        np.testing.assert_allclose(reference.standard_error(np.log(w) + shift), expected, rtol=1e-10)
+
+
+def test_the_tail_is_a_fifth_of_the_weights_until_three_roots_are_less():
+    lengths = {1: 1, 20: 4, 21: 5, 25: 5, 26: 6, 224: 45, 225: 45, 226: 46, 5000: 213, 50_000: 671}
+    assert {num_samples: reference.tail_length(num_samples) for num_samples in lengths} == lengths
+
+
+def test_excesses_are_over_the_largest_weight_outside_the_tail():
+    w = np.arange(1.0, 31.0)  # 6 of 30 are the tail
+    np.testing.assert_allclose(reference.tail_excesses(np.log(w)) * 30.0, np.arange(1.0, 7.0), rtol=1e-13)
+
+
+@pytest.mark.parametrize("theta", [-40.0, -1.0, -1e-3, 1e-3, 0.9])
+def test_the_likelihood_of_excesses_is_scipys_and_largest_at_its_shape(rng, theta):
+    x = rng.random(30)
+    value, k = reference.generalized_pareto_log_likelihood(x, theta)
+    expected = [
+        scipy.stats.genpareto.logpdf(x, -shape, scale=shape / theta).sum() for shape in (k, 0.999 * k, 1.001 * k)
+    ]
+    # The form in theta loses the digits of theta x in log(1 - theta x) / k: 1e-16 / 1e-3, times 30.
+    np.testing.assert_allclose(value, expected[0], atol=1e-10)
+    assert expected[0] > max(expected[1:])
+
+
+@pytest.mark.parametrize("shape", [-0.3, 0.2, 1.0])
+def test_the_shape_is_that_of_largest_likelihood_for_many_excesses(rng, shape):
+    x = np.sort(scipy.stats.genpareto.rvs(shape, size=20_000, random_state=rng))
+    expected = scipy.stats.genpareto.fit(x, floc=0.0)[0]
+    # A posterior mean and the place of the maximum differ by order 1 / n, here 5e-5, times a factor of order 1.
+    np.testing.assert_allclose(reference.generalized_pareto_shape(x), expected, atol=1e-3)
+
+
+# The k-hat of ArviZ 0.23.4 (`psislw`) for S log-weights at u = 1 / 2S, 3 / 2S ...
+ARVIZ = {
+    "-1.3 log u": {21: 0.7058792750273912, 100: 0.9497349670222742, 5000: 1.2485394233282803},
+    "2 u": {21: 0.1863769729319711, 100: -0.31684968871602176, 5000: -0.8826351354300989},
+    "300 u^2": {21: 16.57431030501142, 100: 22.13907224799482, 5000: 7.628710099291837},
+}
+
+
+@pytest.mark.parametrize("num_samples", [21, 100, 5000])
+def test_pareto_shape_agrees_with_arviz(num_samples):
+    u = (np.arange(num_samples) + 0.5) / num_samples
+    log_w = np.stack([-1.3 * np.log(u), 2.0 * u, 300.0 * u**2], axis=1)
+    expected = [values[num_samples] for values in ARVIZ.values()]
+    np.testing.assert_allclose(reference.pareto_shape(log_w), expected, **CLOSE)
+
+
+def test_pareto_shape_is_infinite_without_five_weights_that_stand_out(rng):
+    log_w = rng.normal(size=(100, 4))
+    log_w[4:, 0] = -1e3  # all weight on four samples
+    log_w[:, 1] = -5.0
+    log_w[:5, 2], log_w[5:, 2] = 0.0, -np.inf  # five equal ones are still more than a cutoff of nothing
+    shape = reference.pareto_shape(log_w)
+    assert shape[:2].tolist() == [np.inf, -np.inf]
+    assert np.isfinite(shape[2:]).all()
+    assert reference.pareto_shape(log_w[:20]).tolist() == [np.inf] * 4
+
+
 # ---------------------------------------------------------------------------------------------- densities
 
 

@@ -132,3 +132,85 @@ def test_initializer_seeds_are_reproducible_and_never_repeat():
     assert len(set(first)) == 100
     assert not set(first) & set(take(4, 100))
     assert all(type(seed) is int and 0 <= seed < 2**31 for seed in first)
+
+
+# ---------------------------------------------------------------------------------------------- requests
+
+EXTREME_SEEDS = [-(2**63), -(2**31), -1, 0, 1, 2**31, 2**63 - 1]
+CONTENT = np.array([0.25, -3.5, 1e-30, 0.0], np.float32)
+
+
+def stream_of(content, seed=0):
+    return int(seeds.request_stream(tf.constant(seed, tf.int64), tf.constant(content)))
+
+
+def test_equal_seeds_and_contents_have_equal_streams_in_a_batch_and_in_a_graph():
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32)])
+    def in_graph(seed, rows):
+        return tf.map_fn(lambda row: seeds.request_stream(*row), (seed, rows), fn_output_signature=tf.int64)
+
+    rows = np.stack([CONTENT, CONTENT[::-1], CONTENT])
+    streams = in_graph(np.array([3, 3, 3]), rows).numpy().tolist()
+    assert streams == [stream_of(row, 3) for row in rows]
+    assert streams[0] == streams[2] != streams[1]
+
+
+def test_every_bit_of_the_content_and_of_the_seed_changes_the_stream():
+    bits = np.unpackbits(CONTENT.view(np.uint8))
+    changed = [np.packbits(bits ^ flip).view(np.float32) for flip in np.eye(len(bits), dtype=np.uint8)]
+    flipped_seeds = [1 << bit for bit in range(63)] + [-(2**63)]
+    streams = [stream_of(CONTENT), *map(stream_of, changed), *(stream_of(CONTENT, seed) for seed in flipped_seeds)]
+    assert len(set(streams)) == 1 + 128 + 64
+
+
+def test_contents_that_differ_in_length_alone_have_different_streams():
+    assert len({stream_of(np.zeros(length, np.float32)) for length in (1, 2, 3, 12, 64, 784)}) == 6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.uint8])
+def test_contents_may_be_numbers_of_any_kind(dtype):
+    values = np.arange(12, dtype=dtype)
+    assert stream_of(values) == stream_of(values.copy()) != stream_of(values + dtype(1))
+
+
+def test_request_keys_that_differ_in_any_part_are_different():
+    minors = [0, 1, 2, 255, 256, 2**31 - 1, 2**32 - 1]
+    found = set()
+    for stream, purpose, minor in itertools.product(EXTREME_SEEDS, Purpose, minors):
+        key = seeds.request_key(tf.constant(stream, tf.int64), purpose, minor)
+        assert key.dtype == tf.int64
+        found.add(tuple(key.numpy().tolist()))
+    assert len(found) == len(EXTREME_SEEDS) * len(Purpose) * len(minors)
+
+
+def test_a_counter_from_a_loop_gives_the_same_request_key():
+    stream = tf.constant(-5, tf.int64)
+    expected = seeds.request_key(stream, Purpose.REQUEST_NOISE, 7)
+    for dtype in (tf.int32, tf.int64):
+        np.testing.assert_array_equal(seeds.request_key(stream, Purpose.REQUEST_NOISE, tf.constant(7, dtype)), expected)
+
+
+def test_neighbouring_request_keys_give_unrelated_numbers():
+    base = {"stream": 7, "purpose": Purpose.REQUEST_NOISE, "minor": 2}
+
+    def draw(change):
+        parts = {**base, **change}
+        return seeds.normal([DRAWS], seeds.request_key(tf.constant(parts.pop("stream"), tf.int64), **parts)).numpy()
+
+    changes = [{"stream": 8}, {"stream": 7 - 2**63}, {"purpose": Purpose.REQUEST_PIXELS}, {"minor": 3}, {"minor": 1}]
+    numbers = draw({})
+    for change in changes:
+        correlation = np.corrcoef(numbers, draw(change))[0, 1]
+        assert abs(correlation) < 4.5 / np.sqrt(DRAWS)  # 4.5 standard errors, 1 / sqrt(n), of unrelated numbers
+
+
+@pytest.mark.parametrize("seed", EXTREME_SEEDS)
+def test_any_64_bits_are_a_seed_of_a_request(seed):
+    stream = seeds.request_stream(tf.constant(seed, tf.int64), tf.constant(CONTENT))
+    draws = seeds.uniform([DRAWS], seeds.request_key(stream, Purpose.REQUEST_PIXELS)).numpy().astype(np.float64)
+    assert abs(draws.mean() - 0.5) < 4.5 / np.sqrt(12 * DRAWS)  # the variance of a uniform number is 1 / 12
+
+
+def test_equal_requests_have_the_same_stream_in_every_release():
+    # Made with TensorFlow 2.21: a 64-bit hash of the bytes (FarmHash), exclusive or the seed.
+    assert [stream_of(CONTENT, seed) for seed in (0, -1)] == [495326839347119714, -495326839347119715]
