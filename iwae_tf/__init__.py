@@ -8,10 +8,10 @@ import importlib
 import sys
 from pathlib import Path
 
-__version__ = "0.1.0"
-__all__ = ["IWAE", "InputError", "data", "evaluation", "objectives", "serving"]
+__all__ = ["IWAE", "InputError", "__version__", "data", "evaluation", "objectives", "serving"]
 
 from iwae_tf.errors import InputError
+from iwae_tf.version import __version__
 
 
 def _is_command() -> bool:

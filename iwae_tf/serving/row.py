@@ -6,19 +6,13 @@ import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.seeds import Purpose
+from iwae_tf.serving.scores import BAD_NUM_SAMPLES, BAD_X, NOT_FINITE, OK
 from iwae_tf.weight_statistics import empty_statistics, summarize, update_statistics
 
 # Samples go through the networks in pieces: first one that is all that the paper's k = 1, 5 and 50 need, then larger
 # ones, which take half the time a sample. 500, 5000 and 50,000 come out without a remainder.
 FIRST_CHUNK, CHUNK = 50, 450
 
-OK, BAD_X, BAD_NUM_SAMPLES, NOT_FINITE = range(4)
-STATUSES = {
-    OK: "ok",
-    BAD_X: "x has NaN or values that the likelihood cannot observe",
-    BAD_NUM_SAMPLES: "num_samples is not in [1, max_samples]",
-    NOT_FINITE: "the score is not finite",
-}
 INPUT_RULES = {
     "binary": "pixel = 1 with probability x, drawn from a key made of (x, seed); 0 and 1 stay as they are",
     "intensity": "x as it is: the expected Bernoulli log-likelihood of pixels drawn from x",

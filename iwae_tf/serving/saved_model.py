@@ -12,13 +12,14 @@ from pathlib import Path
 
 import keras
 
-from iwae_tf import __version__
 from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, versions
-from iwae_tf.serving.row import CHUNK, FIRST_CHUNK, INPUT_RULES, STATUSES, RowSettings
+from iwae_tf.serving.row import CHUNK, FIRST_CHUNK, INPUT_RULES, RowSettings
+from iwae_tf.serving.scores import STATUSES
 from iwae_tf.serving.signatures import signatures
 from iwae_tf.serving.warmup import write_warmup_requests
+from iwae_tf.version import __version__
 
 PACKAGES = ("tensorflow", "keras", "numpy")
 

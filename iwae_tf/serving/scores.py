@@ -6,10 +6,12 @@ import numpy as np
 
 from iwae_tf.errors import InputError
 
-STATUS_WORDS = {
-    1: "NaN, or values outside the support",
-    2: "num_samples outside the model's range",
-    3: "score not finite",
+OK, BAD_X, BAD_NUM_SAMPLES, NOT_FINITE = range(4)
+STATUSES = {
+    OK: "ok",
+    BAD_X: "x has NaN or values that the likelihood cannot observe",
+    BAD_NUM_SAMPLES: "num_samples is not in [1, max_samples]",
+    NOT_FINITE: "the score is not finite",
 }
 UNRELIABLE_PARETO_K = 0.7
 
@@ -23,8 +25,8 @@ class Scores(NamedTuple):
         standard_error: of log_prob, float32, in nats; NaN for one sample.
         effective_sample_size: float32, between 1 and the number of samples.
         pareto_k: shape of the tail of the importance weights, float32; log_prob is unreliable above 0.7. inf where
-            there are fewer than 25 samples.
-        status: int32; 0 is good, see `STATUS_WORDS`.
+            there are fewer than 21 samples.
+        status: int32; 0 is good, see `STATUSES`.
     """
 
     log_prob: np.ndarray
@@ -64,7 +66,7 @@ def concatenate(parts: list[Scores]) -> Scores:
 
 def summary(scores: Scores) -> str:
     """One line: rows, mean log p(x), and how many rows are not to be trusted."""
-    good = scores.status == 0
+    good = scores.status == OK
     parts = [f"{len(good)} rows"]
     if good.any():
         mean = scores.log_prob[good].mean(dtype=np.float64)
@@ -72,6 +74,6 @@ def summary(scores: Scores) -> str:
         parts.append(f"mean log_prob {mean:.3f} over {np.count_nonzero(good)} good rows")
         parts.append(f"{doubtful} of them with pareto_k > {UNRELIABLE_PARETO_K}")
     for status in np.unique(scores.status[~good]):
-        words = STATUS_WORDS.get(int(status), "unknown to this client")
+        words = STATUSES.get(int(status), "unknown to this client")
         parts.append(f"{np.count_nonzero(scores.status == status)} with status {status} ({words})")
     return "; ".join(parts)

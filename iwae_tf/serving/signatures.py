@@ -13,15 +13,9 @@ import tensorflow as tf
 from iwae_tf import seeds
 from iwae_tf.serving import row
 from iwae_tf.serving.row import RowSettings
+from iwae_tf.serving.scores import BAD_X, DTYPES, OK
 
-SCORES = {
-    "log_prob": tf.float32,
-    "elbo": tf.float32,
-    "standard_error": tf.float32,
-    "effective_sample_size": tf.float32,
-    "pareto_k": tf.float32,
-    "status": tf.int32,
-}
+SCORES = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items()}
 
 
 class Signature(NamedTuple):
@@ -90,5 +84,5 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
 
 
 def _with_status(outputs: dict[str, tf.Tensor], bad: tf.Tensor) -> dict[str, tf.Tensor]:
-    status = tf.where(bad, row.BAD_X, row.OK)
+    status = tf.where(bad, BAD_X, OK)
     return {**row.only_if_ok(outputs, status), "status": status}

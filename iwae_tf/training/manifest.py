@@ -5,11 +5,11 @@ import platform
 
 import keras
 
-from iwae_tf import __version__
 from iwae_tf.config import RunConfig
 from iwae_tf.data import Dataset
 from iwae_tf.data.binarization import EVALUATION_SEED
 from iwae_tf.models.iwae import IWAE
+from iwae_tf.version import __version__
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
 

@@ -35,7 +35,7 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
 
 def test_every_file_that_the_documents_link_to_exists():
     root = Path(__file__).parents[2]
-    for document in [root / "README.md", root / "GLOSSARY.md", *(root / "docs").glob("*.md")]:
+    for document in [*root.glob("*.md"), root / "export" / "README.md", *(root / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
             if not target.startswith("http"):
                 assert (document.parent / target).exists(), f"{document.name} links to {target}"
