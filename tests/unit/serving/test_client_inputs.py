@@ -126,8 +126,6 @@ def test_the_summary_counts_what_is_not_to_be_trusted():
     pareto_k = np.array([0.5, np.inf, np.nan, np.nan, 0.71], np.float32)
     line = summary(Scores(values, values, values, values, pareto_k, np.array([0, 0, 1, 3, 0], np.int32)))
     assert line.startswith("5 rows; mean log_prob -3.000 over 3 good rows; 2 of them with pareto_k > 0.7; ")
-    assert (
-        "1 with status 1 (x has NaN or values that the likelihood cannot observe); 1 with status 3 (the score is not finite)"
-        in line
-    )
+    assert "; 1 with status 1 (x has NaN or values that the likelihood cannot observe)" in line
+    assert line.endswith("; 1 with status 3 (the score is not finite)")
     assert "\n" not in line
