@@ -23,6 +23,7 @@ PAPER_NETWORKS = {
     2: Network(latent_units=(100, 50), hidden_units=((200, 200), (100, 100))),
 }
 PAPER_EPOCHS = sum(3**stage for stage in range(8))  # 3,280 passes over the training data
+RELIABLE_PARETO_K = 0.7  # Vehtari et al. (2024), section 3.2: above it an importance weighted mean is not to be trusted
 EXPORT_DIR = "export/models"
 DEFAULT_EPOCHS = 60  # the default data set, digits, gains nothing from more
 

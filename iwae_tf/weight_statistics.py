@@ -87,6 +87,17 @@ def update_statistics(state: WeightStatistics, log_w: tf.Tensor, used: tf.Tensor
     )
 
 
+def gather_statistics(state: WeightStatistics, rows: tf.Tensor) -> WeightStatistics:
+    """The state of some rows: rows int [b] -> a state of b rows."""
+    return WeightStatistics(*(tf.gather(values, rows) for values in state))
+
+
+def scatter_statistics(state: WeightStatistics, rows: tf.Tensor, part: WeightStatistics) -> WeightStatistics:
+    """The state with those of some rows replaced; undoes `gather_statistics`."""
+    updated = (tf.tensor_scatter_nd_update(old, rows[:, None], new) for old, new in zip(state, part, strict=True))
+    return WeightStatistics(*updated)
+
+
 def summarize(state: WeightStatistics) -> WeightSummary:
     """The statistics of all samples taken so far.
 

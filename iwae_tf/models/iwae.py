@@ -11,14 +11,11 @@ from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.layers.gaussian import GaussianParameters
 from iwae_tf.models.bound_trainer import BoundTrainer
-from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK, evaluation_noise
+from iwae_tf.models.evaluation_noise import evaluation_noise
 from iwae_tf.models.generative_network import GenerativeNetwork
 from iwae_tf.models.inference_network import InferenceNetwork
+from iwae_tf.models.log_weight_stream import MAX_ROWS, ROWS_PER_CHUNK, log_weight_stream
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
-
-# What goes through the networks at once in evaluation: images, and images times samples. They bound its memory.
-MAX_ROWS = 200
-ROWS_PER_CHUNK = MAX_ROWS * SAMPLES_PER_BLOCK
 
 
 @keras.saving.register_keras_serializable("iwae_tf")
@@ -130,36 +127,37 @@ class IWAE(BoundTrainer):
         return self.generative_network.log_likelihood(x, h) - stage.head.kl_to_standard_normal(parameters)
 
     def log_weight_chunks(
-        self, x, num_samples: int, seed: int = 0, first_row: int = 0, chunk_size: int | None = None
+        self,
+        x,
+        num_samples: int,
+        seed: int = 0,
+        first_row: int = 0,
+        chunk_size: int | None = None,
+        rows=None,
+        first_sample: int = 0,
     ) -> Iterator[tf.Tensor]:
         """Streams log importance weights for evaluation, in memory that does not grow with `num_samples`.
 
-        The noise of sample i for row b is a function of (seed, first_row + b, i) alone: other rows, the chunk size and
-        the number of samples asked for do not change it.
+        The noise of a sample is a function of (seed, number of the row, number of the sample) alone: other rows, the
+        chunk size and the number of samples asked for do not change it.
 
         Args:
             x: [B, D].
             num_samples: how many samples in all.
             seed: seed of the noise.
-            first_row: number of the first row of x in the data set that it was cut from.
             chunk_size: samples in a chunk, a multiple of 50; None chooses one that keeps memory small.
+            rows: int [B], number of each row in the data set that it was taken from; None for 0, 1, 2 ...
+            first_sample: number of the first sample, to go on where an earlier call ended.
 
         Yields:
-            float32 [c, B]; c is the chunk size, less in the last chunk.
+            float32 [c, B]; c is the chunk size, less at the ends.
         """
         x = self.checked(x)
-        num_samples = positive_integer("num_samples", num_samples)
-        seed = check_seed(seed)
-        if chunk_size is None:
-            chunk_size = SAMPLES_PER_BLOCK * max(1, ROWS_PER_CHUNK // (SAMPLES_PER_BLOCK * x.shape[0]))
-        if positive_integer("chunk_size", chunk_size) % SAMPLES_PER_BLOCK:
-            raise InputError(f"chunk_size must be a multiple of {SAMPLES_PER_BLOCK}, got {chunk_size}")
-        rows = first_row + tf.range(x.shape[0])
-        for first in range(0, num_samples, chunk_size):
-            wanted = min(chunk_size, num_samples - first)
-            num_blocks = -(-wanted // SAMPLES_PER_BLOCK)
-            blocks = first // SAMPLES_PER_BLOCK + tf.range(num_blocks)
-            yield self._log_weights_of_blocks(x, rows, blocks, tf.constant(seed))[:wanted]
+        last_sample = first_sample + positive_integer("num_samples", num_samples)
+        rows = first_row + tf.range(x.shape[0]) if rows is None else tf.cast(rows, tf.int32)
+        return log_weight_stream(
+            self._log_weights_of_blocks, x, rows, first_sample, last_sample, check_seed(seed), chunk_size
+        )
 
     def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
         """Log importance weights log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""

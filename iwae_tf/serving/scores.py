@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
 
 OK, BAD_X, BAD_NUM_SAMPLES, NOT_FINITE = range(4)
@@ -13,7 +14,6 @@ STATUSES = {
     BAD_NUM_SAMPLES: "num_samples is not in [1, max_samples]",
     NOT_FINITE: "the score is not finite",
 }
-UNRELIABLE_PARETO_K = 0.7
 
 
 class Scores(NamedTuple):
@@ -70,9 +70,9 @@ def summary(scores: Scores) -> str:
     parts = [f"{len(good)} rows"]
     if good.any():
         mean = scores.log_prob[good].mean(dtype=np.float64)
-        doubtful = np.count_nonzero(scores.pareto_k[good] > UNRELIABLE_PARETO_K)
+        doubtful = np.count_nonzero(scores.pareto_k[good] > RELIABLE_PARETO_K)
         parts.append(f"mean log_prob {mean:.3f} over {np.count_nonzero(good)} good rows")
-        parts.append(f"{doubtful} of them with pareto_k > {UNRELIABLE_PARETO_K}")
+        parts.append(f"{doubtful} of them with pareto_k > {RELIABLE_PARETO_K}")
     for status in np.unique(scores.status[~good]):
         words = STATUSES.get(int(status), "unknown to this client")
         parts.append(f"{np.count_nonzero(scores.status == status)} with status {status} ({words})")

@@ -115,8 +115,7 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
     """Scores the test images, draws the pictures and writes `metrics.json`; returns its content."""
     begin = time.perf_counter()
     num_samples, seed = run.config.evaluation.eval_samples, run.config.training.seed
-    total = len(run.x_test) * num_samples
-    with progress_bar("evaluating", total, "sample", verbose, unit_scale=True) as bar:
+    with progress_bar("evaluating", len(run.x_test), "image", verbose) as bar:
         estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=bar.update)
     active = evaluation.active_units(run.model, run.x_test, seed=seed)
     metrics = {
@@ -125,11 +124,11 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
         "k": run.config.training.k,
         "epochs": run.config.training.epochs,
         "num_test": len(run.x_test),
-        "log_likelihood": estimate.means[num_samples],
-        "standard_error": estimate.standard_errors[num_samples],
+        "log_likelihood": estimate.mean_bounds[num_samples],
+        "standard_error": estimate.bound_standard_errors[num_samples],
         "num_samples": num_samples,
-        "bounds": {str(k): mean for k, mean in estimate.means.items()},
-        "bound_standard_errors": {str(k): error for k, error in estimate.standard_errors.items()},
+        "bounds": {str(k): mean for k, mean in estimate.mean_bounds.items()},
+        "bound_standard_errors": {str(k): error for k, error in estimate.bound_standard_errors.items()},
         "active_units": active,
         "train_seconds": round(train_seconds, 3),
         "eval_seconds": round(time.perf_counter() - begin, 3),
@@ -201,4 +200,4 @@ def _draw(run: Run, estimate) -> None:
     )
     plots.save_samples(run.path / "samples.png", samples, shape, f"Samples: {title}")
     plots.save_reconstructions(run.path / "reconstructions.png", x, means, shape, f"Test images: {title}")
-    plots.save_bounds(run.path / "bounds.png", estimate.means, estimate.standard_errors, title)
+    plots.save_bounds(run.path / "bounds.png", estimate.mean_bounds, estimate.bound_standard_errors, title)

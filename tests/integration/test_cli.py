@@ -103,7 +103,7 @@ def test_the_saved_model_scores_the_same_in_a_fresh_process(finished):
         "import iwae_tf, keras, sys; from iwae_tf.data.binarization import binarize_once; "
         "model = keras.saving.load_model(sys.argv[1]); data = iwae_tf.data.load('digits'); "
         "x = binarize_once(data.intensities('test'), 'test'); "
-        "estimate = iwae_tf.evaluation.estimate_log_likelihood(model, x, 500); print(estimate.means[500])"
+        "estimate = iwae_tf.evaluation.estimate_log_likelihood(model, x, 500); print(estimate.mean_bounds[500])"
     )
     process = _process("-c", code, finished[0] / "model.keras", program=())
     assert process.returncode == 0, process.stderr
