@@ -93,6 +93,34 @@ def test_scores_are_those_of_the_reference(exported):
                 np.testing.assert_allclose(answer["standard_error"][row], error, atol=2e-3)
 
 
+def test_encode_and_reconstruct_are_the_models(exported):
+    model, folder = exported
+    x = binary_images(3)
+    encoded, reconstructed = through_python(folder, [("encode", {"x": x}), ("reconstruct", {"x": x})])
+    for number, layer in enumerate(model.encode(x), start=1):
+        # The same float32 arithmetic on one row at a time.
+        np.testing.assert_allclose(encoded[f"loc_{number}"], layer.loc, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(encoded[f"scale_{number}"], layer.scale, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(reconstructed["x_mean"], model.reconstruct(x), rtol=1e-4, atol=1e-5)
+
+
+def test_samples_are_drawn_from_the_model_each_from_its_own_seed(exported):
+    model, folder = exported
+    seeds = np.arange(4000, dtype=np.int64)
+    drawn, again = through_python(folder, [("sample", {"seed": s}) for s in (seeds, seeds[[7, 3, 7]])])
+    assert_same_bits({name: value[[7, 3, 7]] for name, value in drawn.items()}, again)
+    expected, difference = model.sample(4000, seed=1).numpy(), drawn["x"] - drawn["x_mean"]
+    # Means of 4000 draws of 12 pixels: 5 standard errors are passed once in 10^5 tests.
+    for left, right in ((drawn["x"], expected), (drawn["x_mean"], expected), (difference, 0.0 * expected)):
+        errors = np.sqrt((left.var(0) + right.var(0)) / 4000)
+        assert (np.abs(left.mean(0) - right.mean(0)) < 5 * errors).all()
+    if model.likelihood_name == "bernoulli":
+        assert set(np.unique(drawn["x"])) == {0.0, 1.0}
+        assert ((drawn["x_mean"] > 0) & (drawn["x_mean"] < 1)).all()
+    else:
+        assert (difference.std(0) > 0.1).all()
+
+
 def test_the_default_signature_is_the_other_one_with_its_numbers_filled_in(exported):
     _, folder = exported
     x = binary_images(3)
