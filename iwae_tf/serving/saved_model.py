@@ -80,7 +80,7 @@ def _fitting_rule(rule: str | None, likelihood: str) -> str:
 
 def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> None:
     functions = signatures(model, settings)
-    archive = keras.export.ExportArchive()  # without track(model): servers do not find the variables of tracked ones
+    archive = keras.export.ExportArchive()  # finds the variables of the functions by itself
     for signature_name, signature in functions.items():
         archive.add_endpoint(signature_name, signature.function, signature.inputs)
     archive.write_out(folder, verbose=False)
