@@ -69,21 +69,19 @@ def update_statistics(state: WeightStatistics, log_w: tf.Tensor, used: tf.Tensor
     Returns:
         The new state.
     """
-    log_w = tf.transpose(log_w)  # [B, c]
-    used = tf.transpose(used)
-    weighed = tf.where(used, log_w, -float("inf"))
+    weighed = tf.where(used, log_w, -float("inf"))  # [c, B]
     in_double = tf.cast(weighed, tf.float64)
-    largest = tf.maximum(state.largest, tf.reduce_max(in_double, axis=1))
+    largest = tf.maximum(state.largest, tf.reduce_max(in_double, axis=0))
     shift = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))
     rescale = tf.exp(state.largest - shift)  # 0 before the first sample
-    weights = tf.exp(in_double - shift[:, None])  # [B, c], at most 1
+    weights = tf.exp(in_double - shift)  # [c, B], at most 1
     return WeightStatistics(
-        count=state.count + tf.reduce_sum(tf.cast(used, tf.int32), axis=1),
-        log_w_sum=state.log_w_sum + tf.reduce_sum(tf.cast(tf.where(used, log_w, 0.0), tf.float64), axis=1),
+        count=state.count + tf.reduce_sum(tf.cast(used, tf.int32), axis=0),
+        log_w_sum=state.log_w_sum + tf.reduce_sum(tf.cast(tf.where(used, log_w, 0.0), tf.float64), axis=0),
         largest=largest,
-        weight_sum=state.weight_sum * rescale + tf.reduce_sum(weights, axis=1),
-        square_sum=state.square_sum * tf.square(rescale) + tf.reduce_sum(tf.square(weights), axis=1),
-        tail=tf.math.top_k(tf.concat([state.tail, weighed], axis=1), tf.shape(state.tail)[1]).values,
+        weight_sum=state.weight_sum * rescale + tf.reduce_sum(weights, axis=0),
+        square_sum=state.square_sum * tf.square(rescale) + tf.reduce_sum(tf.square(weights), axis=0),
+        tail=tf.math.top_k(tf.concat([state.tail, tf.transpose(weighed)], axis=1), tf.shape(state.tail)[1]).values,
     )
 
 

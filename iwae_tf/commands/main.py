@@ -1,12 +1,19 @@
 """The command line: finds the command, parses its flags, and turns what a user can put right into one line."""
 
 import importlib
+import signal
 import sys
 
 from iwae_tf.commands.flags import Parser
 from iwae_tf.errors import InputError, unknown_name
 
-COMMANDS = ("train", "export", "serve", "score")  # modules of this package: SUMMARY, DESCRIPTION, add_flags and run
+COMMANDS = (
+    "train",
+    "evaluate",
+    "export",
+    "serve",
+    "score",
+)  # modules of this package: SUMMARY, DESCRIPTION, add_flags and run
 
 
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
@@ -16,6 +23,7 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
         arguments: the command's name and its flags.
         program: how the user called it, for messages.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     try:
         return _run(arguments, program)
     except InputError as error:

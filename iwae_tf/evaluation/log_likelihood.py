@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from iwae_tf.config import RELIABLE_PARETO_K
-from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.config import RELIABLE_PARETO_K, most_samples
+from iwae_tf.errors import positive_integer
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
 from iwae_tf.weight_statistics import (
     WeightStatistics,
@@ -128,7 +128,7 @@ def likelihood_batches(
     batch_size = positive_integer("batch_size", batch_size)
     sizes = {positive_integer("sample_sizes", k) for k in sample_sizes} | {num_samples}
     sizes = sorted(k for k in sizes if k <= num_samples)
-    most = _most_samples(num_samples, target_standard_error, max_samples)
+    most = most_samples(num_samples, target_standard_error, max_samples)
     for first in range(first_row, max(len(x), 1), batch_size):  # no rows at all: the model says so
         rows = x[first : first + batch_size]
         numbers = first + tf.range(len(rows))
@@ -160,21 +160,6 @@ def concatenate(parts: Sequence[LikelihoodEstimate]) -> LikelihoodEstimate:
 def standard_error_of_mean(values: np.ndarray) -> float:
     """Standard error of the mean over the examples; NaN for a single one."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-
-
-def _most_samples(num_samples: int, target: float | None, max_samples: int | None) -> int:
-    if target is None:
-        if max_samples is not None:
-            raise InputError(f"max_samples = {max_samples} without target_standard_error: give both, or num_samples")
-        return num_samples
-    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < float("inf"):
-        raise InputError(f"target_standard_error must be a number of nats > 0, got {target!r}")
-    if num_samples < 2:
-        raise InputError("num_samples must be at least 2 with a target_standard_error: one sample has no error")
-    most = 40 * num_samples if max_samples is None else positive_integer("max_samples", max_samples)
-    if most < num_samples:
-        raise InputError(f"max_samples must be at least num_samples = {num_samples}, got {max_samples}")
-    return most
 
 
 def _converged(summary: WeightSummary, target: float | None) -> tf.Tensor:

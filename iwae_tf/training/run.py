@@ -69,7 +69,7 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     run_folder.prepare(path, output.resume, output.overwrite)
     if output.resume:
         run_folder.check_same_settings(path, config)
-    x_valid, x_test = (_scored_images(dataset, part, config) for part in ("valid", "test"))
+    x_valid, x_test = (scored_images(dataset, part, config.model.likelihood) for part in ("valid", "test"))
     run = Run(config, path, dataset, x_valid, x_test, _build_model(config, dataset))
     run.model.compile(
         optimizer=_optimizer(config, run.total_steps),
@@ -146,9 +146,10 @@ def _optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimize
     return keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
 
 
-def _scored_images(dataset: Dataset, part: str, config: RunConfig) -> np.ndarray:
+def scored_images(dataset: Dataset, part: str, likelihood: str) -> np.ndarray:
+    """The images of a part as they are scored, float32 [N, D]: binarised once if the likelihood is Bernoulli."""
     x = dataset.intensities(part)
-    return binarize_once(x, part) if config.model.likelihood == "bernoulli" else x
+    return binarize_once(x, part) if likelihood == "bernoulli" else x
 
 
 def _build_model(config: RunConfig, dataset: Dataset) -> IWAE:

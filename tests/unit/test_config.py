@@ -43,6 +43,7 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
     assert dataclasses.asdict(DataConfig()) == {"dataset": "digits", "data_dir": None}
     assert dataclasses.asdict(OutputConfig()) == {
         "output_dir": None,
+        "export": False,
         "resume": False,
         "overwrite": False,
         "verbose": 1,

@@ -1,0 +1,49 @@
+"""`evaluate`: log p(x) of every image of a finished run, and how far to trust it."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from iwae_tf.commands import flags
+from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.config import ScoringConfig
+from iwae_tf.training.trained import check_trained, read_trained
+
+SUMMARY = "score every image of a finished run and say how far to trust each score"
+DESCRIPTION = """Estimates log p(x) of every test image of a finished run, in nats, with what says how far to trust it,
+and leaves RUN/evaluation/ with a row for each image, a report and figures. Stopped by Ctrl-C it goes on when the same
+command is given again."""
+
+
+def add_flags(parser: flags.Parser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    flags.add_settings(parser, ScoringConfig)
+    parser.add_argument("--overwrite", action="store_true", help="replace the evaluation that is there")
+    parser.add_argument(
+        "--verbose",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help="0: the table only, 1: progress bars (default: 1)",
+    )
+
+
+def run(arguments) -> int:
+    """Scores, writes, prints the table; returns the exit code."""
+    settings = flags.settings_from(arguments, ScoringConfig)
+    check_trained(Path(arguments.run))
+    import_tensorflow()
+    from iwae_tf.training.evaluation import evaluate_run  # needs TensorFlow
+    from iwae_tf.training.evaluation_report import table
+
+    try:
+        report, folder = evaluate_run(
+            read_trained(Path(arguments.run)), settings, arguments.overwrite, arguments.verbose
+        )
+    except KeyboardInterrupt:
+        command = [word for word in sys.orig_argv if word != "--overwrite"]
+        print(f"\nstopped; go on with: {shlex.join(command)}")
+        return 130
+    print(f"{table(report)}\nwritten:", *(f"  {path}" for path in sorted(folder.iterdir())), sep="\n")
+    return 0
