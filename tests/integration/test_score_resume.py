@@ -84,7 +84,8 @@ def test_a_job_stopped_by_ctrl_c_says_how_to_go_on_and_does(server, images, tmp_
     server.seconds = 0.3
     command = [sys.executable, "export/score.py", str(images), "--url", server.url, "--out", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not Path(f"{out}.part").exists():
+    part = Path(f"{out}.part")
+    while not part.exists() or part.read_text().count("\n") < 9:  # the job's identity and the first eight rows
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
