@@ -28,6 +28,10 @@ class Purpose(enum.IntEnum):
     REQUEST_NOISE = 9
     REQUEST_PIXELS = 10
     REQUEST_SAMPLE = 11
+    ANNEALING_PILOT = 12
+    ANNEALING = 13
+    ANNEALING_REVERSE = 14
+    SIMULATION = 15
 
 
 def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:

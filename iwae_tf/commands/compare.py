@@ -44,7 +44,7 @@ def run(arguments) -> int:
     output = arguments.output or default_output(arguments.first, arguments.second)
     check_output(output)
     first, second = read_evaluation(arguments.first), read_evaluation(arguments.second)
-    differences = protocol_differences(first.protocol, second.protocol)
+    differences = protocol_differences(first.protocol, second.protocol) + row_differences(first, second)
     if differences and not arguments.force:
         raise InputError(
             f"{first.path} (A) and {second.path} (B) were not scored alike: {'; '.join(differences)}; score them under "
@@ -135,7 +135,7 @@ def protocol_differences(first: dict, second: dict) -> list[str]:
     return [
         f"{name} is {_words(first, name)} in A and {_words(second, name)} in B"
         for name in {**first, **second}
-        if name not in MAY_DIFFER and (name not in first or name not in second or first[name] != second[name])
+        if name not in MAY_DIFFER and first.get(name) != second.get(name)
     ]
 
 
@@ -145,9 +145,16 @@ def _words(protocol: dict, name: str) -> str:
     return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]+", r"\1...", repr(protocol[name]))
 
 
+def row_differences(first: Evaluation, second: Evaluation) -> list[str]:
+    """What parts the rows, if they are as many but not the same: nothing to pair then."""
+    a, b = (list(evaluation.columns["row"]) for evaluation in (first, second))
+    return [f"rows are {a[0]} to {a[-1]} in A and {b[0]} to {b[-1]} in B"] if len(a) == len(b) and a != b else []
+
+
 def same_images(first: Evaluation, second: Evaluation) -> bool:
     """Whether row i of both is one image, to the last pixel."""
-    same_rows = list(first.columns["row"]) == list(second.columns["row"])
+    same_number = len(first.columns["row"]) == len(second.columns["row"])
+    same_rows = same_number and not row_differences(first, second)
     return same_rows and first.protocol["images"] == second.protocol["images"]
 
 
@@ -159,11 +166,10 @@ def forced_words(differences: list[str], paired: bool) -> str:
 
 def report(found, names: tuple[str, str], warning: str, first: Evaluation) -> str:
     """What the command prints."""
-    a, b = found.num_images
-    protocol, rows = first.protocol, a if found.paired else a + b
+    protocol, number = first.protocol, found.num_images[0]
     lines = [warning, ""] if warning else []
     if not warning:
-        lines += [f"log p(x) of {a} {protocol.get('part')} images of {protocol.get('dataset')}, in nats", ""]
+        lines += [f"log p(x) of {number} {protocol.get('part')} images of {protocol.get('dataset')}, in nats", ""]
     values = zip("AB", found.means, found.mean_errors, names, found.num_images, strict=True)
     lines += [
         f"{letter:<5} {mean:10.3f} +- {error:.3f}   {name}, {n} images" for letter, mean, error, name, n in values
@@ -175,15 +181,22 @@ def report(found, names: tuple[str, str], warning: str, first: Evaluation) -> st
     lines += ["", f"of the error of A - B, by the samples: {found.monte_carlo_error:.4f}"]
     if found.better:
         lines.append(f"better for A on {found.better[0]:.1%} of the images, for B on {found.better[1]:.1%}")
-    lines.append(f"doubtful, Pareto k above {RELIABLE_PARETO_K} or not known: {found.doubtful} of {rows} rows")
+    lines.append(doubtful_words(found))
     return "\n".join([*lines, "", f"{'FORCED: ' if warning else ''}{found.conclusion(names)}"])
 
 
+def doubtful_words(found) -> str:
+    """How many rows are not to be relied on."""
+    rows = found.num_images[0] if found.paired else sum(found.num_images)
+    return f"Pareto k above {RELIABLE_PARETO_K} or not known, score probably too low: {found.doubtful} of {rows} rows"
+
+
 def draw(output: Path, found, scores, names: tuple[str, str], warning: str) -> None:
-    """Writes the figure, whose title is the conclusion."""
+    """Writes the figure, whose title is the conclusion, with what makes it doubtful."""
     from iwae_tf import plots
 
-    values, title = [part.log_likelihood for part in scores], found.conclusion(names)
+    values = [part.log_likelihood for part in scores]
+    title = found.conclusion(names) + (f"; {doubtful_words(found)}" if found.doubtful else "")
     try:
         if found.paired:
             plots.save_differences(output, *values, names, found.interval, title, warning)

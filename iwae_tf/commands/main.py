@@ -10,6 +10,7 @@ from iwae_tf.errors import InputError, unknown_name
 COMMANDS = (
     "train",
     "evaluate",
+    "compare",
     "export",
     "serve",
     "score",

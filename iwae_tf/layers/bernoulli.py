@@ -22,7 +22,7 @@ class Bernoulli(keras.layers.Layer):
     support = "values in [0, 1]"
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)  # whatever the policy: see `iwae_tf.models.precision`
         bias = "zeros"
         if mean is not None:
             mean = np.clip(mean, 0.001, 0.999)
@@ -31,6 +31,7 @@ class Bernoulli(keras.layers.Layer):
             units,
             kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
             bias_initializer=bias,
+            dtype="float32",
         )
 
     def build(self, input_shape):

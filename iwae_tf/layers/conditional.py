@@ -14,7 +14,7 @@ class Conditional(keras.layers.Layer):
     """
 
     def __init__(self, hidden: MLP, head: keras.layers.Layer, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)  # the hidden layers may have another
         self.hidden = hidden
         self.head = head
 

@@ -46,13 +46,14 @@ class DiagonalGaussian(keras.layers.Layer):
     support = "finite numbers"
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)  # whatever the policy: see `iwae_tf.models.precision`
         bias = "zeros" if mean is None else keras.initializers.Constant(mean)
         self.loc, self.log_scale = (
             keras.layers.Dense(
                 units,
                 kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
                 bias_initializer=bias_initializer,
+                dtype="float32",
             )
             for bias_initializer in (bias, "zeros")
         )

@@ -14,10 +14,13 @@ class MLP(keras.layers.Layer):
     """
 
     def __init__(self, units: tuple[int, ...], initializer_seeds: Iterator[int], **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # each dense layer casts; with none the input passes as it is
         self.dense = [
             keras.layers.Dense(
-                n, activation="tanh", kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds))
+                n,
+                activation="tanh",
+                kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
+                dtype=self.dtype_policy,
             )
             for n in units
         ]

@@ -30,7 +30,7 @@ class GenerativeNetwork(keras.layers.Layer):
         self.latent_units = tuple(latent_units)
         self.stages = []  # stages[l] is p(h[l-1] | h[l]); stages[0] is the likelihood
         for number, units in enumerate(latent_units):
-            mlp = MLP(tuple(reversed(hidden_units[number])), initializer_seeds)
+            mlp = MLP(tuple(reversed(hidden_units[number])), initializer_seeds, dtype=self.dtype_policy)
             if number == 0:
                 head = likelihood_class(likelihood)(data_dim, initializer_seeds, mean=data_mean)
             else:

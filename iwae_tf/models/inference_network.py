@@ -24,7 +24,7 @@ class InferenceNetwork(keras.layers.Layer):
         self.stages = []
         condition_dim = data_dim
         for number, (units, hidden) in enumerate(zip(latent_units, hidden_units, strict=True), start=1):
-            mlp = MLP(hidden, initializer_seeds)
+            mlp = MLP(hidden, initializer_seeds, dtype=self.dtype_policy)
             stage = Conditional(mlp, DiagonalGaussian(units, initializer_seeds), name=f"q_h{number}")
             stage.build((None, condition_dim))
             self.stages.append(stage)

@@ -14,7 +14,8 @@ from iwae_tf.models.bound_trainer import BoundTrainer
 from iwae_tf.models.evaluation_noise import evaluation_noise
 from iwae_tf.models.generative_network import GenerativeNetwork
 from iwae_tf.models.inference_network import InferenceNetwork
-from iwae_tf.models.log_weight_stream import MAX_ROWS, ROWS_PER_CHUNK, log_weight_stream
+from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream
+from iwae_tf.models.precision import checked_policy
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
 
 
@@ -32,6 +33,8 @@ class IWAE(BoundTrainer):
         likelihood: "bernoulli" (values in [0, 1]) or "gaussian" (any finite values).
         data_mean: mean of the training data, [D], from which the bias of the output starts; None starts at 0.
         seed: seed of the initial weights and of all noise in training, an integer in [0, 2**31 - 1].
+        **kwargs: `name`, and `dtype`, "float32" or "mixed_bfloat16" (hidden layers in bfloat16); Keras' global policy
+            if not given.
 
     Raises:
         InputError: (a `ValueError`) for any of these out of range.
@@ -62,17 +65,10 @@ class IWAE(BoundTrainer):
         self.data_mean = None if data_mean is None else _checked_mean(data_mean, self.data_dim)
         self.seed = check_seed(seed)
         initializer_seeds = seeds.initializer_seeds(self.seed)
-        self.inference_network = InferenceNetwork(
-            self.data_dim, self.latent_units, self.hidden_units, initializer_seeds, name="inference_network"
-        )
+        sizes, policy = (self.data_dim, self.latent_units, self.hidden_units), checked_policy(self.dtype_policy)
+        self.inference_network = InferenceNetwork(*sizes, initializer_seeds, name="inference_network", dtype=policy)
         self.generative_network = GenerativeNetwork(
-            self.data_dim,
-            self.latent_units,
-            self.hidden_units,
-            likelihood,
-            self.data_mean,
-            initializer_seeds,
-            name="generative_network",
+            *sizes, likelihood, self.data_mean, initializer_seeds, name="generative_network", dtype=policy
         )
         self.built = True
 
@@ -131,7 +127,6 @@ class IWAE(BoundTrainer):
         x,
         num_samples: int,
         seed: int = 0,
-        first_row: int = 0,
         chunk_size: int | None = None,
         rows=None,
         first_sample: int = 0,
@@ -154,7 +149,7 @@ class IWAE(BoundTrainer):
         """
         x = self.checked(x)
         last_sample = first_sample + positive_integer("num_samples", num_samples)
-        rows = first_row + tf.range(x.shape[0]) if rows is None else tf.cast(rows, tf.int32)
+        rows = tf.range(x.shape[0]) if rows is None else tf.cast(rows, tf.int32)
         return log_weight_stream(
             self._log_weights_of_blocks, x, rows, first_sample, last_sample, check_seed(seed), chunk_size
         )
@@ -183,9 +178,9 @@ class IWAE(BoundTrainer):
         """
         estimates, x = [], self.checked(x)
         for first in range(0, x.shape[0], MAX_ROWS):
-            rows = x[first : first + MAX_ROWS]
-            state = empty_grouped_bound(rows.shape[0])
-            for log_w in self.log_weight_chunks(rows, num_samples, seed, first_row=first):
+            part = x[first : first + MAX_ROWS]
+            state, rows = empty_grouped_bound(part.shape[0]), first + tf.range(part.shape[0])
+            for log_w in self.log_weight_chunks(part, num_samples, seed, rows=rows):
                 state = update_grouped_bound(state, log_w, num_samples)
             estimates.append(grouped_bound(state))
         return tf.concat(estimates, axis=0)

@@ -95,7 +95,7 @@ def test_fewer_samples_are_the_first_of_more():
 def test_log_weights_of_a_row_depend_on_its_number_and_on_nothing_else_in_the_batch():
     model, x = small_model(2), binary_images(6)
     whole = model.log_weights(x, 60)
-    alone = np.concatenate(list(model.log_weight_chunks(x[4:5], 60, first_row=4)))
+    alone = np.concatenate(list(model.log_weight_chunks(x[4:5], 60, rows=[4])))
     np.testing.assert_allclose(alone[:, 0], whole[:, 4], **FLOAT32)
 
 

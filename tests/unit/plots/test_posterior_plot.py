@@ -1,0 +1,210 @@
+"""The picture of posteriors: that its densities are those of the model, and that what it draws is what came."""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from matplotlib.image import imread
+from small_models import binary_images, small_model
+
+import iwae_tf
+from iwae_tf import InputError
+from iwae_tf.plots import posterior as plot
+from iwae_tf.plots import save_posteriors
+
+SHAPE = (3, 4)  # of the images of 12 pixels
+
+
+def model_with(layers, **kwargs):
+    units = {1: ((2,), ((7, 6),)), 2: ((5, 2), ((7, 6), (4,)))}[layers]
+    return small_model(layers, gain=1.0, latent_units=units[0], hidden_units=units[1], **kwargs)
+
+
+def draws_for(images, n=40):
+    return np.random.default_rng(1).standard_normal((n, images, 2)) * 0.5
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that were written, to look into."""
+    seen, original = [], plot.posteriors_figure
+    monkeypatch.setattr(plot, "posteriors_figure", lambda *a: seen.append((a, original(*a))) or seen[-1][1])
+    return seen
+
+
+def moments(window, mass):
+    """Mean and covariance of a distribution in the cells of a window."""
+    left, right, bottom, top = window
+    across = left + (np.arange(mass.shape[1]) + 0.5) * (right - left) / mass.shape[1]
+    up = bottom + (np.arange(mass.shape[0]) + 0.5) * (top - bottom) / mass.shape[0]
+    points = np.stack(np.broadcast_arrays(across[None, :], up[:, None]), axis=-1).reshape(-1, 2)
+    mean = mass.ravel() @ points
+    return mean, (points - mean).T @ (mass.reshape(-1, 1) * (points - mean))
+
+
+# ---------------------------------------------------------------------------------------------- densities
+
+
+def linear_gaussian():
+    """A model of one layer of two units and its exact posterior, which is narrow, tilted and not at 0."""
+    rng = np.random.default_rng(3)
+    a, b, s = rng.standard_normal((12, 2)), rng.standard_normal(12), np.full(12, 0.8)
+    model = iwae_tf.IWAE(12, (2,), ((),), likelihood="gaussian")
+    head = model.generative_network.stages[0].head
+    head.loc.kernel.assign(a.T)
+    head.loc.bias.assign(b)
+    head.log_scale.kernel.assign(np.zeros((2, 12)))
+    head.log_scale.bias.assign(7.0 * np.arctanh(np.log(s) / 7.0))
+    return model, reference.LinearGaussian(a, b, s)
+
+
+def test_with_one_layer_the_target_is_the_posterior(tmp_path, figures):
+    model, exact = linear_gaussian()
+    x = np.random.default_rng(4).random((3, 12)).astype(np.float32)
+    save_posteriors(tmp_path / "p.png", model, x, draws_for(3), SHAPE, "title")
+    ((rows, _, _, target), _), (means, covariance) = figures[0], exact.posterior(x)
+    assert target == "p(h | x)"
+    for (_, window, mass, _), mean in zip(rows, means, strict=True):
+        seen_mean, seen_covariance = moments(window, mass)
+        assert mass.sum() == pytest.approx(1.0)
+        # cells are about a fifth of a standard deviation wide, too little to see in sums over a Gaussian; float32
+        np.testing.assert_allclose(seen_mean, mean, atol=1e-3)
+        np.testing.assert_allclose(seen_covariance, covariance, atol=1e-3)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_middle_is_q_of_the_top_layer(tmp_path, figures, layers):
+    model, x = model_with(layers), binary_images(2)
+    save_posteriors(tmp_path / "p.png", model, x, draws_for(2), SHAPE, "title")
+    h, _ = model.inference_network.transform(
+        tf.constant(x), tf.random.stateless_normal([5000, 2, sum(model.latent_units)], [1, 2])
+    )
+    for row, (_, window, _, mass) in enumerate(figures[0][0][0]):
+        mean, covariance = moments(window, mass)
+        draws = h[-1][:, row].numpy()
+        spread = draws.std(axis=0)
+        # 200 draws of the layer below and 5,000 to compare with: 1 / sqrt(200) = 0.07 standard deviations each
+        assert (np.abs(mean - draws.mean(axis=0)) < 4 * 0.072 * spread).all()
+        ratio = np.cov(draws.T) / np.outer(spread, spread)
+        np.testing.assert_allclose(covariance / np.outer(spread, spread), ratio, atol=4 * 0.1)
+
+
+def test_the_middle_of_one_layer_has_no_noise(tmp_path, figures):
+    model, x = model_with(1), binary_images(2)
+    save_posteriors(tmp_path / "p.png", model, x, draws_for(2), SHAPE, "title")
+    (parameters,) = model.encode(x)
+    for row, (_, window, _, mass) in enumerate(figures[0][0][0]):
+        mean, covariance = moments(window, mass)
+        np.testing.assert_allclose(mean, parameters.loc[row], atol=0.01)  # the window cuts 0.1 % or so off
+        np.testing.assert_allclose(np.sqrt(np.diag(covariance)), parameters.scale[row], rtol=0.02)
+
+
+def test_with_two_layers_the_target_is_the_prior(tmp_path, figures):
+    save_posteriors(tmp_path / "p.png", model_with(2), binary_images(1), draws_for(1), SHAPE, "title")
+    (((_, window, mass, _),), _, _, target), _ = figures[0]
+    assert target == "prior p(h)"
+    mean, covariance = moments(window, mass)
+    np.testing.assert_allclose(mean, 0.0, atol=0.01)
+    np.testing.assert_allclose(covariance, np.eye(2), atol=0.03)  # the window ends 3.5 standard deviations out
+
+
+def test_the_lines_of_a_gaussian_are_at_half_and_a_twentieth_of_its_peak():
+    across = np.linspace(-6, 6, 400)
+    mass = np.exp(-0.5 * (across[:, None] ** 2 + across**2))
+    levels = np.array(plot._levels(mass / mass.sum())) / (mass.max() / mass.sum())
+    # beyond radius r a 2-D Gaussian has exp(-r^2 / 2) of its mass, which is also its height there
+    np.testing.assert_allclose(levels, [0.05, 0.5], rtol=0.01)
+
+
+def test_a_density_in_a_single_cell_has_no_lines_and_does_no_harm():
+    mass = np.zeros((5, 5))
+    mass[2, 3] = 1.0
+    assert plot._levels(mass) == []
+    assert plot._levels(np.full((5, 5), 0.04)) == []
+    row = (np.zeros((2, 2)), (0.0, 1.0, 0.0, 1.0), mass, mass)
+    plot.posteriors_figure([row], np.zeros((3, 1, 2)), "title", "p(h | x)").draw_without_rendering()
+
+
+# ---------------------------------------------------------------------------------------------- what is drawn
+
+
+def test_a_row_shows_the_image_the_target_q_and_the_draws_on_the_same_axes(tmp_path, figures):
+    model, x, draws = model_with(1), binary_images(3), draws_for(3)
+    draws[:, 1] += [6.0, -9.0]  # far from both densities: the window has to hold them
+    save_posteriors(tmp_path / "p.png", model, x, draws, SHAPE, "title")
+    (rows, *_), figure = figures[0]
+    assert len(figure.axes) == 12
+    for number in range(3):
+        image, *panels = figure.axes[4 * number : 4 * number + 4]
+        _, window, *masses = rows[number]
+        np.testing.assert_array_equal(image.images[0].get_array(), x[number].reshape(SHAPE))
+        for axes, mass in zip(panels, masses, strict=False):
+            np.testing.assert_array_equal(axes.images[0].get_array(), mass)
+            assert axes.images[0].get_extent() == list(window)
+            assert axes.images[0].origin == "lower"
+        np.testing.assert_allclose(panels[2].collections[0].get_offsets(), draws[:, number])
+        assert all((*axes.get_xlim(), *axes.get_ylim()) == pytest.approx(window) for axes in panels)
+        assert (draws[:, number].min(axis=0) > [window[0], window[2]]).all()
+        assert (draws[:, number].max(axis=0) < [window[1], window[3]]).all()
+        assert window[1] - window[0] == pytest.approx(window[3] - window[2])  # a circle is a circle
+        for axes in panels:  # the lines follow the left panel: each encloses its peak
+            lines = axes.collections[-1].get_paths()
+            left, right, bottom, _ = window
+            peak = np.unravel_index(masses[0].argmax(), masses[0].shape)
+            width = (right - left) / plot.FINE
+            assert lines[-1].contains_point((left + (peak[1] + 0.5) * width, bottom + (peak[0] + 0.5) * width))
+
+
+def test_images_above_the_most_are_left_out_and_the_same_arguments_give_the_same_bytes(tmp_path, monkeypatch):
+    assert plot.MAX_IMAGES == 6
+    monkeypatch.setattr(plot, "MAX_IMAGES", 2)
+    model, x, draws = model_with(1), binary_images(3), draws_for(3)
+    save_posteriors(tmp_path / "a.png", model, x, draws, SHAPE, "runs/$HOME_$1")
+    save_posteriors(tmp_path / "b.png", model, x[:2], draws[:, :2], SHAPE, "runs/$HOME_$1")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    save_posteriors(tmp_path / "c.png", model, x[:1], draws[:, :1], SHAPE, "one")
+    heights = [imread(tmp_path / f"{name}.png").shape[0] for name in "ac"]
+    assert heights[0] - heights[1] == pytest.approx(100 * (plot.SIDE + plot.GAP), abs=1)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("images", [1, 3])
+def test_no_two_words_overlap_and_all_are_on_the_page(tmp_path, figures, layers, images):
+    x = binary_images(images)
+    save_posteriors(tmp_path / "p.png", model_with(layers), x, 0.5 * draws_for(images), SHAPE, "a title of a line")
+    _, figure = figures[0]
+    figure.draw_without_rendering()
+    texts = [*figure.texts, *(axes.title for axes in figure.axes)]
+    for axes in figure.axes:
+        if axes.axison:
+            for ticks, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+                texts += [tick.label1 for tick in ticks.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+    width, height = figure.get_size_inches() * figure.dpi
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+
+
+# ---------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("units", "x", "draws", "shape", "message"),
+    [
+        (5, binary_images(2), draws_for(2), SHAPE, "^posteriors are drawn for 2 units .*, got 5$"),
+        (2, binary_images(2), draws_for(3), SHAPE, r"\[n, 2, 2\], n >= 1, got shape \(40, 3, 2\)$"),
+        (2, binary_images(2), draws_for(2)[:, :, 0], SHAPE, r"\[n, 2, 2\], n >= 1, got shape \(40, 2\)$"),
+        (2, binary_images(2), np.full((3, 2, 2), np.nan), SHAPE, "^draws must be finite"),
+        (2, binary_images(2), draws_for(2)[:0], SHAPE, r"got shape \(0, 2, 2\)$"),
+        (2, binary_images(2), draws_for(2), (4, 4), "cannot be drawn as 4 x 4"),
+        (2, binary_images(2)[:, :5], draws_for(2), SHAPE, r"shape \(2, 5\)"),
+        (2, binary_images(0), draws_for(0), SHAPE, "no rows"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(tmp_path, units, x, draws, shape, message):
+    model = small_model(latent_units=(units,))
+    with pytest.raises(InputError, match=message):
+        save_posteriors(tmp_path / "none.png", model, x, draws, shape, "title")
+    assert not (tmp_path / "none.png").exists()
