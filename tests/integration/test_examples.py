@@ -40,3 +40,15 @@ def test_a_model_of_the_other_digits_finds_the_nines_stranger(tmp_path, monkeypa
     # The example's own run has 0.84; a model a tenth of its size still sees that a nine is none of the others.
     assert 0.65 < auroc < 1.0
     assert (folder / "unseen_digit.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_every_estimate_of_the_same_images_is_in_the_table(tmp_path):
+    assert main(["train", *SMALL, "--k", "5", "--output-dir", str(tmp_path / "m")]) == 0
+    printed = example("estimates.py", "m", "--images", "3", "--temperatures", "20", cwd=tmp_path)
+    lines = [line.split(" | ") for line in printed.splitlines()]
+    found = {line[0].strip("| "): float(line[1]) for line in lines[2:9]}
+    assert list(found) == ["L_50", "L_5000", *(f"JVI-{o}, k = {k}" for k in (50, 5000) for o in (1, 2)), "AIS"]
+    # All estimate the same number; a mild model of 64 pixels is known to about 0.3 nats from 50 samples.
+    np.testing.assert_allclose(list(found.values()), found["L_5000"], atol=1.5)
+    assert "BDMC on 3 simulated images: gap" in printed
