@@ -6,7 +6,7 @@ from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.config import ScoringConfig
+from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training.trained import check_trained, read_trained
 
 SUMMARY = "score every image of a finished run and say how far to trust each score"

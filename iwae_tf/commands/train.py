@@ -11,12 +11,12 @@ from iwae_tf.config import (
     EXPORT_DIR,
     DataConfig,
     EvaluationConfig,
-    ExportConfig,
     ModelConfig,
     OutputConfig,
     RunConfig,
     TrainingConfig,
 )
+from iwae_tf.scoring_config import ExportConfig
 from iwae_tf.training import run_folder
 from iwae_tf.training.trained import TrainedRun
 

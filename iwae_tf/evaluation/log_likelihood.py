@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from iwae_tf.config import RELIABLE_PARETO_K, most_samples
+from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import positive_integer
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
+from iwae_tf.scoring_config import most_samples
 from iwae_tf.weight_statistics import (
     WeightStatistics,
     WeightSummary,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import keras
 
-from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
+from iwae_tf.scoring_config import ExportConfig
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, versions
 from iwae_tf.serving.row import CHUNK, FIRST_CHUNK, INPUT_RULES, RowSettings
 from iwae_tf.serving.scores import STATUSES

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from iwae_tf.config import ScoringConfig
 from iwae_tf.data import load
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD, unit_activities
 from iwae_tf.evaluation.log_likelihood import PAPER_SAMPLE_SIZES, LikelihoodEstimate, concatenate, likelihood_batches
+from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training import evaluation_extras as extras
 from iwae_tf.training.callbacks import progress_bar
 from iwae_tf.training.evaluation_figures import draw, draw_posteriors

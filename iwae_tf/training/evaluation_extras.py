@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from iwae_tf import evaluation
-from iwae_tf.config import ScoringConfig
 from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, standard_error_of_mean
+from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training.callbacks import progress_bar
 
 DEVIATION_K, DEVIATION_ESTIMATES, DEVIATION_IMAGES = 50, 100, 100
