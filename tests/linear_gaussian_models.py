@@ -24,23 +24,23 @@ def linear_gaussian(layers: int, mean_error: float = 0.0, scale_factor: float = 
     b, s = rng.standard_normal(dim), np.full(dim, 0.7)
     model = iwae_tf.IWAE(dim, (UNITS,) * layers, ((),) * layers, likelihood="gaussian")
     stages = model.generative_network.stages
-    _set_gaussian(stages[0], a.T, b, s)
+    set_gaussian(stages[0], a.T, b, s)
     if layers == 1:
         exact = reference.LinearGaussian(a, b, s)
         posteriors = [(exact.posterior, dim)]
     else:
         a2, b2, s2 = np.diag([0.5, 1.0, -2.0]), rng.standard_normal(UNITS), np.full(UNITS, 0.6)
         exact = reference.TwoLayerLinearGaussian(a, b, s, a2, b2, s2)
-        _set_gaussian(stages[1], a2.T, b2, s2)
+        set_gaussian(stages[1], a2.T, b2, s2)
         posteriors = [(exact.posterior_h1, dim), (exact.posterior_h2, UNITS)]
     for stage, (posterior, size) in zip(model.inference_network.stages, posteriors, strict=True):
         means, covariance = posterior(np.concatenate([np.zeros((1, size)), np.eye(size)]))  # affine in the condition
         scale = scale_factor * np.sqrt(np.diag(covariance))
-        _set_gaussian(stage, means[1:] - means[0], means[0] + mean_error, scale)
+        set_gaussian(stage, means[1:] - means[0], means[0] + mean_error, scale)
     return model, exact
 
 
-def _set_gaussian(stage, kernel, bias, scale):
+def set_gaussian(stage, kernel, bias, scale):
     """Makes a stage without hidden layers N(condition @ kernel + bias, scale^2)."""
     stage.head.loc.kernel.assign(kernel)
     stage.head.loc.bias.assign(bias)

@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 RESET = "reset the connection"
+QUICK = {"timeout": 5.0, "retry_seconds": 0.2}  # of a client that gives up soon
 
 
 def scores_of(x) -> dict:
@@ -26,6 +27,13 @@ def scores_of(x) -> dict:
         "pareto_k": np.where(total > 1, np.float32(np.inf), spread),
         "status": bad.astype(np.int32),
     }
+
+
+def assert_scores_of(scores, x) -> None:
+    """The scores are those of these images, in value and type."""
+    for name, values in scores_of(x).items():
+        np.testing.assert_array_equal(getattr(scores, name), values)
+        assert getattr(scores, name).dtype == values.dtype
 
 
 class ScriptedServer:

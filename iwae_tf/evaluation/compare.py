@@ -24,6 +24,7 @@ import numpy as np
 
 from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
+from iwae_tf.evaluation.log_likelihood import monte_carlo_error
 
 LEVEL = 0.95
 
@@ -138,7 +139,7 @@ def compare_scores(first: Scores, second: Scores, paired: bool = True) -> Compar
         difference=difference,
         standard_error=error,
         interval=(difference - reach, difference + reach),
-        monte_carlo_error=float(math.hypot(*map(_monte_carlo_error, (first, second)))),
+        monte_carlo_error=math.hypot(*(monte_carlo_error(scores.standard_error) for scores in (first, second))),
         better=(float((a > b).mean()), float((b > a).mean())) if paired else None,
         doubtful=int((doubtful[0] | doubtful[1]).sum() if paired else sum(map(np.sum, doubtful))),
     )
@@ -162,11 +163,6 @@ def _checked(scores: Scores, name: str) -> Scores:
 def _mean_variance(values: np.ndarray) -> float:
     """Variance of the mean of float [N]; NaN for one."""
     return float(values.var(ddof=1) / len(values)) if len(values) > 1 else math.nan
-
-
-def _monte_carlo_error(scores: Scores) -> float:
-    """Error of the mean of independent estimates: sqrt(sum_i s_i^2) / N."""
-    return float(np.sqrt(np.sum(scores.standard_error**2)) / len(scores.standard_error))
 
 
 def _welch_freedom(variances: tuple[float, float], sizes: tuple[int, int]) -> float:

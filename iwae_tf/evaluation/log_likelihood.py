@@ -163,6 +163,11 @@ def standard_error_of_mean(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
+def monte_carlo_error(standard_errors: np.ndarray) -> float:
+    """Standard error, over draws of the samples, of the mean of independent estimates with these standard errors."""
+    return float(np.sqrt(np.sum(standard_errors**2)) / len(standard_errors))
+
+
 def _converged(summary: WeightSummary, target: float | None) -> tf.Tensor:
     reliable = summary.pareto_k < RELIABLE_PARETO_K
     return reliable if target is None else reliable & (summary.standard_error <= target)

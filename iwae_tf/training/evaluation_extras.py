@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from iwae_tf import evaluation
-from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, standard_error_of_mean
+from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, monte_carlo_error, standard_error_of_mean
 from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training.callbacks import progress_bar
 
@@ -21,7 +21,7 @@ def jackknife_section(model, x: np.ndarray, settings: ScoringConfig, verbose: in
     return {
         "num_samples": settings.num_samples,
         "log_likelihood": {str(order): float(values.mean()) for order, values in found.estimates.items()},
-        "monte_carlo_error": {str(order): _error_of_mean(e) for order, e in found.standard_errors.items()},
+        "monte_carlo_error": {str(order): monte_carlo_error(e) for order, e in found.standard_errors.items()},
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
@@ -48,7 +48,7 @@ def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, setting
         "log_likelihood": float(found.log_likelihood.mean()),
         "importance_sampling": float(here.mean()),
         "above_importance_sampling": float((found.log_likelihood - here).mean()),
-        "monte_carlo_error": _error_of_mean(found.standard_error),
+        "monte_carlo_error": monte_carlo_error(found.standard_error),
         "acceptance": float(found.acceptance.mean()),
         "seconds": round(middle - begin, 3),
         "simulated": {
@@ -114,8 +114,3 @@ def _with_bar(name: str, number: int, verbose: int, run: Callable):
     """`run` with a bar that counts its steps as shares of `number` images."""
     with progress_bar(name, None, "step", verbose, unit_scale=True) as bar:
         return run(bar.update)
-
-
-def _error_of_mean(errors: np.ndarray) -> float:
-    """Error of the mean of independent estimates with these standard errors."""
-    return float(np.sqrt(np.sum(errors**2)) / len(errors))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from iwae_tf.config import RELIABLE_PARETO_K
-from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, standard_error_of_mean
+from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, monte_carlo_error, standard_error_of_mean
 
 
 def likelihood_section(estimate: LikelihoodEstimate) -> dict:
@@ -12,7 +12,7 @@ def likelihood_section(estimate: LikelihoodEstimate) -> dict:
     return {
         "log_likelihood": float(values.mean()),
         "standard_error": standard_error_of_mean(values),
-        "monte_carlo_error": float(np.sqrt(np.sum(errors**2)) / len(errors)),
+        "monte_carlo_error": monte_carlo_error(errors),
         "elbo": float(estimate.elbo.mean()),
         "bounds": {str(k): value for k, value in estimate.mean_bounds.items()},
         "bound_standard_errors": {str(k): value for k, value in estimate.bound_standard_errors.items()},

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from scripted_server import ScriptedServer, scores_of
+from scripted_server import scores_of
 from small_models import SMALL_DIM, binary_images, small_model
 
 import iwae_tf
@@ -22,12 +22,6 @@ from iwae_tf.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 X = np.random.default_rng(0).random((60, 4), dtype=np.float32)
-
-
-@pytest.fixture
-def server():
-    with ScriptedServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -11,18 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripted_server import ScriptedServer, scores_of
+from scripted_server import scores_of
 
 from iwae_tf.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 X = np.random.default_rng(0).random((60, 4), dtype=np.float32)
-
-
-@pytest.fixture
-def server():
-    with ScriptedServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,20 +5,13 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from linear_gaussian_models import set_gaussian
 
 import iwae_tf
 from iwae_tf.objectives import STL, DReG, IWAEBound
 from iwae_tf.objectives.gradients import bound_and_gradients
 
 DIM, UNITS = 6, 3
-
-
-def _set_gaussian(stage, kernel, bias, scale):
-    """Makes a stage without hidden layers N(condition @ kernel + bias, scale^2)."""
-    stage.head.loc.kernel.assign(kernel)
-    stage.head.loc.bias.assign(bias)
-    stage.head.log_scale.kernel.assign(np.zeros(stage.head.log_scale.kernel.shape))
-    stage.head.log_scale.bias.assign(7.0 * np.arctanh(np.log(scale) / 7.0))
 
 
 def _one_layer(posterior_error=0.0):
@@ -32,7 +25,7 @@ def _one_layer(posterior_error=0.0):
     b, s = rng.standard_normal(DIM), 0.7
     exact = reference.LinearGaussian(a, b, np.full(DIM, s))
     model = iwae_tf.IWAE(DIM, (UNITS,), ((),), likelihood="gaussian")
-    _set_gaussian(model.generative_network.stages[0], a.T, b, np.full(DIM, s))
+    set_gaussian(model.generative_network.stages[0], a.T, b, np.full(DIM, s))
     _set_posterior(model.inference_network.stages[0], lambda x: exact.posterior(x), DIM, posterior_error)
     return model, exact
 
@@ -44,8 +37,8 @@ def _two_layer(posterior_error=0.0):
     a2, b1, b2, s1, s2 = np.diag([0.5, 1.0, -2.0]), rng.standard_normal(DIM), rng.standard_normal(UNITS), 0.7, 0.6
     exact = reference.TwoLayerLinearGaussian(a1, b1, np.full(DIM, s1), a2, b2, np.full(UNITS, s2))
     model = iwae_tf.IWAE(DIM, (UNITS, UNITS), ((), ()), likelihood="gaussian")
-    _set_gaussian(model.generative_network.stages[0], a1.T, b1, np.full(DIM, s1))
-    _set_gaussian(model.generative_network.stages[1], a2.T, b2, np.full(UNITS, s2))
+    set_gaussian(model.generative_network.stages[0], a1.T, b1, np.full(DIM, s1))
+    set_gaussian(model.generative_network.stages[1], a2.T, b2, np.full(UNITS, s2))
     _set_posterior(model.inference_network.stages[0], exact.posterior_h1, DIM, posterior_error)
     _set_posterior(model.inference_network.stages[1], exact.posterior_h2, UNITS, posterior_error)
     return model, exact
@@ -56,7 +49,7 @@ def _set_posterior(stage, posterior, dim, error):
     means, covariance = posterior(np.concatenate([np.zeros((1, dim)), np.eye(dim)]))
     off_diagonal = covariance - np.diag(np.diag(covariance))
     assert np.abs(off_diagonal).max() < 1e-12
-    _set_gaussian(stage, means[1:] - means[0], means[0] + error, np.sqrt(np.diag(covariance)))
+    set_gaussian(stage, means[1:] - means[0], means[0] + error, np.sqrt(np.diag(covariance)))
 
 
 MODELS = {1: _one_layer, 2: _two_layer}

@@ -7,33 +7,14 @@ import time
 
 import numpy as np
 import pytest
-from scripted_server import RESET, ScriptedServer, scores_of
+from scripted_server import QUICK, RESET, ScriptedServer, assert_scores_of, scores_of
 from urllib3.exceptions import ProtocolError
 
 from iwae_tf.errors import InputError
 from iwae_tf.serving import rest
 from iwae_tf.serving.client import ScoringClient
 
-QUICK = {"timeout": 5.0, "retry_seconds": 0.2}
 X = np.random.default_rng(0).random((30, 4), dtype=np.float32)
-
-
-@pytest.fixture
-def server():
-    with ScriptedServer() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server):
-    with ScoringClient(server.url, **QUICK) as client:
-        yield client
-
-
-def _same(scores, x):
-    for name, values in scores_of(x).items():
-        np.testing.assert_array_equal(getattr(scores, name), values)
-        assert getattr(scores, name).dtype == values.dtype
 
 
 def _message(raised):
@@ -45,7 +26,7 @@ def _message(raised):
 def test_rows_come_back_in_order_whatever_the_chunks(server, client):
     x = np.random.default_rng(1).random((500, 4), dtype=np.float32)
     done = []
-    _same(client.score(x, progress=done.append), x)
+    assert_scores_of(client.score(x, progress=done.append), x)
     assert server.rows() == done
     assert done[:4] == [8, 16, 32, 64]  # begins small and doubles at most
     assert sum(done) == 500
@@ -66,7 +47,7 @@ def test_bare_nan_and_infinity_are_read_and_sent(server, client):
     x[3, 1] = np.nan
     x[5] = 1.0
     scores = client.score(x)
-    _same(scores, x)
+    assert_scores_of(scores, x)
     assert np.isnan(scores.log_prob[3])
     assert scores.status[3] == 1
     assert np.isinf(scores.pareto_k[5])
@@ -101,7 +82,7 @@ def test_samples_and_seeds_out_of_range_are_refused_before_anything_is_sent(serv
 
 def test_a_busy_server_is_asked_again(server, client):
     server.script = [(503, '{"error": "queue full"}'), (429, ""), (502, "<html>"), RESET]
-    _same(client.score(X[:8]), X[:8])
+    assert_scores_of(client.score(X[:8]), X[:8])
     assert server.rows() == [8] * 5
 
 
@@ -137,7 +118,7 @@ def test_a_server_that_starts_late_is_waited_for():
     timer.start()
     try:
         with ScoringClient(f"http://127.0.0.1:{port}/v1/models/m", timeout=5.0, retry_seconds=4.0) as client:
-            _same(client.score(X), X)
+            assert_scores_of(client.score(X), X)
     finally:
         timer.join()
         servers[0].__exit__()
@@ -162,14 +143,14 @@ def test_a_port_that_takes_connections_and_says_nothing_is_one_clear_line():
 def test_requests_that_time_out_at_the_server_are_halved(server, client, status):
     server.script = [(status, '{"error": "Timed out"}')] * 2
     server.most_rows = 3
-    _same(client.score(X), X)
+    assert_scores_of(client.score(X), X)
     assert server.rows() == [8, 4, 2] + [3] * 9 + [1]  # what took too long once is not sent again
 
 
 def test_requests_that_time_out_at_the_client_are_halved_and_not_repeated():
     with ScriptedServer() as server, ScoringClient(server.url, timeout=0.3, retry_seconds=5.0) as client:
         server.most_rows, server.hang = 4, 1.0
-        _same(client.score(X[:6]), X[:6])
+        assert_scores_of(client.score(X[:6]), X[:6])
         assert server.rows() == [6, 3, 3]
 
 

@@ -5,31 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripted_server import ScriptedServer, scores_of
+from scripted_server import QUICK, assert_scores_of
 
 from iwae_tf.errors import InputError
 from iwae_tf.serving.client import ScoringClient
 
-QUICK = {"timeout": 5.0, "retry_seconds": 0.2}
 X = np.random.default_rng(0).random((30, 4), dtype=np.float32)
-
-
-@pytest.fixture
-def server():
-    with ScriptedServer() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server):
-    with ScoringClient(server.url, **QUICK) as client:
-        yield client
-
-
-def _same(scores, x):
-    for name, values in scores_of(x).items():
-        np.testing.assert_array_equal(getattr(scores, name), values)
-        assert getattr(scores, name).dtype == values.dtype
 
 
 def test_an_unknown_model_is_one_clear_line(server):
@@ -72,7 +53,7 @@ def test_a_model_without_an_available_version_is_one_clear_line(server, versions
 def test_a_server_without_versions_and_metadata_is_used_as_it_is(server):
     server.versions, server.metadata = None, False
     with ScoringClient(server.url, **QUICK) as client:
-        _same(client.score(X), X)
+        assert_scores_of(client.score(X), X)
         assert client.version is None
         assert {path for path, _ in server.predictions()} == {"/v1/models/m:predict"}
         with pytest.raises(InputError) as raised:
