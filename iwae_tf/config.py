@@ -51,7 +51,7 @@ def check_fields(settings: Any, *, positive: tuple[str, ...] = ()) -> None:
 
 
 def _comma_list(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
+    return () if text == "none" else tuple(int(number) for number in text.split(","))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +83,12 @@ class ModelConfig:
     )
     hidden_units: tuple[tuple[int, ...], ...] | None = setting(
         None,
-        "tanh layers below each stochastic layer (paper: 200,200, or 200,200 100,100)",
+        "tanh layers below each stochastic layer, or none (paper: 200,200, or 200,200 100,100)",
         parse=_comma_list,
         nargs="+",
         metavar="N,N",
     )
+    latent: str = setting("gaussian", "units of the stochastic layers", names="iwae_tf.layers.registry:LATENTS")
     likelihood: str = setting(
         "bernoulli",
         "distribution of a pixel; scores under different ones do not compare",
@@ -140,6 +141,36 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What some objectives have beside k; `python -m iwae_tf objectives` lists which."""
+
+    groups: int | None = setting(None, "miwae, piwae: M, groups of k / M samples (default: 5)", parse=int)
+    beta: float | None = setting(None, "ciwae: share of the ELBO, from 0 to 1 (default: 0.05)", parse=float)
+    learn_beta: bool = setting(False, "ciwae: beta is where it starts, and falls as the bound is climbed")
+    alpha: float | None = setting(
+        None, "vr-iwae: order, 0 is iwae, near 1 elbo; dreg-alpha: 0 is dreg, 1 rws-dreg (default: 0.5)", parse=float
+    )
+    order: int | None = setting(None, "jvi: 1 or 2 (default: 1)", parse=int)
+    points: int | None = setting(None, "tvo: K, terms of the sum (default: 5)", parse=int)
+    backward_samples: int | None = setting(
+        None, "send only this many of the k samples, drawn by their weights, through the backward pass", parse=int
+    )
+    kl_annealing: int | None = setting(
+        None, "elbo, elbo-kl: epochs over which the weight of the KL divergence rises to 1", parse=int
+    )
+
+    def __post_init__(self):  # the objectives themselves check what they take
+        if self.kl_annealing is not None:
+            positive_integer("kl_annealing", self.kl_annealing)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were given."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """How log p(x) of the test images is estimated."""
 
@@ -174,6 +205,7 @@ class RunConfig:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def to_json(self) -> dict:

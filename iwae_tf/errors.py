@@ -1,6 +1,8 @@
 """The one exception for what a user can put right, and the nearest-name hint that goes with it."""
 
 import difflib
+import math
+import numbers
 import operator
 from collections.abc import Iterable
 
@@ -40,6 +42,13 @@ def positive_integer(name: str, value: object) -> int:
     if number < 1:
         raise InputError(f"{name} must be an integer >= 1, got {value!r}")
     return number
+
+
+def finite_number(name: str, value: object) -> float:
+    """Returns `value` as a float; raises `InputError` naming `name` if it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InputError(f"{name} must be a number, got {value!r}")
+    return float(value)
 
 
 def check_seed(seed: object) -> int:

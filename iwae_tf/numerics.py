@@ -34,6 +34,24 @@ def normalized_weights(log_w: tf.Tensor) -> tf.Tensor:
     return tf.nn.softmax(log_w, axis=0)
 
 
+def is_largest(log_w: tf.Tensor) -> tf.Tensor:
+    """True at the largest log-weight of each column, the first of several: [k, B] -> bool [k, B]."""
+    return tf.one_hot(tf.argmax(log_w, axis=0), tf.shape(log_w)[0], True, False, axis=0, dtype=tf.bool)
+
+
+def log_sum_of_others(log_w: tf.Tensor) -> tf.Tensor:
+    """log sum_{j != i} w_j for every i: [k, B] -> [k, B], k >= 2.
+
+    Subtracting w_i from the sum of all is exact enough for all but the largest weight of a column, where hardly
+    anything may be left; there the others are summed.
+    """
+    total = tf.reduce_logsumexp(log_w, axis=0, keepdims=True)  # [1, B]
+    largest = is_largest(log_w)
+    without_largest = tf.reduce_logsumexp(tf.where(largest, float("-inf"), log_w), axis=0, keepdims=True)  # [1, B]
+    share = tf.where(largest, tf.zeros_like(log_w), tf.exp(log_w - total))  # at most 1/2
+    return tf.where(largest, without_largest, total + tf.math.log1p(-share))
+
+
 class GroupedBound(NamedTuple):
     """State of `update_grouped_bound`: what is known of L_k after some of the samples of a stream.
 

@@ -32,6 +32,8 @@ class Purpose(enum.IntEnum):
     ANNEALING = 13
     ANNEALING_REVERSE = 14
     SIMULATION = 15
+    BACKWARD_SAMPLES = 16
+    SLEEP_PHASE = 17
 
 
 def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:

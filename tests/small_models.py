@@ -16,7 +16,7 @@ SMALL_DIM = 12
 
 def small_model(layers: int = 1, gain: float = 3.0, **kwargs) -> iwae_tf.IWAE:
     """An untrained model of 12 pixels, with kernels `gain` times Glorot's so that all its parts matter."""
-    model = iwae_tf.IWAE(SMALL_DIM, **{**SMALL_NETWORKS[layers], **kwargs})
+    model = iwae_tf.IWAE(**{"data_dim": SMALL_DIM, **SMALL_NETWORKS[layers], **kwargs})
     for variable in model.trainable_variables:
         if variable.name == "kernel":
             variable.assign(gain * variable)

@@ -43,11 +43,16 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
+def flag_of(setting: str) -> str:
+    """The flag of a setting: `learn_beta` to `--learn-beta`."""
+    return "--" + setting.replace("_", "-")
+
+
 def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
     """Adds a flag for every field of a settings dataclass, under the dataclass's docstring as a heading."""
     group = parser.add_argument_group(settings.__doc__.rstrip("."))
     for field in dataclasses.fields(settings):
-        flag = "--" + field.name.replace("_", "-")
+        flag = flag_of(field.name)
         if isinstance(field.default, bool):
             group.add_argument(flag, action="store_true", help=field.metadata["help"])
         else:
@@ -101,5 +106,5 @@ def _named_parser(parse):
     def parser(text: str):
         return parse(text)
 
-    parser.__name__ = {int: "integer", float: "number"}.get(parse, "comma-separated list of integers")
+    parser.__name__ = {int: "integer", float: "number"}.get(parse, "comma-separated list of integers (or none)")
     return parser

@@ -9,6 +9,7 @@ from iwae_tf.errors import InputError, unknown_name
 
 COMMANDS = (
     "train",
+    "objectives",
     "evaluate",
     "compare",
     "export",

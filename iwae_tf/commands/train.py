@@ -12,6 +12,7 @@ from iwae_tf.config import (
     DataConfig,
     EvaluationConfig,
     ModelConfig,
+    ObjectiveConfig,
     OutputConfig,
     RunConfig,
     TrainingConfig,
@@ -25,7 +26,7 @@ DESCRIPTION = """Trains an importance weighted autoencoder, estimates log p(x) o
 run folder with settings, history, metrics, model, checkpoints and pictures. Without --dataset it trains on the
 handwritten digits that ship inside scikit-learn and needs no network."""
 
-SECTIONS = (DataConfig, ModelConfig, TrainingConfig, EvaluationConfig)
+SECTIONS = (DataConfig, ModelConfig, TrainingConfig, ObjectiveConfig, EvaluationConfig)
 
 
 def add_flags(parser: flags.Parser) -> None:

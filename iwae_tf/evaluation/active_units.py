@@ -13,6 +13,8 @@ BATCH_SIZE = 100
 def unit_activities(model, x: np.ndarray, num_samples: int = 100, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Variance over x of the posterior mean of every latent unit, Var_x(E_q[u | x]).
 
+    The mean of a binary unit is the probability that it is 1.
+
     The mean of a unit in the first layer is known exactly. Deeper means are averages over samples of the layers
     below; the variance is then the covariance of two averages over independent halves of the samples, which has the
     right expectation, where the variance of one average would count sampling noise as activity.
@@ -67,13 +69,13 @@ def active_units(model, x: np.ndarray, threshold: float = ACTIVE_THRESHOLD, seed
 def _posterior_means(model, x, key, num_samples):
     """E_q[h[l] | x] from either half of the samples: a pair of [B, H_l] for each layer; exact for l = 0."""
     network = model.inference_network
-    first = network.stages[0](x).loc
-    means = [(first, first)]
+    stage = network.stages[0]
+    means = [(stage.head.mean(stage(x)),) * 2]
     if len(network.stages) > 1:
         noise = seeds.normal([num_samples, tf.shape(x)[0], sum(model.latent_units)], key)
         h, _ = network.transform(x, noise)
         for stage, condition in zip(network.stages[1:], h[:-1], strict=True):
-            loc = stage(condition).loc  # [k, B, H_l]
+            mean = stage.head.mean(stage(condition))  # [k, B, H_l]
             half = num_samples // 2
-            means.append((tf.reduce_mean(loc[:half], axis=0), tf.reduce_mean(loc[half:], axis=0)))
+            means.append((tf.reduce_mean(mean[:half], axis=0), tf.reduce_mean(mean[half:], axis=0)))
     return means

@@ -84,7 +84,8 @@ def annealed_log_likelihood(
         An `AnnealedEstimate`.
 
     Raises:
-        InputError: (a `ValueError`) for x of the wrong size or values, or a number that is no integer >= 1.
+        InputError: (a `ValueError`) for x of the wrong size or values, a number that is no integer >= 1, or a model
+            without Gaussian units.
 
     Reference: Neal (2001), Annealed importance sampling, section 2; Wu, Burda, Salakhutdinov, Grosse (2017), On the
     quantitative analysis of decoder-based generative models, section 3.

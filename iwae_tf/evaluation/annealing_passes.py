@@ -10,6 +10,7 @@ import tensorflow as tf
 from iwae_tf import seeds
 from iwae_tf.errors import check_seed, positive_integer
 from iwae_tf.evaluation.hmc import Chains, chains_at, hmc_transition
+from iwae_tf.layers.registry import check_gaussian
 
 STEEPNESS = 4.0  # of the sigmoid schedule
 TARGET_ACCEPTANCE = 0.65
@@ -59,7 +60,8 @@ class AnnealingPasses:
         progress: called with the number of rows moved on by one temperature, T - 1 times for each pass of a batch.
 
     Raises:
-        InputError: (a `ValueError`) for a number that is no integer >= 1, or a seed out of range.
+        InputError: (a `ValueError`) for a model without Gaussian units, a number that is no integer >= 1, or a seed
+            out of range.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class AnnealingPasses:
         seed: int,
         progress: Callable[[int], None] | None,
     ):
+        check_gaussian(model.latent, "annealed importance sampling", "its transitions follow the gradient by the units")
         self.model = model
         self.num_chains = positive_integer("num_chains", num_chains)
         self.betas = temperatures(positive_integer("num_temperatures", num_temperatures))  # [T + 1]

@@ -68,7 +68,8 @@ def bidirectional_bounds(
         `BidirectionalBounds`.
 
     Raises:
-        InputError: (a `ValueError`) for a number that is no integer >= 1, or a seed out of range.
+        InputError: (a `ValueError`) for a number that is no integer >= 1, a seed out of range, or a model without
+            Gaussian units.
 
     Reference: Grosse, Ghahramani, Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo,
     section 3; for decoders, Wu, Burda, Salakhutdinov, Grosse (2017), On the quantitative analysis of decoder-based
@@ -92,11 +93,8 @@ def _simulate(network, num_examples: int, seed: int) -> tuple[tf.Tensor, tuple[t
         def key(layer):
             return seeds.key(seed, seeds.Purpose.SIMULATION, row, layer)
 
-        h = [seeds.normal([1, network.latent_units[-1]], key(len(network.stages)))]
-        for number in range(len(network.stages) - 1, -1, -1):
-            stage = network.stages[number]
-            h.insert(0, stage.head.sample(stage(h[0]), key(number)))  # [1, H_l], at last [1, D]
-        return tuple(value[0] for value in h)
+        x, _, h = network.sample(1, key)
+        return tuple(value[0] for value in (x, *h))
 
     signature = (tf.float32,) * (len(network.stages) + 1)
     simulate = tf.function(lambda rows: tf.map_fn(draw, rows, fn_output_signature=signature), autograph=False)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD
+from iwae_tf.layers.registry import check_gaussian
 
 
 class _Units(NamedTuple):
@@ -49,11 +49,12 @@ def pruned(model, activities: Sequence[np.ndarray], threshold: float = ACTIVE_TH
         A new `IWAE` with fewer `latent_units` and all else as in the model; not compiled.
 
     Raises:
-        InputError: (a `ValueError`) for activities that do not fit the model or are not finite, or a threshold that
-            is no number.
+        InputError: (a `ValueError`) for activities that do not fit the model or are not finite, a threshold that is
+            no number, or a model without Gaussian units.
 
     Reference: Burda, Grosse, Salakhutdinov (2016), section 5.2, which finds that the likelihood hardly changes.
     """
+    check_gaussian(model.latent, "pruning", "a unit that is 0 or 1 cannot be replaced by its mean")
     kept = _kept(_checked(model, activities), threshold)
     config = {**model.get_config(), "latent_units": tuple(int(mask.sum()) for mask in kept)}
     smaller = type(model).from_config(config)
@@ -97,10 +98,10 @@ def _kept(activities: list[np.ndarray], threshold: float) -> list[np.ndarray]:
 
 def _constants(network) -> list[np.ndarray]:
     """The mean of each layer given that of the layer above, 0 at the top: [H_l] each, nearest x first."""
-    mean = tf.zeros([1, network.latent_units[-1]])
+    mean = network.prior.mean()[None]
     means = [mean]
     for stage in reversed(network.stages[1:]):
-        mean = stage(mean).loc
+        mean = stage.head.mean(stage(mean))
         means.append(mean)
     return [mean.numpy()[0] for mean in reversed(means)]
 

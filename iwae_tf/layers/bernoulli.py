@@ -1,6 +1,7 @@
-"""Bernoulli pixels from logits."""
+"""Bernoulli pixels and binary latent units from logits."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -9,17 +10,29 @@ import tensorflow as tf
 from iwae_tf import seeds
 
 
+class BernoulliParameters(NamedTuple):
+    """Parameters of independent Bernoulli units: `logits`, [..., H]."""
+
+    logits: tf.Tensor
+
+    @property
+    def probability(self) -> tf.Tensor:
+        """Probability of each unit being 1, [..., H]."""
+        return tf.sigmoid(self.logits)
+
+
 class Bernoulli(keras.layers.Layer):
-    """Maps features to independent Bernoulli pixels.
+    """Maps features to independent Bernoulli pixels, or to the units of a stochastic layer.
 
     Args:
-        units: D, the number of pixels.
+        units: D, the number of pixels, or H of units.
         initializer_seeds: where the initialiser takes its seed from.
         mean: mean of the training images, [D], in [0, 1]; the bias starts at logit(clip(mean, 0.001, 0.999)) as in
             the paper's code, and at 0 if None.
     """
 
     support = "values in [0, 1]"
+    described_by = ("probability",)  # what `described` has for people
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
         super().__init__(dtype="float32", **kwargs)  # whatever the policy: see `iwae_tf.models.precision`
@@ -50,6 +63,29 @@ class Bernoulli(keras.layers.Layer):
         """
         return tf.reduce_sum(value * logits - tf.nn.softplus(logits), axis=-1)
 
+    @classmethod
+    def sample_and_log_prob(cls, logits: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Units made of standard normal noise, and their log q in nats, summed over units.
+
+            h = 1 where noise < Phi^-1(sigmoid(logits)),  so that P(h = 1) = sigmoid(logits)
+
+        For logits above 0 the bound is -Phi^-1(sigmoid(-logits)), the same in exact arithmetic: in float32 sigmoid(17)
+        is 1, sigmoid(-17) is not, and Phi^-1 is exact to 1e-6 where its argument is small. What is left is the noise:
+        in float32 it ends at 5.7, so that probabilities below 7e-9 are drawn as 0. No gradient passes to the units.
+        They jump where the noise passes the bound, so that logits which differ by rounding give another unit about
+        once in a million draws.
+
+        Args:
+            logits: [..., H].
+            noise: standard normal, [..., H]; it may have more leading axes.
+
+        Returns:
+            h, 0 and 1, float32 with the shape of the noise, and log q(h), the same without the last axis.
+        """
+        bound = tf.math.ndtri(tf.sigmoid(-tf.abs(logits)))  # of the rarer value, <= 0
+        value = tf.cast(noise < tf.where(logits > 0.0, -bound, bound), tf.float32)
+        return value, cls.log_prob(logits, value)
+
     @staticmethod
     def sample(logits: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """One 0/1 draw for every pixel, float32 [..., D]."""
@@ -59,6 +95,11 @@ class Bernoulli(keras.layers.Layer):
     def mean(logits: tf.Tensor) -> tf.Tensor:
         """Probability of a pixel being 1, [..., D]."""
         return tf.sigmoid(logits)
+
+    @staticmethod
+    def described(logits: tf.Tensor) -> BernoulliParameters:
+        """The parameters as `IWAE.encode` returns them."""
+        return BernoulliParameters(logits)
 
     @staticmethod
     def distribution(logits: tf.Tensor):

@@ -10,7 +10,7 @@ class Conditional(keras.layers.Layer):
 
     Args:
         hidden: the deterministic layers.
-        head: `DiagonalGaussian` or an observation layer; its static methods read the parameters.
+        head: of latent units or of observations; its methods read the parameters.
     """
 
     def __init__(self, hidden: MLP, head: keras.layers.Layer, **kwargs):

@@ -1,5 +1,6 @@
-"""Observation models by name."""
+"""Observation models and kinds of latent units by name."""
 
+from iwae_tf.errors import InputError
 from iwae_tf.registry import registered_class
 
 # name -> (module, class, when one would use it). A new likelihood is one layer and one line here.
@@ -7,8 +8,42 @@ LIKELIHOODS = {
     "bernoulli": ("iwae_tf.layers.bernoulli", "Bernoulli", "binary pixels"),
     "gaussian": ("iwae_tf.layers.gaussian", "DiagonalGaussian", "real values, learned mean and scale for each"),
 }
+LATENTS = {
+    "gaussian": ("iwae_tf.layers.gaussian", "DiagonalGaussian", "real units, a standard normal prior"),
+    "bernoulli": (
+        "iwae_tf.layers.bernoulli",
+        "Bernoulli",
+        "binary units: a sigmoid belief network; for rws, rws-sleep, vimco and tvo",
+    ),
+}
+PRIORS = {  # of the top layer, for each kind of latent units
+    "gaussian": ("iwae_tf.layers.standard_normal", "StandardNormal", "N(0, I)"),
+    "bernoulli": ("iwae_tf.layers.bernoulli_prior", "BernoulliPrior", "learned logits"),
+}
 
 
 def likelihood_class(name: str) -> type:
     """The layer class of an observation model; raises `InputError` for an unknown name."""
     return registered_class("likelihood", name, LIKELIHOODS)
+
+
+def latent_class(name: str) -> type:
+    """The layer class that ends q(h_l | .) and p(h_l | .); raises `InputError` for an unknown name."""
+    return registered_class("latent", name, LATENTS)
+
+
+def prior_class(latent: str) -> type:
+    """The class of p(h_L), the prior of the top layer, made with the number of units."""
+    return registered_class("latent", latent, PRIORS)
+
+
+def check_gaussian(latent: str, what: str, reason: str) -> None:
+    """Raises `InputError` unless the latent units are Gaussian.
+
+    Args:
+        latent: a key of `LATENTS`.
+        what: what is there for Gaussian units only.
+        reason: why.
+    """
+    if latent != "gaussian":
+        raise InputError(f"{what} exists for Gaussian units, this model's are {latent}: {reason}")

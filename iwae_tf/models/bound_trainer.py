@@ -47,15 +47,15 @@ class BoundTrainer(keras.Model):
         objective = IWAEBound(num_samples=50) if objective is None else objective
         if not isinstance(objective, Objective):
             raise InputError(f"objective must be an iwae_tf.objectives.Objective, got {objective!r}")
-        objective.check_model(self.latent_units)
+        objective.check_model(self.latent_units, self.latent)
         if jit_compile not in (True, False, "auto"):
             raise InputError(f"jit_compile must be True, False or 'auto', got {jit_compile!r}")
         if optimizer is None:
             optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
         # Only the pass through the networks is compiled by XLA: what surrounds it reports errors, which XLA drops.
+        self.objective = objective
         super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
         self.optimizer.build(self.trainable_variables)
-        self.objective = objective
         self._jit_argument = jit_compile
         self.uses_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile == "auto" else jit_compile
         self._forward_backward = tf.function(
@@ -78,6 +78,17 @@ class BoundTrainer(keras.Model):
     def metrics(self):
         return [self.bound_tracker]
 
+    @property
+    def objective_state(self):
+        """What the compiled objective learns, a Keras layer, or None; an attribute so that Keras saves it."""
+        return self.objective.state if self.compiled else None
+
+    @property
+    def trainable_variables(self):
+        """Those of the inference network, of the generative network, and of the compiled objective's state."""
+        state = self.objective_state
+        return [*super().trainable_variables, *(state.trainable_variables if state else [])]
+
     def fit(self, *args, **kwargs):
         """`keras.Model.fit`: x in arrays, tf.data, generators; labels are ignored.
 
@@ -96,8 +107,7 @@ class BoundTrainer(keras.Model):
     def train_step(self, data):
         """One gradient step on the bound, averaged over the batch."""
         x = self._observations(data)
-        key = seeds.key(self.seed, seeds.Purpose.TRAIN_NOISE, self.optimizer.iterations)
-        bound, gradients = self._forward_backward(x, key)
+        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations))
         finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
         with _asserted(finite, [_BAD_BOUND]):  # before any weight or the step count is changed
             self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self.trainable_variables)
@@ -111,8 +121,12 @@ class BoundTrainer(keras.Model):
         log_w = self.objective.log_weights(self, x, self._noise(x, key))
         return self._logs(self.objective.bound(log_w))
 
-    def _bound_and_gradients(self, x, key):
-        return bound_and_gradients(self, self.objective, x, self._noise(x, key))
+    def _bound_and_gradients(self, x, step):
+        def key_of(purpose, counter=0):
+            return seeds.key(self.seed, purpose, step, counter)
+
+        noise = self._noise(x, key_of(seeds.Purpose.TRAIN_NOISE))
+        return bound_and_gradients(self, self.objective, x, noise, key_of)
 
     def _noise(self, x, key):
         return seeds.normal([self.objective.num_samples, tf.shape(x)[0], sum(self.latent_units)], key)  # [k, B, H]

@@ -1,15 +1,13 @@
-"""p(x, h): standard normal at the top, diagonal Gaussians down to h[0], and the likelihood p(x | h[0])."""
+"""p(x, h): the prior of the top layer, the conditionals down to h[0], and the likelihood p(x | h[0])."""
 
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from iwae_tf import seeds
 from iwae_tf.layers.conditional import Conditional
-from iwae_tf.layers.gaussian import DiagonalGaussian, standard_normal_log_prob
 from iwae_tf.layers.mlp import MLP
-from iwae_tf.layers.registry import likelihood_class
+from iwae_tf.layers.registry import latent_class, likelihood_class, prior_class
 
 
 class GenerativeNetwork(keras.layers.Layer):
@@ -20,12 +18,15 @@ class GenerativeNetwork(keras.layers.Layer):
         latent_units: H_l of each stochastic layer, nearest x first.
         hidden_units: widths of the tanh layers of the inference network below each stochastic layer; used in
             reverse here.
+        latent: name of the distribution of the units, a key of `iwae_tf.layers.registry.LATENTS`.
         likelihood: name of the observation model.
         data_mean: mean of the training images [D] for the output bias, or None.
         initializer_seeds: iterator of initialiser seeds.
     """
 
-    def __init__(self, data_dim, latent_units, hidden_units, likelihood, data_mean, initializer_seeds, **kwargs):
+    def __init__(
+        self, data_dim, latent_units, hidden_units, latent, likelihood, data_mean, initializer_seeds, **kwargs
+    ):
         super().__init__(**kwargs)
         self.latent_units = tuple(latent_units)
         self.stages = []  # stages[l] is p(h[l-1] | h[l]); stages[0] is the likelihood
@@ -34,10 +35,11 @@ class GenerativeNetwork(keras.layers.Layer):
             if number == 0:
                 head = likelihood_class(likelihood)(data_dim, initializer_seeds, mean=data_mean)
             else:
-                head = DiagonalGaussian(latent_units[number - 1], initializer_seeds)
+                head = latent_class(latent)(latent_units[number - 1], initializer_seeds)
             stage = Conditional(mlp, head, name=f"p_h{number}" if number else "p_x")
             stage.build((None, units))
             self.stages.append(stage)
+        self.prior = prior_class(latent)(self.latent_units[-1])
         self.built = True
 
     @property
@@ -47,7 +49,7 @@ class GenerativeNetwork(keras.layers.Layer):
 
     def log_prior(self, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """log p(h), all layers: tuple of [..., H_l] -> [...]."""
-        log_p = standard_normal_log_prob(h[-1])
+        log_p = self.prior.log_prob(h[-1])
         for stage, value, condition in zip(self.stages[1:], h[:-1], h[1:], strict=True):
             log_p = log_p + stage.head.log_prob(stage(condition), value)
         return log_p
@@ -61,17 +63,26 @@ class GenerativeNetwork(keras.layers.Layer):
         """log p(x, h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
         return self.log_likelihood(x, h) + self.log_prior(h)
 
-    def sample(self, n: int, key_of: Callable[[int], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """n draws of x with the means of p(x | h) that they are drawn from, both [n, D].
+    def sample_latents(self, n: int, key_of: Callable[[int], tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        """n draws of p(h), a tuple of [n, H_l].
+
+        Args:
+            n: how many.
+            key_of: number of a layer, l + 1 for h[l], to the key of its random numbers.
+        """
+        h = [self.prior.sample(n, key_of(len(self.stages)))]
+        for number in range(len(self.stages) - 1, 0, -1):
+            stage = self.stages[number]
+            h.insert(0, stage.head.sample(stage(h[0]), key_of(number)))
+        return tuple(h)
+
+    def sample(self, n: int, key_of: Callable[[int], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
+        """n draws of p(x, h): x and the means of p(x | h) that it is drawn from, [n, D], and h, a tuple of [n, H_l].
 
         Args:
             n: how many.
             key_of: number of a layer, 0 for x and l + 1 for h[l], to the key of its random numbers.
         """
-        value = seeds.normal([n, self.latent_units[-1]], key_of(len(self.stages)))
-        for number in range(len(self.stages) - 1, 0, -1):
-            stage = self.stages[number]
-            value = stage.head.sample(stage(value), key_of(number))
-        parameters = self.likelihood_stage(value)
-        head = self.likelihood_stage.head
-        return head.sample(parameters, key_of(0)), head.mean(parameters)
+        h = self.sample_latents(n, key_of)
+        head, parameters = self.likelihood_stage.head, self.likelihood_stage(h[0])
+        return head.sample(parameters, key_of(0)), head.mean(parameters), h

@@ -1,11 +1,11 @@
-"""q(h | x): the chain x -> h[0] -> h[1] -> ... of diagonal Gaussians."""
+"""q(h | x): the chain x -> h[0] -> h[1] -> ... of independent units given the layer before."""
 
 import keras
 import tensorflow as tf
 
 from iwae_tf.layers.conditional import Conditional
-from iwae_tf.layers.gaussian import DiagonalGaussian, GaussianParameters, standard_normal_log_prob
 from iwae_tf.layers.mlp import MLP
+from iwae_tf.layers.registry import latent_class
 
 
 class InferenceNetwork(keras.layers.Layer):
@@ -15,41 +15,38 @@ class InferenceNetwork(keras.layers.Layer):
         data_dim: D.
         latent_units: H_l of each stochastic layer, nearest x first.
         hidden_units: widths of the tanh layers below each stochastic layer.
+        latent: name of the distribution of the units, a key of `iwae_tf.layers.registry.LATENTS`.
         initializer_seeds: iterator of initialiser seeds.
     """
 
-    def __init__(self, data_dim, latent_units, hidden_units, initializer_seeds, **kwargs):
+    def __init__(self, data_dim, latent_units, hidden_units, latent, initializer_seeds, **kwargs):
         super().__init__(**kwargs)
         self.latent_units = tuple(latent_units)
         self.stages = []
         condition_dim = data_dim
         for number, (units, hidden) in enumerate(zip(latent_units, hidden_units, strict=True), start=1):
             mlp = MLP(hidden, initializer_seeds, dtype=self.dtype_policy)
-            stage = Conditional(mlp, DiagonalGaussian(units, initializer_seeds), name=f"q_h{number}")
+            stage = Conditional(mlp, latent_class(latent)(units, initializer_seeds), name=f"q_h{number}")
             stage.build((None, condition_dim))
             self.stages.append(stage)
             condition_dim = units
         self.built = True
 
     def transform(self, x: tf.Tensor, noise: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """Reparameterised samples and their density.
-
-        log q is written with the noise, log q = log N(noise; 0, I) - sum log scale, which has the same value and the
-        same total derivative as the density at h and costs less.
+        """Samples made of noise, and their density: a gradient passes through Gaussian ones, through binary ones none.
 
         Args:
             x: [B, D].
             noise: standard normal [k, B, sum of H_l].
 
         Returns:
-            h, a tuple of [k, B, H_l], and log q(h | x), [k, B].
+            h, a tuple of [k, B, H_l], and log q(h | x), [k, B], in nats.
         """
-        log_q = standard_normal_log_prob(noise)  # [k, B]
-        h, condition = [], x
+        h, log_q, condition = [], 0.0, x
         for stage, layer_noise in zip(self.stages, tf.split(noise, self.latent_units, axis=-1), strict=True):
             parameters = stage(condition)  # [B, H_1] for the first layer, [k, B, H_l] for the others
-            condition = stage.head.transform(parameters, layer_noise)
-            log_q = log_q - tf.reduce_sum(parameters.log_scale, axis=-1)
+            condition, layer_log_q = stage.head.sample_and_log_prob(parameters, layer_noise)
+            log_q = log_q + layer_log_q  # [k, B]
             h.append(condition)
         return tuple(h), log_q
 
@@ -72,10 +69,11 @@ class InferenceNetwork(keras.layers.Layer):
 
         return tfd.JointDistributionCoroutine(chain)
 
-    def parameters_along_mean(self, x: tf.Tensor) -> tuple[GaussianParameters, ...]:
-        """Parameters of each layer given the mean of the layer below: x [B, D] -> tuple of [B, H_l]."""
-        parameters, condition = [], x
+    def parameters_along_mean(self, x: tf.Tensor) -> tuple:
+        """Parameters of each layer given the mean of the layer below, as named tuples: x [B, D] -> [B, H_l] each."""
+        described, condition = [], x
         for stage in self.stages:
-            parameters.append(stage(condition))
-            condition = parameters[-1].loc
-        return tuple(parameters)
+            parameters = stage(condition)
+            described.append(stage.head.described(parameters))
+            condition = stage.head.mean(parameters)
+        return tuple(described)

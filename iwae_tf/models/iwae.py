@@ -9,6 +9,7 @@ import tensorflow as tf
 from iwae_tf import seeds
 from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.layers.bernoulli import BernoulliParameters
 from iwae_tf.layers.gaussian import GaussianParameters
 from iwae_tf.models.bound_trainer import BoundTrainer
 from iwae_tf.models.evaluation_noise import evaluation_noise
@@ -24,7 +25,7 @@ class IWAE(BoundTrainer):
     """Importance weighted autoencoder.
 
     q(h | x) = q(h[0] | x) q(h[1] | h[0]) ... and p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]), each conditional
-    a tanh network with a diagonal Gaussian at its end, p(x | h[0]) the likelihood.
+    a tanh network with independent units at its end, p(x | h[0]) the likelihood.
 
     Args:
         data_dim: D, the number of pixels.
@@ -33,13 +34,16 @@ class IWAE(BoundTrainer):
         likelihood: "bernoulli" (values in [0, 1]) or "gaussian" (any finite values).
         data_mean: mean of the training data, [D], from which the bias of the output starts; None starts at 0.
         seed: seed of the initial weights and of all noise in training, an integer in [0, 2**31 - 1].
+        latent: units of every stochastic layer, "gaussian" with a standard normal prior, or "bernoulli" (0 or 1) with a
+            prior of learned logits: a sigmoid belief network.
         **kwargs: `name`, and `dtype`, "float32" or "mixed_bfloat16" (hidden layers in bfloat16); Keras' global policy
             if not given.
 
     Raises:
         InputError: (a `ValueError`) for any of these out of range.
 
-    Reference: Burda, Grosse, Salakhutdinov (2016), sections 3 and 5.
+    Reference: Burda, Grosse, Salakhutdinov (2016), sections 3 and 5; Neal (1992), Connectionist learning of belief
+    networks, for binary units.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class IWAE(BoundTrainer):
         likelihood: str = "bernoulli",
         data_mean: Sequence[float] | None = None,
         seed: int = 0,
+        latent: str = "gaussian",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -61,11 +66,11 @@ class IWAE(BoundTrainer):
                 "latent_units and hidden_units need one entry for each stochastic layer, got "
                 f"{len(self.latent_units)} and {len(self.hidden_units)}"
             )
-        self.likelihood_name = likelihood
+        self.likelihood_name, self.latent = likelihood, latent
         self.data_mean = None if data_mean is None else _checked_mean(data_mean, self.data_dim)
         self.seed = check_seed(seed)
         initializer_seeds = seeds.initializer_seeds(self.seed)
-        sizes, policy = (self.data_dim, self.latent_units, self.hidden_units), checked_policy(self.dtype_policy)
+        sizes, policy = (self.data_dim, self.latent_units, self.hidden_units, latent), checked_policy(self.dtype_policy)
         self.inference_network = InferenceNetwork(*sizes, initializer_seeds, name="inference_network", dtype=policy)
         self.generative_network = GenerativeNetwork(
             *sizes, likelihood, self.data_mean, initializer_seeds, name="generative_network", dtype=policy
@@ -99,6 +104,7 @@ class IWAE(BoundTrainer):
             "likelihood": self.likelihood_name,
             "data_mean": self.data_mean,
             "seed": self.seed,
+            "latent": self.latent,
         }
 
     def posterior(self, x):
@@ -115,12 +121,17 @@ class IWAE(BoundTrainer):
         h, log_q = self.inference_network.transform(x, noise)
         return self.generative_network.log_prob(x, h) - log_q
 
-    def log_weights_with_analytic_kl(self, x, noise):
-        """log p(x | h) - KL(q(h | x) || p(h)) for a model with one stochastic layer: shapes as above."""
+    def log_weight_parts(self, x, noise):
+        """log p(x | h) and log p(h) - log q(h | x), whose sum are the log-weights: shapes as above, both [k, B]."""
+        h, log_q = self.inference_network.transform(x, noise)
+        return self.generative_network.log_likelihood(x, h), self.generative_network.log_prior(h) - log_q
+
+    def log_weight_parts_with_analytic_kl(self, x, noise):
+        """log p(x | h) [k, B] and -KL(q(h | x) || p(h)) [B], for one Gaussian stochastic layer: arguments as above."""
         (stage,) = self.inference_network.stages
         parameters = stage(x)
         h = (stage.head.transform(parameters, noise),)
-        return self.generative_network.log_likelihood(x, h) - stage.head.kl_to_standard_normal(parameters)
+        return self.generative_network.log_likelihood(x, h), -stage.head.kl_to_standard_normal(parameters)
 
     def log_weight_chunks(
         self,
@@ -185,14 +196,14 @@ class IWAE(BoundTrainer):
             estimates.append(grouped_bound(state))
         return tf.concat(estimates, axis=0)
 
-    def encode(self, x) -> tuple[GaussianParameters, ...]:
+    def encode(self, x) -> tuple[GaussianParameters | BernoulliParameters, ...]:
         """Parameters of q for each stochastic layer, given the mean of the layer below.
 
         Args:
             x: [B, D].
 
         Returns:
-            A tuple with, for each layer, `loc`, `log_scale` and `scale`, [B, H_l].
+            For each layer `loc`, `log_scale` and `scale`; of binary units `logits` and `probability`: [B, H_l].
         """
         return self.inference_network.parameters_along_mean(self.checked(x))
 
@@ -201,14 +212,13 @@ class IWAE(BoundTrainer):
         return self(self.checked(x))
 
     def call(self, inputs):
-        h0 = self.inference_network.stages[0](inputs).loc
-        stage = self.generative_network.likelihood_stage
-        return stage.head.mean(stage(h0))
+        first, last = self.inference_network.stages[0], self.generative_network.likelihood_stage
+        return last.head.mean(last(first.head.mean(first(inputs))))
 
     def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
         """n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, better to look at."""
         n, seed = positive_integer("n", n), check_seed(seed)
-        x, x_mean = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
+        x, x_mean, _ = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
         return x_mean if mean else x
 
     def input_requirements(self, came: str) -> str:

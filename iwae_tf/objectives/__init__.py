@@ -1,7 +1,7 @@
 """Objectives: what is maximised, as functions of the log importance weights.
 
-`ELBO`, `AnalyticKLELBO`, `IWAEBound`, `DReG`, `STL` and the base class `Objective`; a class is imported when it is
-first used, so that the command line can list them without TensorFlow.
+The classes of `registry.OBJECTIVES`, their base class `Objective` and the callback `KLAnnealing`; a class is imported
+when it is first used, so that the command line can list them without TensorFlow.
 """
 
 import importlib
@@ -10,6 +10,7 @@ from iwae_tf.objectives.registry import OBJECTIVES, objective_class
 
 _CLASSES = {cls: module for module, cls, _ in OBJECTIVES.values()}
 _CLASSES["Objective"] = _CLASSES["GradientWeights"] = "iwae_tf.objectives.objective"
+_CLASSES["KLAnnealing"] = "iwae_tf.objectives.kl_annealing"
 
 __all__ = ["OBJECTIVES", "objective_class", *_CLASSES]
 

@@ -20,4 +20,4 @@ class DReG(IWAEBound):
 
     def gradient_weights(self, log_w):
         weights = super().gradient_weights(log_w).generative
-        return GradientWeights(generative=weights, path=tf.square(weights), score=None)
+        return GradientWeights(generative=weights, path=tf.square(weights), score=None, path_factor=weights)

@@ -18,9 +18,13 @@ class AnalyticKLELBO(ELBO):
 
     def log_weights(self, model, x, noise):
         """log p(x | h_i) - KL(q(h | x) || p(h)) in the place of log w_i; [k, B]."""
-        return model.log_weights_with_analytic_kl(x, noise)
+        return sum(self.log_weight_parts(model, x, noise))
 
-    def check_model(self, latent_units):
+    def log_weight_parts(self, model, x, noise):
+        return model.log_weight_parts_with_analytic_kl(x, noise)
+
+    def check_model(self, latent_units, latent):
+        super().check_model(latent_units, latent)
         if len(latent_units) != 1:
             raise InputError(
                 f"objective 'elbo-kl' needs a model with one stochastic layer, got {len(latent_units)}: with more, the "

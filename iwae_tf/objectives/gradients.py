@@ -1,11 +1,18 @@
 """One gradient routine for every objective and any number of stochastic layers."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from iwae_tf.objectives.objective import Objective
+from iwae_tf import seeds
+from iwae_tf.objectives.backward_samples import draw_backward_samples, gather_samples
+from iwae_tf.objectives.objective import GradientWeights, Objective
+from iwae_tf.seeds import Purpose
 
 
-def bound_and_gradients(model, objective: Objective, x: tf.Tensor, noise: tf.Tensor):
+def bound_and_gradients(
+    model, objective: Objective, x: tf.Tensor, noise: tf.Tensor, key_of: Callable[..., tf.Tensor] | None = None
+):
     """The bound and the gradient of the loss, -mean over the batch of the bound.
 
     Args:
@@ -13,19 +20,31 @@ def bound_and_gradients(model, objective: Objective, x: tf.Tensor, noise: tf.Ten
         objective: gives the bound and the three rows of weights.
         x: [B, D].
         noise: standard normal [k, B, sum of H_l].
+        key_of: (purpose, counter) -> key of the random numbers that an objective needs beside the noise; only for
+            `backward_samples` and `sleep_phase`.
 
     Returns:
-        bound [B], and a list of gradients for the trainable variables of the inference network followed by those of
-        the generative network.
+        bound [B], and a list of gradients for the trainable variables of the inference network, those of the
+        generative network, and those of the objective's state.
     """
-    one_pass = _single_backward if objective.single_backward else _three_rows
-    log_w, gradients = one_pass(model, objective, x, noise)
+    backward = _single_backward if objective.single_backward else _three_rows
+    if objective.backward_samples is None:
+        log_w, phi_gradients, theta_gradients = backward(model, objective, x, noise, objective.gradient_weights)
+    else:
+        log_w = objective.log_weights(model, x, noise)
+        uniforms = seeds.uniform([objective.backward_samples, tf.shape(x)[0]], key_of(Purpose.BACKWARD_SAMPLES))
+        drawn, rows = draw_backward_samples(objective.gradient_weights(log_w), uniforms)
+        noise = gather_samples(noise, drawn)  # [m, B, H]
+        _, phi_gradients, theta_gradients = backward(model, objective, x, noise, lambda _: rows)
+    if objective.sleep_phase:
+        phi_gradients = _sleep_gradients(model, tf.shape(x)[0], key_of)
+    gradients = [*phi_gradients, *theta_gradients, *_state_gradients(objective, log_w)]
     return objective.bound(log_w), gradients
 
 
-def _variables(network) -> list[tf.Variable]:
-    """The TensorFlow variables behind a network's trainable Keras variables; a tape watches only those."""
-    return [variable.value for variable in network.trainable_variables]
+def _variables(layer) -> list[tf.Variable]:
+    """The TensorFlow variables behind a layer's trainable Keras variables; a tape watches only those."""
+    return [variable.value for variable in layer.trainable_variables]
 
 
 def _loss_weights(weights: tf.Tensor) -> tf.Tensor:
@@ -33,17 +52,22 @@ def _loss_weights(weights: tf.Tensor) -> tf.Tensor:
     return -weights / tf.cast(tf.shape(weights)[1], weights.dtype)
 
 
-def _single_backward(model, objective, x, noise):
+def _loss_rows(rows: GradientWeights) -> GradientWeights:
+    return GradientWeights(*(None if row is None else _loss_weights(row) for row in rows[:3]), rows.path_factor)
+
+
+def _single_backward(model, objective, x, noise, rows_of):
     """Generative = path = -score: the gradient of sum_i weights_i log w_i with the weights held constant."""
-    variables = _variables(model.inference_network) + _variables(model.generative_network)
+    phi, theta = _variables(model.inference_network), _variables(model.generative_network)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(variables)
-        log_w = objective.log_weights(model, x, noise)
-    weights = objective.gradient_weights(log_w).generative
-    return log_w, tape.gradient(log_w, variables, output_gradients=_loss_weights(weights))
+        tape.watch(phi + theta)
+        log_w, target = objective.log_weights_and_target(model, x, noise)
+    weights = rows_of(log_w).generative
+    gradients = tape.gradient(target, phi + theta, output_gradients=_loss_weights(weights))
+    return log_w, gradients[: len(phi)], gradients[len(phi) :]
 
 
-def _three_rows(model, objective, x, noise):
+def _three_rows(model, objective, x, noise, rows_of):
     """Any rows: samples on one tape, densities at the samples as leaves on another.
 
     The leaves keep the path through the samples apart from the score of q, with nothing frozen: with more than one
@@ -51,23 +75,56 @@ def _three_rows(model, objective, x, noise):
     """
     phi, theta = _variables(model.inference_network), _variables(model.generative_network)
     with tf.GradientTape(watch_accessed_variables=False) as sampling:
-        sampling.watch(phi)
+        if objective.needs_path:
+            sampling.watch(phi)
         h, _ = model.inference_network.transform(x, noise)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as density:
-        density.watch([*h, *phi, *theta])
+        density.watch([*(h if objective.needs_path else ()), *phi, *theta])
         log_q = model.inference_network.log_prob(x, h)
         log_w = model.generative_network.log_prob(x, h) - log_q
-    weights = objective.gradient_weights(log_w)
-    generative, path = _loss_weights(weights.generative), _loss_weights(weights.path)
-    if weights.path is weights.generative:  # theta is in log p alone, so one pass over log w serves both
-        from_density = density.gradient(log_w, [*theta, *h], output_gradients=generative)
-        theta_gradients, h_gradients = from_density[: len(theta)], from_density[len(theta) :]
-    else:
-        theta_gradients = density.gradient(log_w, theta, output_gradients=generative)
-        h_gradients = density.gradient(log_w, h, output_gradients=path)
-    phi_gradients = sampling.gradient(h, phi, output_gradients=h_gradients)
-    if weights.score is not None:
-        score = density.gradient(log_q, phi, output_gradients=_loss_weights(weights.score))
-        phi_gradients = [a + b for a, b in zip(phi_gradients, score, strict=True)]
+    rows = _loss_rows(rows_of(log_w))
+    theta_gradients, h_gradients = _density_gradients(density, log_w, theta, h, rows)
+    phi_gradients = [tf.zeros_like(variable) for variable in phi]
+    if h_gradients is not None:
+        phi_gradients = _sum(phi_gradients, sampling.gradient(h, phi, output_gradients=h_gradients))
+    if rows.score is not None:
+        phi_gradients = _sum(phi_gradients, density.gradient(log_q, phi, output_gradients=rows.score))
     del density
-    return log_w, [*phi_gradients, *theta_gradients]
+    return log_w, phi_gradients, theta_gradients
+
+
+def _density_gradients(density, log_w, theta, h, rows: GradientWeights):
+    """The gradients by theta and, unless there is no path, by the samples; one pass where a factor joins the rows."""
+    if rows.path is None:
+        return density.gradient(log_w, theta, output_gradients=rows.generative), None
+    if rows.path_factor is None:
+        theta_gradients = density.gradient(log_w, theta, output_gradients=rows.generative)
+        return theta_gradients, density.gradient(log_w, h, output_gradients=rows.path)
+    both = density.gradient(log_w, [*theta, *h], output_gradients=rows.generative)
+    factor = rows.path_factor[..., None]  # sample i enters log w_i alone, so its gradient is rescaled as its row is
+    return both[: len(theta)], [factor * gradient for gradient in both[len(theta) :]]
+
+
+def _sum(one: list, other: list) -> list:
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
+def _sleep_gradients(model, n, key_of):
+    """The gradient of -log q(h | x) by phi, mean over n draws of (x, h) from the generative network."""
+    x, _, h = model.generative_network.sample(n, lambda layer: key_of(Purpose.SLEEP_PHASE, layer))
+    phi = _variables(model.inference_network)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(phi)
+        loss = -tf.reduce_mean(model.inference_network.log_prob(x, h))
+    return tape.gradient(loss, phi)
+
+
+def _state_gradients(objective, log_w):
+    """The gradient of the loss by what the objective itself learns."""
+    if objective.state is None:
+        return []
+    variables = _variables(objective.state)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(variables)
+        loss = -tf.reduce_mean(objective.bound(log_w))
+    return tape.gradient(loss, variables)

@@ -1,5 +1,7 @@
 """Sticking the landing: the importance weighted bound without the score term."""
 
+import tensorflow as tf
+
 from iwae_tf.objectives.iwae import IWAEBound
 from iwae_tf.objectives.objective import GradientWeights, serializable
 
@@ -18,4 +20,4 @@ class STL(IWAEBound):
 
     def gradient_weights(self, log_w):
         weights = super().gradient_weights(log_w).generative
-        return GradientWeights(generative=weights, path=weights, score=None)
+        return GradientWeights(generative=weights, path=weights, score=None, path_factor=tf.ones_like(weights))

@@ -8,7 +8,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from iwae_tf.errors import InputError
-from iwae_tf.layers.gaussian import GaussianParameters, standard_normal_log_prob
+from iwae_tf.layers.gaussian import GaussianParameters
+from iwae_tf.layers.registry import check_gaussian
 from iwae_tf.models.evaluation_noise import evaluation_noise
 from iwae_tf.numerics import log_mean_exp
 from iwae_tf.plots.bounds import DPI, INK, LINE, QUIET
@@ -34,7 +35,7 @@ def save_posteriors(
 
     Args:
         path: the file to write; its folder exists.
-        model: an `iwae_tf.IWAE` with two units in its only or top layer.
+        model: an `iwae_tf.IWAE` with two Gaussian units in its only or top layer.
         x: [N, D] in [0, 1], N >= 1.
         draws: float [n, N, 2], draws from the posterior: the last of `iwae_tf.evaluation.posterior_samples`.
         image_shape: (height, width) with height * width = D.
@@ -42,8 +43,9 @@ def save_posteriors(
         seed: seed of the draws of the layers below.
 
     Raises:
-        InputError: the model has another number of units, a shape does not fit, or x has other values.
+        InputError: the model has other units or another number of them, a shape does not fit, or x has other values.
     """
+    check_gaussian(model.latent, "the figure of the posterior", "two units that are 0 or 1 have no density to draw")
     if model.latent_units[-1] != 2:
         raise InputError(f"posteriors are drawn for 2 units in the top layer, got {model.latent_units[-1]}")
     draws = np.asarray(draws, np.float64)
@@ -154,7 +156,7 @@ def _conditions(model, x: np.ndarray, row: int, seed: int) -> tf.Tensor:
 def _log_target(model, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """log p(x, h) with one layer, else log p(h): x [1, D], grid [P, 2] -> float64 [P]."""
     if len(model.latent_units) > 1:
-        return standard_normal_log_prob(tf.constant(grid)).numpy().astype(np.float64)
+        return model.generative_network.prior.log_prob(tf.constant(grid)).numpy().astype(np.float64)
     parts = [grid[start : start + CHUNK, None] for start in range(0, len(grid), CHUNK)]  # [c, 1, 2]
     return np.concatenate([model.generative_network.log_prob(x, (part,)).numpy()[:, 0] for part in parts], dtype=float)
 

@@ -90,6 +90,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "exported": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data_dim": model.data_dim,
         "latent_units": list(model.latent_units),
+        "latent": model.latent,
         "likelihood": model.likelihood_name,
         "input": settings.input_rule,
         "input_rule": INPUT_RULES[settings.input_rule],

@@ -48,12 +48,14 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
         return score(x, tf.fill(rows, settings.num_samples), tf.fill(rows, fixed_seed))
 
     def encode(x):
-        names = [f"{name}_{number + 1}" for number in range(len(model.latent_units)) for name in ("loc", "scale")]
+        stages = model.inference_network.stages
+        arrays = [(layer, name) for layer, stage in enumerate(stages) for name in stage.head.described_by]
+        names = [f"{name}_{layer + 1}" for layer, name in arrays]
 
         def one(x):
             pixels, bad, _ = row.observe(model, x, fixed_seed, settings.input_rule)
             layers = model.inference_network.parameters_along_mean(pixels)
-            values = [value[0] for layer in layers for value in (layer.loc, layer.scale)]
+            values = [getattr(layers[layer], name)[0] for layer, name in arrays]
             return _with_status(dict(zip(names, values, strict=True)), bad)
 
         return tf.map_fn(one, x, fn_output_signature={**dict.fromkeys(names, tf.float32), "status": tf.int32})
@@ -67,7 +69,7 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
 
     def sample(seed):
         def one(seed):
-            drawn, mean = model.generative_network.sample(
+            drawn, mean, _ = model.generative_network.sample(
                 1, lambda layer: seeds.request_key(seed, seeds.Purpose.REQUEST_SAMPLE, layer)
             )
             return {"x_mean": mean[0], "x": drawn[0]}

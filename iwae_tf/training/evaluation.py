@@ -29,8 +29,10 @@ def evaluate_run(trained: TrainedRun, settings: ScoringConfig, overwrite: bool, 
     """Scores a part of the run's data set and leaves RUN/evaluation/; returns the report and the folder.
 
     Raises:
-        InputError: the data are not those of the run, or there is an evaluation already.
+        InputError: the data are not those of the run, there is an evaluation already, or something asked for does not
+            exist for the model.
     """
+    extras.check_extras(trained.model, settings)
     x, image_shape = evaluation_images(trained, settings, settings.part)
     folder, model = trained.path / "evaluation", trained.model
     report = {"protocol": protocol(trained, settings, x)}
@@ -53,7 +55,7 @@ def evaluate_run(trained: TrainedRun, settings: ScoringConfig, overwrite: bool, 
         report["annealed"] = extras.annealed_section(model, x, estimate, settings, verbose)
     title = f"{trained.path.resolve().name}, {settings.part} images"
     draw(folder, x, image_shape, estimate, activities, title)
-    if model.latent_units[-1] == 2:
+    if model.latent_units[-1] == 2 and model.latent == "gaussian":
         draw_posteriors(folder, model, x, image_shape, settings.num_samples, title)
     write_per_example(folder / "per_example.parquet", estimate)
     write_json(folder / "report.json", report)

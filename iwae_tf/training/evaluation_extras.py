@@ -7,10 +7,19 @@ import numpy as np
 
 from iwae_tf import evaluation
 from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, monte_carlo_error, standard_error_of_mean
+from iwae_tf.layers.registry import check_gaussian
 from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training.callbacks import progress_bar
 
 DEVIATION_K, DEVIATION_ESTIMATES, DEVIATION_IMAGES = 50, 100, 100
+
+
+def check_extras(model, settings: ScoringConfig) -> None:
+    """Raises `InputError` for an extra that is asked for and does not exist for the model: before hours of scoring."""
+    if settings.annealed:
+        check_gaussian(model.latent, "--annealed", "its transitions follow the gradient by the units; leave it out")
+    if settings.prune:
+        check_gaussian(model.latent, "--prune", "a unit that is 0 or 1 cannot be replaced by its mean; leave it out")
 
 
 def jackknife_section(model, x: np.ndarray, settings: ScoringConfig, verbose: int) -> dict:

@@ -32,7 +32,7 @@ def draw(
 
 
 def draw_posteriors(folder: Path, model, x: np.ndarray, image_shape: tuple, num_samples: int, title: str) -> None:
-    """Writes the posterior of a few images, for models whose top layer has two units."""
+    """Writes the posterior of a few images, for models whose top layer has two Gaussian units."""
     x = x[:POSTERIOR_IMAGES]
     draws = evaluation.posterior_samples(model, x, 500, num_samples)[-1]
     plots.save_posteriors(folder / "posteriors.png", model, x, draws.numpy(), image_shape, title)

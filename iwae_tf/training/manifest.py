@@ -42,10 +42,13 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "data_dim": dataset.data_dim,
         "output_bias": "logit of the training mean clipped to [0.001, 0.999]" if binarized else "training mean",
         "kernel_initializer": "Glorot uniform",
-        "log_scale": "7 tanh(raw / 7)",
+        "prior": model.generative_network.prior.description,
     }
+    if "gaussian" in (config.model.latent, config.model.likelihood):
+        content["model"]["log_scale"] = "7 tanh(raw / 7)"
     content["training"] |= {
         "optimizer": keras.saving.serialize_keras_object(model.optimizer)["config"],
+        "objective_config": model.objective.get_config(),
         "steps_per_epoch": steps_per_epoch,
         "total_steps": config.training.epochs * steps_per_epoch,
         "xla": model.uses_xla,

@@ -14,7 +14,8 @@ from iwae_tf.data.binarization import binarize_once
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.errors import InputError
 from iwae_tf.models.iwae import IWAE
-from iwae_tf.objectives import objective_class
+from iwae_tf.objectives import KLAnnealing, Objective, objective_class
+from iwae_tf.objectives.registry import check_parameters
 from iwae_tf.training import run_folder
 from iwae_tf.training.callbacks import Checkpoints, HistoryFile, Interruption, ProgressBar, progress_bar
 from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
@@ -61,8 +62,8 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
         InputError: if any setting cannot be used; a folder that holds another run is left as it was.
     """
     path = run_folder.path_of(config, output)
-    objective = objective_class(config.training.objective)(config.training.k)
-    objective.check_model(config.model.latent_units)
+    objective = _objective(config)
+    objective.check_model(config.model.latent_units, config.model.latent)
     dataset = load(config.data.dataset, config.data.data_dir)
     if len(dataset.x_test) < 2:
         raise InputError("the test part needs at least 2 images: of one there is no standard error")
@@ -91,6 +92,8 @@ def fit(run: Run, verbose: int = 1) -> float:
     history = HistoryFile(run.path / "history.csv", first_step)
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
     callbacks = [bar, history, Checkpoints(run.path / "checkpoints")]
+    if run.config.objective.kl_annealing:
+        callbacks.append(KLAnnealing(run.config.objective.kl_annealing))
     try:
         with Interruption() as interruption:
             while first_step < run.total_steps:
@@ -138,6 +141,12 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
     return metrics
 
 
+def _objective(config: RunConfig) -> Objective:
+    check_parameters(config.training.objective, config.objective.given)
+    parameters = {name: value for name, value in config.objective.given.items() if name != "kl_annealing"}
+    return objective_class(config.training.objective)(config.training.k, **parameters)
+
+
 def _optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
     """The paper's Adam."""
     rate = config.training.learning_rate
@@ -158,6 +167,7 @@ def _build_model(config: RunConfig, dataset: Dataset) -> IWAE:
         dataset.data_dim,
         latent_units=model.latent_units,
         hidden_units=model.hidden_units,
+        latent=model.latent,
         likelihood=model.likelihood,
         data_mean=dataset.train_mean(),
         seed=config.training.seed,

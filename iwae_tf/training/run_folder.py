@@ -21,12 +21,18 @@ FILES = (
 
 
 def path_of(config: RunConfig, output: OutputConfig) -> Path:
-    """The folder asked for, or runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED, where a data file loses its ending."""
+    """The folder asked for, or runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED.
+
+    A data file loses its ending; settings of the objective that were given follow its name, and binary units l.
+    """
     if output.output_dir:
         return Path(output.output_dir)
-    training = config.training
-    name = f"{Path(config.data.dataset).stem}-{training.objective}-k{training.k}"
-    return Path("runs") / f"{name}-l{config.model.layers}-seed{training.seed}"
+    training, model = config.training, config.model
+    words = [Path(config.data.dataset).stem, training.objective]
+    for name, value in config.objective.given.items():
+        words.append(name.replace("_", "-") + ("" if value is True else str(value)))
+    words += [f"k{training.k}", f"l{model.layers}", *([model.latent] if model.latent != "gaussian" else [])]
+    return Path("runs") / "-".join([*words, f"seed{training.seed}"])
 
 
 def prepare(path: Path, resume: bool, overwrite: bool) -> None:
@@ -81,13 +87,17 @@ def read_json(path: Path) -> dict:
 
 
 def check_same_settings(path: Path, config: RunConfig) -> None:
-    """Raises `InputError` naming every setting in which `config` differs from the run in the folder."""
-    stored = read_json(path / "config.json")
+    """Raises `InputError` naming every setting in which `config` differs from the run in the folder.
+
+    A setting that is not in the folder is newer than the run, which was made as its default says.
+    """
+    stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
+    there = {section: {**values, **stored.get(section, {})} for section, values in defaults.items()}
     differences = [
-        f"{name} is {stored.get(section, {}).get(name)!r} there and {value!r} here"
+        f"{name} is {there[section][name]!r} there and {value!r} here"
         for section, values in config.to_json().items()
         for name, value in values.items()
-        if stored.get(section, {}).get(name) != value
+        if there[section][name] != value
     ]
     if differences:
         raise InputError(f"--resume: {path} was made with other settings: {'; '.join(differences)}")

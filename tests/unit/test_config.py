@@ -13,12 +13,13 @@ from iwae_tf.config import (
     DataConfig,
     EvaluationConfig,
     ModelConfig,
+    ObjectiveConfig,
     OutputConfig,
     RunConfig,
     TrainingConfig,
 )
 
-CONFIGS = (DataConfig, ModelConfig, TrainingConfig, EvaluationConfig, OutputConfig)
+CONFIGS = (DataConfig, ModelConfig, TrainingConfig, ObjectiveConfig, EvaluationConfig, OutputConfig)
 NAN, INF = float("nan"), float("inf")
 
 
@@ -27,6 +28,7 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
         "layers": 1,
         "latent_units": (50,),
         "hidden_units": ((200, 200),),
+        "latent": "gaussian",
         "likelihood": "bernoulli",
     }
     assert dataclasses.asdict(TrainingConfig()) == {
@@ -144,7 +146,8 @@ def test_to_json_holds_every_setting_and_survives_json():
     config = RunConfig(
         DataConfig("mnist", "/data"),
         ModelConfig(layers=2, latent_units=(7, 3)),
-        TrainingConfig("dreg", k=5, schedule="paper", seed=4),
+        TrainingConfig("piwae", k=6, schedule="paper", seed=4),
+        ObjectiveConfig(groups=3),
         EvaluationConfig(100),
     )
     content = config.to_json()
@@ -153,6 +156,7 @@ def test_to_json_holds_every_setting_and_survives_json():
         "layers": 2,
         "latent_units": [7, 3],
         "hidden_units": [[200, 200], [100, 100]],
+        "latent": "gaussian",
         "likelihood": "bernoulli",
     }
     for section in dataclasses.fields(RunConfig):
@@ -168,6 +172,7 @@ def test_settings_rebuilt_from_json_are_the_same_settings():
         DataConfig(**content["data"]),
         ModelConfig(**content["model"]),
         TrainingConfig(**content["training"]),
+        ObjectiveConfig(**content["objective"]),
         EvaluationConfig(**content["evaluation"]),
     )
     assert again == config
@@ -183,7 +188,19 @@ def test_settings_are_frozen_and_each_has_a_help_text(config):
 
 def test_every_default_that_is_a_name_is_in_its_registry():
     named = [field for config in CONFIGS for field in dataclasses.fields(config) if "names" in field.metadata]
-    assert {field.name for field in named} == {"dataset", "likelihood", "objective"}
+    assert {field.name for field in named} == {"dataset", "latent", "likelihood", "objective"}
     for field in named:
         module, registry = field.metadata["names"].split(":")
         assert field.default in getattr(importlib.import_module(module), registry)
+
+
+def test_only_the_settings_of_an_objective_that_were_given_reach_it():
+    assert ObjectiveConfig().given == {}
+    given = {"beta": 0.0, "learn_beta": True, "backward_samples": 1}  # 0 is a value
+    assert ObjectiveConfig(**given).given == given
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
+def test_a_number_of_epochs_for_kl_annealing_that_is_none_is_refused(epochs):
+    with pytest.raises(InputError, match="kl_annealing must be an integer >= 1"):
+        ObjectiveConfig(kl_annealing=epochs)

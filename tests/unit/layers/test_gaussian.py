@@ -122,6 +122,20 @@ def test_a_transformed_sample_is_loc_plus_scale_times_noise(rng):
     np.testing.assert_allclose(DiagonalGaussian.transform(q, noise), expected, **OUTPUTS)
 
 
+def test_a_sample_made_of_noise_comes_with_its_density_and_with_the_total_derivative_of_that(rng):
+    q, noise = parameters(rng, 3, UNITS), tf.constant(rng.normal(size=(6, 3, UNITS)), tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(q)
+        h, log_q = DiagonalGaussian.sample_and_log_prob(q, noise)
+        at_h = DiagonalGaussian.log_prob(q, h)
+    np.testing.assert_array_equal(h, DiagonalGaussian.transform(q, noise))
+    np.testing.assert_allclose(log_q, reference.gaussian_log_prob(h.numpy(), *(t.numpy() for t in q)), **SUMS)
+    assert tape.gradient(log_q, q.loc) is None  # the mean moves the sample with it
+    np.testing.assert_allclose(tape.gradient(at_h, q.loc), np.zeros((3, UNITS)), atol=1e-4)  # float32, terms up to 10
+    np.testing.assert_array_equal(tape.gradient(log_q, q.log_scale), np.full((3, UNITS), -6.0))
+    np.testing.assert_allclose(tape.gradient(at_h, q.log_scale), np.full((3, UNITS), -6.0), rtol=1e-4)
+
+
 # ---------------------------------------------------------------------------------------------- the layer
 
 

@@ -99,17 +99,6 @@ def test_the_elbo_lies_below_log_p_x_by_the_kl_divergence(layers):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_sticking_the_landing_has_no_gradient_where_q_is_the_posterior(layers):
-    model, _ = MODELS[layers]()
-    x, noise = tf.constant(_images(4)), tf.random.stateless_normal([8, 4, UNITS * layers], (0, 1))
-    phi = len(model.inference_network.trainable_variables)
-    _, stl = bound_and_gradients(model, STL(8), x, noise)
-    _, iwae = bound_and_gradients(model, IWAEBound(8), x, noise)
-    assert max(np.abs(g).max() for g in stl[:phi]) < 2e-4  # zero up to float32 rounding of terms of size 10
-    assert max(np.abs(g).max() for g in iwae[:phi]) > 0.1
-
-
-@pytest.mark.parametrize("layers", [1, 2])
 def test_dreg_has_less_spread_than_the_plain_gradient_near_the_posterior(layers):
     model, _ = MODELS[layers](posterior_error=0.1)
     x = tf.constant(_images(20))

@@ -208,3 +208,10 @@ def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(tmp_path, units,
     with pytest.raises(InputError, match=message):
         save_posteriors(tmp_path / "none.png", model, x, draws, shape, "title")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_binary_units_have_no_density_and_are_refused(tmp_path):
+    model = small_model(latent_units=(2,), latent="bernoulli")
+    with pytest.raises(InputError, match=r"figure of the posterior exists for Gaussian units, .* density"):
+        save_posteriors(tmp_path / "none.png", model, binary_images(2), draws_for(2), SHAPE, "title")
+    assert not (tmp_path / "none.png").exists()

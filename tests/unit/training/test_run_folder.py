@@ -4,7 +4,7 @@ import os
 import pytest
 
 from iwae_tf import InputError
-from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
+from iwae_tf.config import DataConfig, ModelConfig, ObjectiveConfig, OutputConfig, RunConfig, TrainingConfig
 from iwae_tf.training.run_folder import FILES, check_same_settings, path_of, prepare, read_json, write_json
 
 A_RUN = ("config.json", "history.csv", "metrics.json", "model.keras", "samples.png", "checkpoints/step-1.weights.h5")
@@ -50,6 +50,18 @@ def refusal(path, **kwargs):
             "mnist-dreg-k5-l2-seed3",
         ),
         (RunConfig(DataConfig("/data/my.images.npz")), "my.images-iwae-k50-l1-seed0"),
+        (
+            RunConfig(
+                DataConfig("fashion_mnist"),
+                training=TrainingConfig("ciwae"),
+                objective=ObjectiveConfig(beta=0.1, learn_beta=True),
+            ),
+            "fashion_mnist-ciwae-beta0.1-learn-beta-k50-l1-seed0",
+        ),
+        (
+            RunConfig(model=ModelConfig(latent="bernoulli"), training=TrainingConfig("vimco", k=5)),
+            "digits-vimco-k5-l1-bernoulli-seed0",
+        ),
     ],
 )
 def test_a_run_folder_is_named_after_what_tells_runs_apart(config, name):
@@ -208,9 +220,10 @@ def test_every_setting_that_differs_is_named_with_both_values(tmp_path, config):
 
 
 @pytest.mark.parametrize("stored", [{}, {"training": {}}])
-def test_a_manifest_without_settings_is_refused(tmp_path, config, stored):
+def test_a_manifest_without_settings_is_that_of_a_run_with_the_defaults(tmp_path, config, stored):
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    with pytest.raises(InputError, match="k is None there and 5 here"):
+    check_same_settings(tmp_path, RunConfig())
+    with pytest.raises(InputError, match="k is 50 there and 5 here"):
         check_same_settings(tmp_path, config)
 
 
