@@ -96,6 +96,8 @@ class BoundTrainer(keras.Model):
             InputError: (a `ValueError`) if x has the wrong size or values that the likelihood cannot observe.
             InputError: if the bound or its gradient stops being finite; that step is not taken.
         """
+        if self.compiled:
+            self.objective.begin_fit()
         with _plain_errors(self):
             return super().fit(*args, **_without_weights(kwargs))
 

@@ -35,6 +35,8 @@ class CIWAE(Objective):
         super().__init__(num_samples, **kwargs)
         if not 0.0 <= finite_number("beta", beta) <= 1.0:
             raise InputError(f"beta must be in [0, 1], got {beta}: 0 is the bound of iwae, 1 that of elbo")
+        if not isinstance(learn_beta, bool):
+            raise InputError(f"learn_beta must be True or False, got {learn_beta!r}")
         if learn_beta and beta in (0.0, 1.0):
             raise InputError(f"a beta that is learned must start between 0 and 1, got {beta}: there it would stay")
         self.beta = float(beta)

@@ -26,6 +26,8 @@ class DReGAlpha(IWAEBound):
         super().__init__(num_samples, **kwargs)
         if not 0.0 <= finite_number("alpha", alpha) <= 1.0:
             raise InputError(f"alpha must be in [0, 1], got {alpha}: 0 is dreg, 1 is rws-dreg")
+        if alpha == 1.0 and num_samples < 2:
+            raise InputError(f"alpha = 1 needs at least 2 samples, got {num_samples}, or q would learn nothing")
         self.alpha = float(alpha)
 
     def gradient_weights(self, log_w):

@@ -39,6 +39,9 @@ class ELBO(Objective):
         log_likelihood, minus_kl = self.log_weight_parts(model, x, noise)
         return log_likelihood + minus_kl, log_likelihood + self.kl_weight * minus_kl
 
+    def begin_fit(self):
+        self.kl_weight.assign(1.0)
+
     def log_weight_parts(self, model, x, noise):
         """log p(x | h) and log p(h) - log q(h | x), whose sum is log w; both [k, B]."""
         return model.log_weight_parts(x, noise)

@@ -10,7 +10,8 @@ class KLAnnealing(keras.callbacks.Callback):
 
     In epoch e = 1, 2, ... the gradient is that of log p(x | h) + min(1, e / epochs) (log p(h) - log q(h | x)). Latent
     units that the full divergence would switch off early get time to be of use. The reported bounds are the full ones.
-    The weight is a function of the epoch alone, so that a run which stops and goes on has the same weights.
+    The weight is a function of the epoch alone, so that a run which stops and goes on has the same weights; every `fit`
+    begins at 1, so that one without the callback is not annealed.
 
     Args:
         epochs: in which epoch the weight reaches 1.
@@ -34,6 +35,3 @@ class KLAnnealing(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.objective.kl_weight.assign(min(1.0, (epoch + 1) / self.epochs))
-
-    def on_train_end(self, logs=None):
-        self.model.objective.kl_weight.assign(1.0)

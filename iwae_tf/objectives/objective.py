@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.objectives.registry import name_of
 
 
 class GradientWeights(NamedTuple):
@@ -48,11 +49,18 @@ class Objective(abc.ABC):
     needs_path = True
     # True if the inference network learns from draws of the generative network in the place of the score row.
     sleep_phase = False
+    # Why one sample is not enough, for the error; empty where it is.
+    needs_others = ""
     # A Keras layer that holds what the objective itself learns, by its bound.
     state: keras.layers.Layer | None = None
 
     def __init__(self, num_samples: int = 1, backward_samples: int | None = None):
         self.num_samples = positive_integer("num_samples", num_samples)
+        if self.needs_others and num_samples < 2:
+            raise InputError(
+                f"{name_of(type(self))} needs at least 2 samples, got {num_samples}: {self.needs_others}; raise --k "
+                "(num_samples)"
+            )
         self.backward_samples = backward_samples
         if backward_samples is not None and positive_integer("backward_samples", backward_samples) > num_samples:
             raise InputError(
@@ -76,6 +84,9 @@ class Objective(abc.ABC):
         log_w = self.log_weights(model, x, noise)
         return log_w, log_w
 
+    def begin_fit(self) -> None:  # noqa: B027 (most objectives have nothing to do)
+        """Called when `fit` starts: undoes what a `fit` that was stopped has left."""
+
     def check_model(self, latent_units: tuple[int, ...], latent: str) -> None:
         """Raises `InputError` if the objective does not exist for a model with these stochastic layers.
 
@@ -85,7 +96,7 @@ class Objective(abc.ABC):
         """
         if self.needs_path and latent == "bernoulli":
             raise InputError(
-                f"{type(self).__name__} needs samples that a gradient can pass through, and binary units have none: "
+                f"{name_of(type(self))} needs samples that a gradient can pass through, and binary units have none: "
                 "use vimco, tvo, rws or rws-sleep"
             )
 

@@ -89,6 +89,12 @@ def objective_class(name: str) -> type:
     return registered_class("objective", name, OBJECTIVES)
 
 
+def name_of(objective: type) -> str:
+    """The name of an objective's class, for messages: its own where it is not registered."""
+    names = {cls: name for name, (_, cls, _) in OBJECTIVES.items()}
+    return names.get(objective.__name__, objective.__name__)
+
+
 def check_parameters(name: str, given: dict[str, Any]) -> None:
     """Raises `InputError` for a setting that the objective does not have. Imports no TensorFlow.
 

@@ -17,6 +17,7 @@ class RWS(IWAEBound):
 
     single_backward = False
     needs_path = False
+    needs_others = "its normalised weight would always be 1, and q would learn nothing"
 
     def gradient_weights(self, log_w):
         weights = super().gradient_weights(log_w).generative

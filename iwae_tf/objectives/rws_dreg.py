@@ -14,6 +14,7 @@ class RWSDReG(IWAEBound):
     """
 
     single_backward = False
+    needs_others = "its normalised weight would always be 1, and q would learn nothing"
 
     def gradient_weights(self, log_w):
         weights = super().gradient_weights(log_w).generative

@@ -31,6 +31,7 @@ class TVO(Objective):
     """
 
     needs_path = False
+    needs_others = "a covariance over one sample is 0, and q would learn nothing"
 
     def __init__(self, num_samples: int = 50, points: int = 5, **kwargs):
         super().__init__(num_samples, **kwargs)

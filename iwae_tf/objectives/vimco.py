@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from iwae_tf.errors import InputError
 from iwae_tf.numerics import log_mean_exp, log_sum_of_others, normalized_weights
 from iwae_tf.objectives.iwae import IWAEBound
 from iwae_tf.objectives.objective import GradientWeights, serializable
@@ -24,14 +23,7 @@ class VIMCO(IWAEBound):
 
     single_backward = False
     needs_path = False
-
-    def __init__(self, num_samples: int = 50, **kwargs):
-        super().__init__(num_samples, **kwargs)
-        if num_samples < 2:
-            raise InputError(
-                f"vimco compares each sample with the others and needs at least 2, got {num_samples}: raise --k "
-                "(num_samples)"
-            )
+    needs_others = "each is compared with the others"
 
     def gradient_weights(self, log_w):
         k = tf.cast(tf.shape(log_w)[0], log_w.dtype)

@@ -40,7 +40,10 @@ def test_the_list_names_every_objective_with_its_flags_without_tensorflow():
             "alpha must be below 1, got 1.0: its limit at 1 is the objective elbo",
         ),
         (["--k", "5", "--backward-samples", "6"], "backward_samples must be at most the number of samples, 5, got 6"),
-        (["--objective", "vimco", "--k", "1"], "needs at least 2, got 1: raise --k"),
+        (
+            ["--objective", "vimco", "--k", "1"],
+            "vimco needs at least 2 samples, got 1: each is compared with the others; raise --k",
+        ),
         (["--latent", "bernoulli"], "use vimco, tvo, rws or rws-sleep"),
         (["--objective", "elbo", "--kl-annealing", "0"], "kl_annealing must be an integer >= 1, got 0"),
         (["--objective", "elbo-kl", "--layers", "2"], "needs a model with one stochastic layer, got 2"),

@@ -6,7 +6,9 @@ import tensorflow as tf
 from iwae_tf.numerics import (
     empty_grouped_bound,
     grouped_bound,
+    is_largest,
     log_mean_exp,
+    log_sum_of_others,
     normalized_weights,
     update_grouped_bound,
 )
@@ -111,6 +113,54 @@ def test_a_sample_without_weight_gets_exactly_none():
     weights = normalized_weights(tf.constant(with_minus_infinity())).numpy()
     assert weights[3, 0] == 0.0
     np.testing.assert_array_equal(weights[:, 1], [0.0] * 49 + [1.0])
+
+
+# ---------------------------------------------------------------------------------------------- the others
+
+
+def test_the_largest_is_one_of_each_column_the_first_of_several():
+    log_w = tf.constant([[1.0, 5.0, -INF], [3.0, 5.0, -1e4], [2.0, 5.0, -INF]])
+    expected = [[False, True, False], [True, False, True], [False, False, False]]
+    np.testing.assert_array_equal(is_largest(log_w), expected)
+
+
+def others_one_by_one(log_w):
+    return np.stack([reference.log_mean_exp(np.delete(log_w, i, axis=0)) for i in range(len(log_w))]) + np.log(
+        len(log_w) - 1
+    )
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name != "of a single sample"])
+def test_the_sum_of_the_others_equals_the_reference(case):
+    log_w = CASES[case]
+    np.testing.assert_allclose(log_sum_of_others(tf.constant(log_w)), others_one_by_one(log_w), **FLOAT32)
+
+
+@pytest.mark.parametrize("lead", [0.0, 1e-3, 10.0, 17.0, 100.0, 1e4])
+@pytest.mark.parametrize("k", [2, 3, 50])
+def test_without_the_largest_what_little_is_left_is_summed(k, lead):
+    log_w = log_weights(k=k, spread=1.0)
+    log_w[1] = log_w.max(axis=0) + np.float32(lead)
+    value = log_sum_of_others(tf.constant(log_w))
+    np.testing.assert_allclose(value, others_one_by_one(log_w), **FLOAT32)
+
+
+def test_the_sum_of_the_others_of_equal_weights_is_that_of_all_but_one():
+    value = log_sum_of_others(tf.fill([8, 2], -1000.0))
+    np.testing.assert_allclose(value, np.full((8, 2), -1000.0 + np.log(7.0)), **FLOAT32)
+
+
+def test_the_gradient_of_the_sum_of_the_others_is_the_weights_normalized_without_each():
+    log_w = log_weights(k=5, spread=3.0)
+    log_w[2, 0] = 40.0
+    x = tf.constant(log_w)
+    for i in range(5):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = log_sum_of_others(x)[i]
+        expected = np.insert(reference.normalized_weights(np.delete(log_w, i, axis=0)), i, 0.0, axis=0)
+        # that of sample i itself is a difference of two float32 numbers near 1
+        np.testing.assert_allclose(tape.gradient(value, x), expected, rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------- grouped bounds
