@@ -1,0 +1,39 @@
+"""The race of backward samples: what its figure and its rows say."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import backward_samples, objective_cost
+
+
+def _rows():
+    return [(m, 10.0 * turn, 100 * turn, -100.0 - m / turn) for turn in (1, 2, 3) for m in (50, 5, 1)]
+
+
+def test_the_figure_of_the_race_shows_every_line(tmp_path):
+    backward_samples.draw(tmp_path / "race.png", _rows(), "a race")
+    pixels = np.asarray(Image.open(tmp_path / "race.png").convert("RGB")).reshape(-1, 3)
+    for color in backward_samples.COLORS.values():
+        wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (pixels == wanted).all(axis=1).sum() > 100
+
+
+def test_the_ratio_is_taken_within_a_round():
+    slow_machine = np.array([1.0, 10.0, 1.0, 5.0])
+    median, low, high = objective_cost.ratios_to(list(slow_machine), list(2.0 * slow_machine))
+    assert (median, low, high) == pytest.approx((2.0, 2.0, 2.0))
+
+
+@pytest.mark.slow
+def test_every_model_of_the_race_gets_the_same_time(tmp_path):
+    from iwae_tf.data import load
+
+    digits = load("digits")
+    racers = [backward_samples.Racer(digits, m, 20) for m in (50, 1)]
+    for racer in racers:
+        racer.train(0.5)
+    assert [racer.seconds for racer in racers] == pytest.approx([0.5, 0.5], abs=0.4)
+    assert all(racer.steps > 0 for racer in racers)
+    assert racers[0].model.objective.backward_samples is None
+    assert racers[1].model.objective.backward_samples == 1
