@@ -13,7 +13,8 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
     "command",
     [
         "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python train.py --k 50",
-        "python3 -m venv .venv && .venv/bin/pip install -r requirements-dev.txt && .venv/bin/python -m pytest",
+        "python3 -m venv .venv && .venv/bin/pip install -r requirements-dev.txt && "
+        ".venv/bin/python -m pytest -n 2 --dist loadfile",
     ],
 )
 def test_the_two_commands_stand_in_the_readme_each_on_a_line(command):

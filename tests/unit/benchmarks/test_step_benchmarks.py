@@ -1,4 +1,4 @@
-"""The race of backward samples: what its figure and its rows say."""
+"""The benchmarks of a step: what the figure of the race says, and how ratios are taken."""
 
 import numpy as np
 import pytest
