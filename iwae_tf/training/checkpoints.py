@@ -39,7 +39,7 @@ def save_checkpoint(model, folder: Path) -> Path:
 
 
 def _check_room(path: Path, model) -> None:
-    """Fills the file with as many zeros as a checkpoint has bytes: HDF5 makes a mess of a full disk, Python does not."""
+    """Fills the file with as many zeros as a checkpoint has bytes: HDF5 makes a mess of a full disk, Python none."""
     variables = [*model.variables, *model.optimizer.variables]
     size = sum(variable.numpy().nbytes + 4096 for variable in variables)  # with what HDF5 adds to each
     with path.open("wb") as file:
