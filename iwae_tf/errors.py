@@ -16,6 +16,19 @@ class InputError(ValueError):
     """
 
 
+class Stopped(KeyboardInterrupt):
+    """The process was asked to stop by a signal; `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a process that ends by the signal returns to its shell."""
+        return 128 + self.number
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a registry, with the nearest name if there is one.
 

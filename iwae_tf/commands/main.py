@@ -5,7 +5,7 @@ import signal
 import sys
 
 from iwae_tf.commands.flags import Parser
-from iwae_tf.errors import InputError, unknown_name
+from iwae_tf.errors import InputError, Stopped, unknown_name
 
 COMMANDS = (
     "train",
@@ -19,21 +19,26 @@ COMMANDS = (
 
 
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
-    """Runs a command and returns the exit code: 0, 2 for bad input, 130 after Ctrl-C.
+    """Runs a command and returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
         arguments: the command's name and its flags.
         program: how the user called it, for messages.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(arguments, program)
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped", file=sys.stderr)
-        return 130
+        return stop.exit_code if isinstance(stop, Stopped) else 130
+
+
+def _terminate(number, frame):
+    raise Stopped(number)
 
 
 def run_script(command: str) -> int:

@@ -17,6 +17,7 @@ from iwae_tf.config import (
     RunConfig,
     TrainingConfig,
 )
+from iwae_tf.errors import Stopped
 from iwae_tf.scoring_config import ExportConfig
 from iwae_tf.training import run_folder
 from iwae_tf.training.trained import TrainedRun
@@ -48,12 +49,14 @@ def run(arguments) -> int:
     try:
         seconds = training.fit(this_run, output.verbose)
         metrics = training.evaluate(this_run, seconds, output.verbose)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         step = int(this_run.model.optimizer.iterations)
         command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
         print(f"\nstopped at step {step} of {this_run.total_steps}; go on with: {shlex.join(command)} --resume")
-        return 130
-    written = sorted(path.iterdir())
+        return stop.exit_code if isinstance(stop, Stopped) else 130
+    finally:
+        this_run.lock.release()
+    written = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     if export_to:
         trained = TrainedRun(path, run_folder.read_json(path / "config.json"), metrics, this_run.model)
         written.append(export(trained, export_to, ExportConfig()))

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 from tqdm import tqdm
 
+from iwae_tf.errors import Stopped
 from iwae_tf.training.checkpoints import save_checkpoint
 
 HISTORY_COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")
@@ -103,48 +104,88 @@ def _complete_rows(path: Path, last_step: int) -> list[dict]:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves a checkpoint after an epoch, if the last one is old enough, and at the end of training."""
+    """Saves a checkpoint after an epoch, if the last one is old enough, inside a long one, and at the end of training.
 
-    def __init__(self, folder: Path, min_seconds: float = 10.0):
+    Args:
+        folder: where to.
+        min_seconds: age of the last checkpoint from which on the end of an epoch makes another.
+        max_seconds: age from which on one is made inside an epoch.
+    """
+
+    def __init__(self, folder: Path, min_seconds: float = 10.0, max_seconds: float = 300.0):
         super().__init__()
         self.folder = folder
-        self.min_seconds = min_seconds
+        self.min_seconds, self.max_seconds = min_seconds, max_seconds
         self.saved_at = time.perf_counter()
 
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 < self.params["steps"]:  # at the end of an epoch the history comes first
+            self._save_if_older(self.max_seconds, logs)
+
     def on_epoch_end(self, epoch, logs=None):
-        good = all(math.isfinite(value) for value in logs.values())
-        if good and time.perf_counter() - self.saved_at >= self.min_seconds:
-            save_checkpoint(self.model, self.folder)
-            self.saved_at = time.perf_counter()
+        self._save_if_older(self.min_seconds, logs)
 
     def on_train_end(self, logs=None):
         save_checkpoint(self.model, self.folder)
 
+    def _save_if_older(self, seconds: float, logs: dict) -> None:
+        good = all(math.isfinite(value) for value in logs.values())
+        if good and time.perf_counter() - self.saved_at >= seconds:
+            save_checkpoint(self.model, self.folder)
+            self.saved_at = time.perf_counter()
+
 
 class Interruption(keras.callbacks.Callback):
-    """A context in which Ctrl-C ends `fit` by KeyboardInterrupt after the step under way, a second Ctrl-C at once.
+    """A context in which Ctrl-C or SIGTERM ends `fit` by `Stopped` after the steps under way, a second one at once.
 
     Between steps the weights are those of one step; and an exception raised anywhere can land where Python drops it.
     """
 
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
     def __init__(self):
         super().__init__()
-        self.requested = False
+        self.requested = None
 
     def __enter__(self):
-        self.handler = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            signal.signal(signal.SIGINT, self._request)
+        self.handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
+        self._install(dict.fromkeys(self.SIGNALS, self._request))
         return self
 
     def __exit__(self, *exception):
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.handler)
+        self._install(self.handlers)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.requested:
-            raise KeyboardInterrupt
+        if batch + 1 < self.params["steps"]:  # at the end of an epoch the history comes first
+            self.on_epoch_end(None)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.requested is not None:
+            raise Stopped(self.requested)
 
     def _request(self, number, frame):
-        self.requested = True
-        signal.signal(signal.SIGINT, self.handler)
+        self.requested = number
+        self._install(self.handlers)
+
+    @staticmethod
+    def _install(handlers: dict) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+class RestoredBound(keras.callbacks.Callback):
+    """Keeps the running bound of an epoch that goes on from a checkpoint, which `fit` resets when it starts.
+
+    Args:
+        tracker: the metric, as the checkpoint left it.
+    """
+
+    def __init__(self, tracker: keras.metrics.Metric):
+        super().__init__()
+        self.tracker = tracker
+        self.values = [variable.numpy() for variable in tracker.variables]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for variable, value in zip(self.tracker.variables, self.values, strict=True):
+            variable.assign(value)

@@ -1,11 +1,13 @@
 """A run from settings to results: data, model, `fit`, evaluation, pictures."""
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
+from filelock import FileLock
 
 from iwae_tf import evaluation, plots
 from iwae_tf.config import OutputConfig, RunConfig
@@ -17,8 +19,15 @@ from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import KLAnnealing, Objective, objective_class
 from iwae_tf.objectives.registry import check_parameters
 from iwae_tf.training import run_folder
-from iwae_tf.training.callbacks import Checkpoints, HistoryFile, Interruption, ProgressBar, progress_bar
-from iwae_tf.training.checkpoints import latest_checkpoint, save_checkpoint
+from iwae_tf.training.callbacks import (
+    Checkpoints,
+    HistoryFile,
+    Interruption,
+    ProgressBar,
+    RestoredBound,
+    progress_bar,
+)
+from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
 
@@ -35,10 +44,12 @@ class Run:
         dataset: its images.
         x_valid, x_test: the images that are scored, float32 [N, D], binarised once if the likelihood is Bernoulli.
         model: the compiled model.
+        lock: of its folder; released, another process may work there.
     """
 
     config: RunConfig
     path: Path
+    lock: FileLock
     dataset: Dataset
     x_valid: np.ndarray
     x_test: np.ndarray
@@ -67,19 +78,19 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     dataset = load(config.data.dataset, config.data.data_dir)
     if len(dataset.x_test) < 2:
         raise InputError("the test part needs at least 2 images: of one there is no standard error")
-    run_folder.prepare(path, output.resume, output.overwrite)
+    lock = run_folder.prepare(path, output.resume, output.overwrite)
     if output.resume:
         run_folder.check_same_settings(path, config)
     x_valid, x_test = (scored_images(dataset, part, config.model.likelihood) for part in ("valid", "test"))
-    run = Run(config, path, dataset, x_valid, x_test, _build_model(config, dataset))
+    run = Run(config, path, lock, dataset, x_valid, x_test, _build_model(config, dataset))
     run.model.compile(
         optimizer=_optimizer(config, run.total_steps),
         objective=objective,
         jit_compile={"auto": "auto", "on": True, "off": False}[config.training.jit],
     )
-    checkpoint = latest_checkpoint(path / "checkpoints") if output.resume else None
+    checkpoint = latest_checkpoint(path / "checkpoints", report=_warn) if output.resume else None
     if checkpoint:
-        run.model.load_weights(checkpoint)
+        load_checkpoint(run.model, checkpoint)
     else:
         run_folder.write_json(path / "config.json", manifest(config, dataset, run.model, run.steps_per_epoch))
         save_checkpoint(run.model, path / "checkpoints")
@@ -100,8 +111,9 @@ def fit(run: Run, verbose: int = 1) -> float:
                 _fit_epochs(run, first_step, [*callbacks, interruption])
                 first_step = int(run.model.optimizer.iterations)
     except InputError as error:  # the bound is not finite, or the pixels are no pixels
-        kept = latest_checkpoint(run.path / "checkpoints")
-        raise InputError(f"{error}; the last good checkpoint is {kept}") from None
+        raise InputError(f"{error}; {_last_checkpoint(run)}") from None
+    except OSError as error:
+        raise InputError(f"the run in {run.path} cannot be written ({error}); {_last_checkpoint(run)}") from None
     except KeyboardInterrupt:
         save_checkpoint(run.model, run.path / "checkpoints")
         raise
@@ -139,6 +151,18 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
     _draw(run, estimate)
     run_folder.write_json(run.path / "metrics.json", metrics)
     return metrics
+
+
+def _last_checkpoint(run: Run) -> str:
+    folder = run.path / "checkpoints"
+    kept = latest_checkpoint(folder) if folder.is_dir() else None
+    if kept is None:
+        return f"no checkpoint is left in {folder}"
+    return f"the last good checkpoint is {kept}, and --resume goes on from it"
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def _objective(config: RunConfig) -> Objective:
@@ -179,6 +203,8 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
     training, steps = run.config.training, run.steps_per_epoch
     epoch, done = divmod(first_step, steps)
     length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
+    if done:
+        callbacks = [RestoredBound(run.model.bound_tracker), *callbacks]
     run.model.steps_per_execution = _largest_divisor(length, MAX_STEPS_PER_EXECUTION)
     run.model.make_train_function(force=True)
     binarized = run.config.model.likelihood == "bernoulli"

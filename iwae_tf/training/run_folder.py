@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from iwae_tf.config import OutputConfig, RunConfig
 from iwae_tf.errors import InputError
 
@@ -35,17 +37,20 @@ def path_of(config: RunConfig, output: OutputConfig) -> Path:
     return Path("runs") / "-".join([*words, f"seed{training.seed}"])
 
 
-def prepare(path: Path, resume: bool, overwrite: bool) -> None:
-    """Makes the folder ready for a run, or raises `InputError` with nothing changed.
+def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
+    """Makes the folder ready for a run and locks it, or raises `InputError` with nothing of a run changed.
 
     Args:
         path: the run folder.
         resume: the folder must hold a run, and keeps it.
         overwrite: a run in the folder is deleted; files that are not a run's stay.
+
+    Returns:
+        The lock, held until it is released or the process ends, however it ends.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"output folder {path} is a file; give another --output-dir")
-    held = [name for name in FILES if (path / name).exists()]
+    held = [name for name in FILES if _holds(path / name)]
     if resume and "config.json" not in held:
         raise InputError(f"--resume: there is no run in {path} (no config.json); leave --resume out to start one")
     if held and not (resume or overwrite):
@@ -54,18 +59,34 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> None:
             "another --output-dir"
         )
     try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _locked(path)
         if overwrite:
             for name in held:
                 remove = shutil.rmtree if (path / name).is_dir() else os.remove
                 remove(path / name)
-        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
+        (path / "checkpoints").mkdir(exist_ok=True)
+        return lock
     except OSError as error:
         raise InputError(
             f"output folder {path} cannot be written: {error.strerror}; give another --output-dir"
         ) from None
+
+
+def _holds(path: Path) -> bool:
+    """True for a file and for a folder with something in it: a run that was killed at its very start left nothing."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def _locked(path: Path) -> FileLock:
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another process is at work on the run in {path}; wait for it or stop it, or give another --output-dir"
+        ) from None
+    return lock
 
 
 def write_json(path: Path, content: dict) -> None:

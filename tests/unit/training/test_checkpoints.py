@@ -1,3 +1,4 @@
+import hashlib
 import os
 
 import keras
@@ -25,12 +26,19 @@ def step(model, count=1, size=1.0):
         model.optimizer.apply(gradients, model.trainable_variables)
 
 
-def test_a_checkpoint_is_named_by_its_step(tmp_path):
+def steps_of(path):
+    """The step in a checkpoint's name."""
+    return int(path.name.split("-")[1])
+
+
+def test_a_checkpoint_is_named_by_its_step_and_the_checksum_of_the_file(tmp_path):
     model = compiled()
-    assert save_checkpoint(model, tmp_path) == tmp_path / "step-000000000.weights.h5"
+    path = save_checkpoint(model, tmp_path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    assert path == tmp_path / f"step-000000000-{digest}.weights.h5"
     step(model, 12)
-    assert save_checkpoint(model, tmp_path) == tmp_path / "step-000000012.weights.h5"
-    assert latest_checkpoint(tmp_path) == tmp_path / "step-000000012.weights.h5"
+    assert steps_of(save_checkpoint(model, tmp_path)) == 12
+    assert steps_of(latest_checkpoint(tmp_path)) == 12
 
 
 def test_the_last_two_checkpoints_are_kept_and_nothing_else_is_left(tmp_path):
@@ -38,7 +46,7 @@ def test_the_last_two_checkpoints_are_kept_and_nothing_else_is_left(tmp_path):
     for _ in range(4):
         step(model, 3)
         save_checkpoint(model, tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["step-000000009.weights.h5", "step-000000012.weights.h5"]
+    assert sorted(map(steps_of, tmp_path.iterdir())) == [9, 12]
 
 
 def test_saving_a_step_again_keeps_the_one_before(tmp_path):
@@ -47,7 +55,7 @@ def test_saving_a_step_again_keeps_the_one_before(tmp_path):
     step(model)
     save_checkpoint(model, tmp_path)
     save_checkpoint(model, tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["step-000000000.weights.h5", "step-000000001.weights.h5"]
+    assert sorted(map(steps_of, tmp_path.iterdir())) == [0, 1]
 
 
 def test_a_checkpoint_restores_weights_step_and_moments(tmp_path):
@@ -112,10 +120,45 @@ def test_a_save_that_fails_leaves_the_checkpoints_as_they_were(tmp_path, monkeyp
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(model, tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
-    assert latest_checkpoint(tmp_path) == tmp_path / "step-000000002.weights.h5"
+    assert steps_of(latest_checkpoint(tmp_path)) == 2
+    assert set(os.listdir(tmp_path)) == set(before)  # what did not fit is no use to anyone
 
 
 def test_the_latest_checkpoint_is_the_one_of_the_highest_step(tmp_path):
     for number in (999, 20_000, 1_000, 3):
-        (tmp_path / f"step-{number:09d}.weights.h5").touch()
-    assert latest_checkpoint(tmp_path).name == "step-000020000.weights.h5"
+        (tmp_path / f"step-{number:09d}-0123456789abcdef.weights.h5").touch()
+    assert steps_of(latest_checkpoint(tmp_path)) == 20_000
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_a_damaged_checkpoint_is_reported_and_deleted_and_the_one_before_it_used(tmp_path, damage):
+    model = compiled()
+    paths = []
+    for _ in range(2):
+        step(model)
+        paths.append(save_checkpoint(model, tmp_path))
+    content = bytearray(paths[1].read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    paths[1].write_bytes({"cut": content[:-1], "flipped": content, "emptied": b""}[damage])
+    lines = []
+    assert latest_checkpoint(tmp_path, lines.append) == paths[0]
+    assert len(lines) == 1
+    assert str(paths[1]) in lines[0]
+    assert "damaged" in lines[0]
+    assert list(tmp_path.iterdir()) == [paths[0]]
+
+
+def test_where_all_checkpoints_are_damaged_there_is_none(tmp_path):
+    model, lines = compiled(), []
+    for _ in range(2):
+        step(model)
+        save_checkpoint(model, tmp_path).write_bytes(b"nothing")
+    assert latest_checkpoint(tmp_path, lines.append) is None
+    assert len(lines) == 2
+
+
+def test_a_whole_checkpoint_is_not_reported(tmp_path):
+    path, lines = save_checkpoint(compiled(), tmp_path), []
+    assert latest_checkpoint(tmp_path, lines.append) == path
+    assert lines == []

@@ -20,9 +20,15 @@ def make_run(tmp_path):
             model=ModelConfig(latent_units=(3,), hidden_units=((8,),), likelihood=likelihood),
             training=TrainingConfig(**{"epochs": 2, "k": 2, "batch_size": 10} | settings),
         )
-        return training.start(config, OutputConfig(output_dir=str(tmp_path / name), resume=resume))
+        run = training.start(config, OutputConfig(output_dir=str(tmp_path / name), resume=resume))
+        run.lock.release()  # several runs of a test work on a folder one after the other
+        return run
 
     return make
+
+
+def _rows(path):
+    return [line.split(",") for line in path.read_text().splitlines()[1:]]
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -84,3 +90,7 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(make_run, monkeypatc
     assert int(resumed.model.optimizer.iterations) == 75
     for one, other in zip(whole.model.weights, resumed.model.weights, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-6)  # float32, graphs traced anew
+    rows = [_rows(run.path / "history.csv") for run in (whole, resumed)]
+    assert [row[:2] for row in rows[0]] == [row[:2] for row in rows[1]]
+    bounds = [[[float(value) for value in row[2:4]] for row in history] for history in rows]
+    np.testing.assert_allclose(*bounds, rtol=1e-5)  # the epoch that was cut has the bound of all its steps

@@ -2,6 +2,7 @@ import json
 import os
 
 import pytest
+from filelock import FileLock
 
 from iwae_tf import InputError
 from iwae_tf.config import DataConfig, ModelConfig, ObjectiveConfig, OutputConfig, RunConfig, TrainingConfig
@@ -22,10 +23,9 @@ def folder(tmp_path):
 
 
 def content(path):
-    """Every file and folder under the path, with its content."""
-    return {
-        str(item.relative_to(path)): item.read_text() if item.is_file() else None for item in sorted(path.rglob("*"))
-    }
+    """Every file and folder under the path, with its content; without the lock."""
+    items = [item for item in sorted(path.rglob("*")) if item.name != ".lock"]
+    return {str(item.relative_to(path)): item.read_text() if item.is_file() else None for item in items}
 
 
 def refusal(path, **kwargs):
@@ -114,10 +114,10 @@ def test_a_folder_below_a_file_cannot_be_written_and_is_refused_in_one_line(tmp_
 
 
 def test_a_folder_without_permission_to_write_is_refused_in_one_line(folder, monkeypatch):
-    def no_permission(self, *args, **kwargs):
-        raise PermissionError(13, "Permission denied", str(self))
+    def no_permission(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.touch", no_permission)  # root may write anywhere, so no folder is unwritable
+    monkeypatch.setattr(FileLock, "acquire", no_permission)  # root may write anywhere, so no folder is unwritable
     message = refusal(folder, resume=True)
     assert message == f"output folder {folder} cannot be written: Permission denied; give another --output-dir"
 
@@ -157,6 +157,19 @@ def test_overwrite_deletes_the_files_of_the_run_and_no_others(folder):
 def test_overwrite_of_nothing_is_a_new_run(tmp_path):
     prepare(tmp_path / "run", resume=False, overwrite=True)
     assert content(tmp_path) == {"run": None, "run/checkpoints": None}
+
+
+def test_a_folder_that_another_process_works_on_is_refused_until_it_ends(folder):
+    lock = prepare(folder, resume=True, overwrite=False)
+    for flags in ({"resume": True}, {"overwrite": True}):
+        assert refusal(folder, **flags).startswith(f"another process is at work on the run in {folder}; wait for it")
+    lock.release()
+    prepare(folder, resume=True, overwrite=False)
+
+
+def test_a_folder_that_a_run_died_in_before_it_wrote_anything_is_a_new_one(tmp_path):
+    prepare(tmp_path / "run", resume=False, overwrite=False).release()
+    prepare(tmp_path / "run", resume=False, overwrite=False)
 
 
 # ---------------------------------------------------------------------------------------------- JSON files
