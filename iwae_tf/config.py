@@ -129,6 +129,7 @@ class TrainingConfig:
     )
     jit: str = setting("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))
     seed: int = setting(0, "seed of weights, data order, binarisation and noise", parse=int)
+    init_from: str | None = setting(None, "start from the weights of this run, with a new optimiser", metavar="RUN")
 
     def __post_init__(self):
         if self.epochs is None:

@@ -10,6 +10,7 @@ from iwae_tf.errors import InputError, Stopped, unknown_name
 COMMANDS = (
     "train",
     "objectives",
+    "reproduce",
     "evaluate",
     "compare",
     "export",

@@ -44,11 +44,12 @@ def run(arguments) -> int:
     export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
     import_tensorflow()
     from iwae_tf.training import run as training  # needs TensorFlow
+    from iwae_tf.training.results import evaluate
 
     this_run = training.start(config, output)
     try:
         seconds = training.fit(this_run, output.verbose)
-        metrics = training.evaluate(this_run, seconds, output.verbose)
+        metrics = evaluate(this_run, seconds, output.verbose)
     except KeyboardInterrupt as stop:
         step = int(this_run.model.optimizer.iterations)
         command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]

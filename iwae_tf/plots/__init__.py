@@ -8,6 +8,7 @@ from iwae_tf.plots.extremes import save_extremes
 from iwae_tf.plots.posterior import save_posteriors
 from iwae_tf.plots.reconstructions import save_reconstructions
 from iwae_tf.plots.reliability import save_reliability
+from iwae_tf.plots.reproduction import save_reproduction
 from iwae_tf.plots.samples import save_samples
 from iwae_tf.plots.scores import save_scores
 
@@ -20,6 +21,7 @@ __all__ = [
     "save_posteriors",
     "save_reconstructions",
     "save_reliability",
+    "save_reproduction",
     "save_samples",
     "save_scores",
 ]

@@ -1,15 +1,13 @@
-"""A run from settings to results: data, model, `fit`, evaluation, pictures."""
+"""A run from settings to a trained model: data, folder, model, `fit`."""
 
 import dataclasses
 import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 from filelock import FileLock
 
-from iwae_tf import evaluation, plots
 from iwae_tf.config import OutputConfig, RunConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import binarize_once
@@ -25,13 +23,14 @@ from iwae_tf.training.callbacks import (
     Interruption,
     ProgressBar,
     RestoredBound,
-    progress_bar,
 )
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
+from iwae_tf.training.trained import check_trained, read_trained
 
 MAX_STEPS_PER_EXECUTION = 20
+ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")  # what weights have to fit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +74,8 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     path = run_folder.path_of(config, output)
     objective = _objective(config)
     objective.check_model(config.model.latent_units, config.model.latent)
+    if config.training.init_from:
+        check_trained(Path(config.training.init_from))
     dataset = load(config.data.dataset, config.data.data_dir)
     if len(dataset.x_test) < 2:
         raise InputError("the test part needs at least 2 images: of one there is no standard error")
@@ -92,6 +93,8 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     if checkpoint:
         load_checkpoint(run.model, checkpoint)
     else:
+        if config.training.init_from:
+            _take_weights(run.model, Path(config.training.init_from))
         run_folder.write_json(path / "config.json", manifest(config, dataset, run.model, run.steps_per_epoch))
         save_checkpoint(run.model, path / "checkpoints")
     return run
@@ -126,33 +129,6 @@ def fit(run: Run, verbose: int = 1) -> float:
     return seconds
 
 
-def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
-    """Scores the test images, draws the pictures and writes `metrics.json`; returns its content."""
-    begin = time.perf_counter()
-    num_samples, seed = run.config.evaluation.eval_samples, run.config.training.seed
-    with progress_bar("evaluating", len(run.x_test), "image", verbose) as bar:
-        estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=bar.update)
-    active = evaluation.active_units(run.model, run.x_test, seed=seed)
-    metrics = {
-        "dataset": run.dataset.name,
-        "objective": run.config.training.objective,
-        "k": run.config.training.k,
-        "epochs": run.config.training.epochs,
-        "num_test": len(run.x_test),
-        "log_likelihood": estimate.mean_bounds[num_samples],
-        "standard_error": estimate.bound_standard_errors[num_samples],
-        "num_samples": num_samples,
-        "bounds": {str(k): mean for k, mean in estimate.mean_bounds.items()},
-        "bound_standard_errors": {str(k): error for k, error in estimate.bound_standard_errors.items()},
-        "active_units": active,
-        "train_seconds": round(train_seconds, 3),
-        "eval_seconds": round(time.perf_counter() - begin, 3),
-    }
-    _draw(run, estimate)
-    run_folder.write_json(run.path / "metrics.json", metrics)
-    return metrics
-
-
 def _last_checkpoint(run: Run) -> str:
     folder = run.path / "checkpoints"
     kept = latest_checkpoint(folder) if folder.is_dir() else None
@@ -163,6 +139,18 @@ def _last_checkpoint(run: Run) -> str:
 
 def _warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
+
+
+def _take_weights(model: IWAE, path: Path) -> None:
+    """Sets the weights to those of a finished run; its optimiser, objective and data do not matter."""
+    other = read_trained(path).model
+    mine, its = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
+    different = [
+        f"{name} is {its[name]} there and {mine[name]} here" for name in ARCHITECTURE if mine[name] != its[name]
+    ]
+    if different:
+        raise InputError(f"--init-from: the model of {path} is another: {'; '.join(different)}")
+    model.set_weights(other.get_weights())
 
 
 def _objective(config: RunConfig) -> Objective:
@@ -224,17 +212,3 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
 def _largest_divisor(number: int, limit: int) -> int:
     """Steps that Keras runs in one call have to divide the epoch, or it runs some too many."""
     return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
-
-
-def _draw(run: Run, estimate) -> None:
-    training, shape = run.config.training, run.dataset.image_shape
-    title = f"{run.dataset.name}, {training.objective}, k = {training.k}, {training.epochs} epochs"
-    x = run.x_test[:20]
-    # A Gaussian's mean may lie outside [0, 1]; pictures end there.
-    samples, means = (
-        np.clip(images, 0.0, 1.0)
-        for images in (run.model.sample(100, training.seed, mean=True), run.model.reconstruct(x))
-    )
-    plots.save_samples(run.path / "samples.png", samples, shape, f"Samples: {title}")
-    plots.save_reconstructions(run.path / "reconstructions.png", x, means, shape, f"Test images: {title}")
-    plots.save_bounds(run.path / "bounds.png", estimate.mean_bounds, estimate.bound_standard_errors, title)

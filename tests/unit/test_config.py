@@ -40,6 +40,7 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
         "schedule": "constant",
         "jit": "auto",
         "seed": 0,
+        "init_from": None,
     }
     assert dataclasses.asdict(EvaluationConfig()) == {"eval_samples": 5000}
     assert dataclasses.asdict(DataConfig()) == {"dataset": "digits", "data_dir": None}

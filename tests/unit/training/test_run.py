@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from iwae_tf import InputError
 from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
+from iwae_tf.training import results
 from iwae_tf.training import run as training
 
 
@@ -94,3 +96,21 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(make_run, monkeypatc
     assert [row[:2] for row in rows[0]] == [row[:2] for row in rows[1]]
     bounds = [[[float(value) for value in row[2:4]] for row in history] for history in rows]
     np.testing.assert_allclose(*bounds, rtol=1e-5)  # the epoch that was cut has the bound of all its steps
+
+
+def test_a_run_may_start_from_the_weights_of_another(make_run):
+    first = make_run(name="first", objective="elbo")
+    results.evaluate(first, training.fit(first, verbose=0), verbose=0)
+    second = make_run(name="second", seed=9, init_from=str(first.path))
+    for one, other in zip(first.model.weights, second.model.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    assert int(second.model.optimizer.iterations) == 0
+
+
+def test_weights_of_an_unfinished_or_another_model_are_refused(make_run):
+    first = make_run(name="first")
+    with pytest.raises(InputError, match="is not finished"):
+        make_run(name="second", init_from=str(first.path))
+    results.evaluate(first, training.fit(first, verbose=0), verbose=0)
+    with pytest.raises(InputError, match="likelihood is bernoulli there and gaussian here"):
+        make_run("gaussian", name="third", init_from=str(first.path))

@@ -1,0 +1,55 @@
+"""`reproduce`: the paper's tables, ours beside the paper's."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from iwae_tf.commands import flags
+from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.config import DataConfig, EvaluationConfig
+from iwae_tf.errors import Stopped
+from iwae_tf.training.paper import DATASETS, TABLES, cells_of, check_scale
+
+SUMMARY = "train the models of the paper's tables and put the results beside the paper's"
+DESCRIPTION = """Trains the models of a table of Burda, Grosse, Salakhutdinov (2016) with the paper's protocol, or a
+shortened one that every output names, and writes the table with the paper's figures and the differences. What is
+finished is not done again; stopped, it goes on when the same command is given again.
+
+table1: VAE and IWAE, k = 1, 5, 50, one and two layers. table2: a VAE trained on as an IWAE, and the other way round.
+table3: table 1 on the fixed binarisation of MNIST."""
+
+
+def add_flags(parser: flags.Parser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument("table", metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--dataset", metavar="NAME", help="mnist or omniglot for table1 (default: mnist)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder to read the data from, without network")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="passes over the data as a share of the paper's 3,280 (default: 1.0)"
+    )
+    parser.add_argument("--only", nargs="+", metavar="CELL", help="some of the cells, e.g. iwae-k50-l1 vae-k5-l2")
+    flags.add_settings(parser, EvaluationConfig)
+    parser.add_argument("--seed", type=int, default=0, help="seed of all runs (default: 0)")
+    parser.add_argument("--output-dir", metavar="DIR", help="default: runs/paper-DATASET-scaleSCALE")
+    parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="as of train (default: 1)")
+
+
+def run(arguments) -> int:
+    """Trains what is missing, prints the table; returns the exit code."""
+    dataset = arguments.dataset or DATASETS.get(arguments.table, ("mnist",))[0]
+    cells = cells_of(arguments.table, dataset, arguments.only)
+    scale = check_scale(arguments.scale)
+    evaluation = flags.settings_from(arguments, EvaluationConfig)
+    folder = Path(arguments.output_dir or f"runs/paper-{dataset}-scale{scale:g}")
+    import_tensorflow()
+    from iwae_tf.training.reproduce import Reproduction, markdown, reproduce  # needs TensorFlow
+
+    data = DataConfig(dataset, arguments.data_dir)
+    wanted = Reproduction(arguments.table, cells, data, scale, evaluation, arguments.seed, folder)
+    try:
+        rows = reproduce(wanted, arguments.verbose, report=lambda line: print(line, flush=True))
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped; go on with: {shlex.join(sys.orig_argv)}")
+        return stop.exit_code if isinstance(stop, Stopped) else 130
+    print(f"\n{markdown(wanted, rows)}\nwritten: {', '.join(map(str, sorted(folder.glob(f'{arguments.table}.*'))))}")
+    return 0

@@ -1,0 +1,51 @@
+"""What a trained run leaves: scores of the test images, pictures, `metrics.json`."""
+
+import time
+
+import numpy as np
+
+from iwae_tf import evaluation, plots
+from iwae_tf.training import run_folder
+from iwae_tf.training.callbacks import progress_bar
+from iwae_tf.training.run import Run
+
+
+def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
+    """Scores the test images, draws the pictures and writes `metrics.json`; returns its content."""
+    begin = time.perf_counter()
+    num_samples, seed = run.config.evaluation.eval_samples, run.config.training.seed
+    with progress_bar("evaluating", len(run.x_test), "image", verbose) as bar:
+        estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=bar.update)
+    active = evaluation.active_units(run.model, run.x_test, seed=seed)
+    metrics = {
+        "dataset": run.dataset.name,
+        "objective": run.config.training.objective,
+        "k": run.config.training.k,
+        "epochs": run.config.training.epochs,
+        "num_test": len(run.x_test),
+        "log_likelihood": estimate.mean_bounds[num_samples],
+        "standard_error": estimate.bound_standard_errors[num_samples],
+        "num_samples": num_samples,
+        "bounds": {str(k): mean for k, mean in estimate.mean_bounds.items()},
+        "bound_standard_errors": {str(k): error for k, error in estimate.bound_standard_errors.items()},
+        "active_units": active,
+        "train_seconds": round(train_seconds, 3),
+        "eval_seconds": round(time.perf_counter() - begin, 3),
+    }
+    _draw(run, estimate)
+    run_folder.write_json(run.path / "metrics.json", metrics)
+    return metrics
+
+
+def _draw(run: Run, estimate) -> None:
+    training, shape = run.config.training, run.dataset.image_shape
+    title = f"{run.dataset.name}, {training.objective}, k = {training.k}, {training.epochs} epochs"
+    x = run.x_test[:20]
+    # A Gaussian's mean may lie outside [0, 1]; pictures end there.
+    samples, means = (
+        np.clip(images, 0.0, 1.0)
+        for images in (run.model.sample(100, training.seed, mean=True), run.model.reconstruct(x))
+    )
+    plots.save_samples(run.path / "samples.png", samples, shape, f"Samples: {title}")
+    plots.save_reconstructions(run.path / "reconstructions.png", x, means, shape, f"Test images: {title}")
+    plots.save_bounds(run.path / "bounds.png", estimate.mean_bounds, estimate.bound_standard_errors, title)
