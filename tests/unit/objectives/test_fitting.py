@@ -61,7 +61,7 @@ def test_an_objective_is_saved_with_its_settings_and_goes_on_the_same(tmp_path, 
     model.fit(x, batch_size=N, verbose=0)
     loaded.fit(x, batch_size=N, verbose=0)
     for one, other in zip(_values(model), _values(loaded), strict=True):
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)  # float32, graphs traced anew
 
 
 def test_what_an_objective_has_learned_is_saved_with_the_model_and_not_needed_to_score(tmp_path):
