@@ -4,6 +4,7 @@ import difflib
 import math
 import numbers
 import operator
+import signal
 from collections.abc import Iterable
 
 MAX_SEED = 2**31 - 1
@@ -23,10 +24,10 @@ class Stopped(KeyboardInterrupt):
         super().__init__()
         self.number = number
 
-    @property
-    def exit_code(self) -> int:
-        """What a process that ends by the signal returns to its shell."""
-        return 128 + self.number
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """What a process that ends by a signal returns to its shell: 130 after Ctrl-C."""
+    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:

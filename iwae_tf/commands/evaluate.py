@@ -6,6 +6,7 @@ from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.errors import exit_code
 from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training.trained import check_trained, read_trained
 
@@ -41,9 +42,9 @@ def run(arguments) -> int:
         report, folder = evaluate_run(
             read_trained(Path(arguments.run)), settings, arguments.overwrite, arguments.verbose
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         command = [word for word in sys.orig_argv if word != "--overwrite"]
         print(f"\nstopped; go on with: {shlex.join(command)}")
-        return 130
+        return exit_code(stop)
     print(f"{table(report)}\nwritten:", *(f"  {path}" for path in sorted(folder.iterdir())), sep="\n")
     return 0

@@ -5,7 +5,7 @@ import signal
 import sys
 
 from iwae_tf.commands.flags import Parser
-from iwae_tf.errors import InputError, Stopped, unknown_name
+from iwae_tf.errors import InputError, Stopped, exit_code, unknown_name
 
 COMMANDS = (
     "train",
@@ -35,7 +35,7 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
         return 2
     except KeyboardInterrupt as stop:
         print("\nstopped", file=sys.stderr)
-        return stop.exit_code if isinstance(stop, Stopped) else 130
+        return exit_code(stop)
 
 
 def _terminate(number, frame):

@@ -7,7 +7,7 @@ from pathlib import Path
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import DataConfig, EvaluationConfig
-from iwae_tf.errors import Stopped
+from iwae_tf.errors import exit_code
 from iwae_tf.training.paper import DATASETS, TABLES, cells_of, check_scale
 
 SUMMARY = "train the models of the paper's tables and put the results beside the paper's"
@@ -50,6 +50,6 @@ def run(arguments) -> int:
         rows = reproduce(wanted, arguments.verbose, report=lambda line: print(line, flush=True))
     except KeyboardInterrupt as stop:
         print(f"\nstopped; go on with: {shlex.join(sys.orig_argv)}")
-        return stop.exit_code if isinstance(stop, Stopped) else 130
+        return exit_code(stop)
     print(f"\n{markdown(wanted, rows)}\nwritten: {', '.join(map(str, sorted(folder.glob(f'{arguments.table}.*'))))}")
     return 0

@@ -17,7 +17,7 @@ from iwae_tf.config import (
     RunConfig,
     TrainingConfig,
 )
-from iwae_tf.errors import Stopped
+from iwae_tf.errors import exit_code
 from iwae_tf.scoring_config import ExportConfig
 from iwae_tf.training import run_folder
 from iwae_tf.training.trained import TrainedRun
@@ -54,7 +54,7 @@ def run(arguments) -> int:
         step = int(this_run.model.optimizer.iterations)
         command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
         print(f"\nstopped at step {step} of {this_run.total_steps}; go on with: {shlex.join(command)} --resume")
-        return stop.exit_code if isinstance(stop, Stopped) else 130
+        return exit_code(stop)
     finally:
         this_run.lock.release()
     written = sorted(file for file in path.iterdir() if not file.name.startswith("."))

@@ -2,17 +2,15 @@
 
 import csv
 import math
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 import keras
 from tqdm import tqdm
 
-from iwae_tf.errors import Stopped
 from iwae_tf.training.checkpoints import save_checkpoint
+from iwae_tf.training.stop_signals import StopSignals
 
 HISTORY_COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")
 
@@ -136,42 +134,22 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class Interruption(keras.callbacks.Callback):
-    """A context in which Ctrl-C or SIGTERM ends `fit` by `Stopped` after the steps under way, a second one at once.
+    """Ends `fit` by `Stopped` after the steps under way, when a signal asked for it.
 
-    Between steps the weights are those of one step; and an exception raised anywhere can land where Python drops it.
+    Args:
+        signals: an open `StopSignals`.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self):
+    def __init__(self, signals: StopSignals):
         super().__init__()
-        self.requested = None
-
-    def __enter__(self):
-        self.handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
-        self._install(dict.fromkeys(self.SIGNALS, self._request))
-        return self
-
-    def __exit__(self, *exception):
-        self._install(self.handlers)
+        self.signals = signals
 
     def on_train_batch_end(self, batch, logs=None):
         if batch + 1 < self.params["steps"]:  # at the end of an epoch the history comes first
-            self.on_epoch_end(None)
+            self.signals.check()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.requested is not None:
-            raise Stopped(self.requested)
-
-    def _request(self, number, frame):
-        self.requested = number
-        self._install(self.handlers)
-
-    @staticmethod
-    def _install(handlers: dict) -> None:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        self.signals.check()
 
 
 class RestoredBound(keras.callbacks.Callback):

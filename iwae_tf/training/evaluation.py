@@ -20,6 +20,7 @@ from iwae_tf.training.evaluation_figures import draw, draw_posteriors
 from iwae_tf.training.evaluation_report import likelihood_section, write_per_example
 from iwae_tf.training.run import scored_images
 from iwae_tf.training.run_folder import read_json, write_json
+from iwae_tf.training.stop_signals import StopSignals
 from iwae_tf.training.trained import TrainedRun
 
 BATCH_SIZE = 100
@@ -153,10 +154,12 @@ def estimate_with_parts(
         first_row,
     )
     if first_row < len(x):
-        for part in batches:
-            _write_part(parts, len(done), part)
-            done.append(part)
-            progress(len(part.log_likelihood))
+        with StopSignals() as signals:
+            for part in batches:
+                _write_part(parts, len(done), part)
+                done.append(part)
+                progress(len(part.log_likelihood))
+                signals.check()
     return concatenate(done)
 
 

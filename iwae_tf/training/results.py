@@ -8,14 +8,20 @@ from iwae_tf import evaluation, plots
 from iwae_tf.training import run_folder
 from iwae_tf.training.callbacks import progress_bar
 from iwae_tf.training.run import Run
+from iwae_tf.training.stop_signals import StopSignals
 
 
 def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
     """Scores the test images, draws the pictures and writes `metrics.json`; returns its content."""
     begin = time.perf_counter()
     num_samples, seed = run.config.evaluation.eval_samples, run.config.training.seed
-    with progress_bar("evaluating", len(run.x_test), "image", verbose) as bar:
-        estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=bar.update)
+    with StopSignals() as signals, progress_bar("evaluating", len(run.x_test), "image", verbose) as bar:
+
+        def progress(num_images):
+            bar.update(num_images)
+            signals.check()
+
+        estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=progress)
     active = evaluation.active_units(run.model, run.x_test, seed=seed)
     metrics = {
         "dataset": run.dataset.name,

@@ -27,6 +27,7 @@ from iwae_tf.training.callbacks import (
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
+from iwae_tf.training.stop_signals import StopSignals
 from iwae_tf.training.trained import check_trained, read_trained
 
 MAX_STEPS_PER_EXECUTION = 20
@@ -109,9 +110,9 @@ def fit(run: Run, verbose: int = 1) -> float:
     if run.config.objective.kl_annealing:
         callbacks.append(KLAnnealing(run.config.objective.kl_annealing))
     try:
-        with Interruption() as interruption:
+        with StopSignals() as signals:
             while first_step < run.total_steps:
-                _fit_epochs(run, first_step, [*callbacks, interruption])
+                _fit_epochs(run, first_step, [*callbacks, Interruption(signals)])
                 first_step = int(run.model.optimizer.iterations)
     except InputError as error:  # the bound is not finite, or the pixels are no pixels
         raise InputError(f"{error}; {_last_checkpoint(run)}") from None

@@ -131,7 +131,7 @@ def test_finished_batches_are_not_computed_again(run, monkeypatch):
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(run):
-    flags = ["--num-samples", "400000", "--overwrite"]
+    flags = ["--num-samples", "100000", "--overwrite"]
     command = [sys.executable, "-m", "iwae_tf", "evaluate", str(run), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
@@ -143,6 +143,7 @@ def test_ctrl_c_says_how_to_go_on(run):
     assert process.returncode == 130
     assert printed.startswith("\nstopped; go on with: ")
     assert "--overwrite" not in printed
+    assert len(list((run / "evaluation" / "parts").glob("*.npz"))) <= 1  # the batch under way is kept
 
 
 # ------------------------------------------------------------------------------------------- bad input
