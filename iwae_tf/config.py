@@ -182,6 +182,21 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WorkersConfig:
+    """On how many devices and hosts; changes a result by rounding alone."""
+
+    strategy: str = setting(
+        "none",
+        "mirrored: all GPUs of this host; multiworker: all workers that TF_CONFIG names, each with the same command",
+        choices=("none", "mirrored", "multiworker"),
+    )
+    worker_timeout: int = setting(300, "seconds to wait for the other workers at the start", parse=int)
+
+    def __post_init__(self):
+        check_fields(self, positive=("worker_timeout",))
+
+
+@dataclasses.dataclass(frozen=True)
 class OutputConfig:
     """Where the run is kept, and what is shown."""
 

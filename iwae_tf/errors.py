@@ -17,6 +17,10 @@ class InputError(ValueError):
     """
 
 
+class WorkerLostError(Exception):
+    """Another worker of a distributed run has gone; all have to be started again. Exit code 75, "try again"."""
+
+
 class Stopped(KeyboardInterrupt):
     """The process was asked to stop by a signal; `number` is the signal's."""
 

@@ -1,11 +1,13 @@
 """`evaluate`: log p(x) of every image of a finished run, and how far to trust it."""
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.config import WorkersConfig
 from iwae_tf.errors import exit_code
 from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training.trained import check_trained, read_trained
@@ -20,6 +22,7 @@ def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     flags.add_settings(parser, ScoringConfig)
+    flags.add_settings(parser, WorkersConfig)
     parser.add_argument("--overwrite", action="store_true", help="replace the evaluation that is there")
     parser.add_argument(
         "--verbose",
@@ -32,19 +35,26 @@ def add_flags(parser: flags.Parser) -> None:
 
 def run(arguments) -> int:
     """Scores, writes, prints the table; returns the exit code."""
-    settings = flags.settings_from(arguments, ScoringConfig)
-    check_trained(Path(arguments.run))
+    settings, workers = (flags.settings_from(arguments, kind) for kind in (ScoringConfig, WorkersConfig))
+    path = Path(arguments.run)
+    check_trained(path)
     import_tensorflow()
     from iwae_tf.training.evaluation import evaluate_run  # needs TensorFlow
     from iwae_tf.training.evaluation_report import table
+    from iwae_tf.training.workers import gather_workers, plain_losses
 
     try:
-        report, folder = evaluate_run(
-            read_trained(Path(arguments.run)), settings, arguments.overwrite, arguments.verbose
-        )
+        with plain_losses("with the same command"):
+            workers = gather_workers(workers, dataclasses.asdict(settings))
+            with workers.strategy.scope():
+                trained = read_trained(path)
+            report, folder = evaluate_run(trained, settings, arguments.overwrite, arguments.verbose, workers)
     except KeyboardInterrupt as stop:
         command = [word for word in sys.orig_argv if word != "--overwrite"]
         print(f"\nstopped; go on with: {shlex.join(command)}")
         return exit_code(stop)
+    if not workers.is_chief:
+        print(f"done; the scores are in {folder}")
+        return 0
     print(f"{table(report)}\nwritten:", *(f"  {path}" for path in sorted(folder.iterdir())), sep="\n")
     return 0

@@ -5,7 +5,7 @@ import signal
 import sys
 
 from iwae_tf.commands.flags import Parser
-from iwae_tf.errors import InputError, Stopped, exit_code, unknown_name
+from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, unknown_name
 
 COMMANDS = (
     "train",
@@ -20,7 +20,9 @@ COMMANDS = (
 
 
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
-    """Runs a command and returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
+    """Runs a command and returns the exit code.
+
+    0; 2 for bad input; 75 for another worker that has gone; 130 after Ctrl-C; 143 after SIGTERM.
 
     Args:
         arguments: the command's name and its flags.
@@ -33,6 +35,9 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except WorkerLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 75
     except KeyboardInterrupt as stop:
         print("\nstopped", file=sys.stderr)
         return exit_code(stop)

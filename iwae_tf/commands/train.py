@@ -16,11 +16,12 @@ from iwae_tf.config import (
     OutputConfig,
     RunConfig,
     TrainingConfig,
+    WorkersConfig,
 )
 from iwae_tf.errors import exit_code
 from iwae_tf.scoring_config import ExportConfig
 from iwae_tf.training import run_folder
-from iwae_tf.training.trained import TrainedRun
+from iwae_tf.training.trained import read_trained
 
 SUMMARY = "train an importance weighted autoencoder and estimate log p(x) of the test images"
 DESCRIPTION = """Trains an importance weighted autoencoder, estimates log p(x) of the test images in nats and leaves a
@@ -32,35 +33,40 @@ SECTIONS = (DataConfig, ModelConfig, TrainingConfig, ObjectiveConfig, Evaluation
 
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
-    for settings in (*SECTIONS, OutputConfig):
+    for settings in (*SECTIONS, WorkersConfig, OutputConfig):
         flags.add_settings(parser, settings)
 
 
 def run(arguments) -> int:
     """Trains, evaluates, prints the closing table; returns the exit code."""
     config = RunConfig(*(flags.settings_from(arguments, settings) for settings in SECTIONS))
-    output = flags.settings_from(arguments, OutputConfig)
+    output, workers = (flags.settings_from(arguments, settings) for settings in (OutputConfig, WorkersConfig))
     path = run_folder.path_of(config, output)
     export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
     import_tensorflow()
     from iwae_tf.training import run as training  # needs TensorFlow
     from iwae_tf.training.results import evaluate
+    from iwae_tf.training.workers import plain_losses
 
-    this_run = training.start(config, output)
+    with plain_losses("with --resume"):
+        this_run = training.start(config, output, workers)
     try:
-        seconds = training.fit(this_run, output.verbose)
-        metrics = evaluate(this_run, seconds, output.verbose)
+        with plain_losses("with --resume"):
+            seconds = training.fit(this_run, output.verbose)
+            metrics = evaluate(this_run, seconds, output.verbose)
     except KeyboardInterrupt as stop:
-        step = int(this_run.model.optimizer.iterations)
         command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
-        print(f"\nstopped at step {step} of {this_run.total_steps}; go on with: {shlex.join(command)} --resume")
+        progress = f"stopped at step {this_run.model.step} of {this_run.total_steps}"
+        print(f"\n{progress}; go on with: {shlex.join(command)} --resume")
         return exit_code(stop)
     finally:
-        this_run.lock.release()
+        this_run.close()
+    if not this_run.workers.is_chief:
+        print(f"done; the run is in {path} at the chief")
+        return 0
     written = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     if export_to:
-        trained = TrainedRun(path, run_folder.read_json(path / "config.json"), metrics, this_run.model)
-        written.append(export(trained, export_to, ExportConfig()))
+        written.append(export(read_trained(path), export_to, ExportConfig()))
     print(_closing_table(metrics, written))
     return 0
 

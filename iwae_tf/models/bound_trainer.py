@@ -6,8 +6,9 @@ import re
 import keras
 import tensorflow as tf
 
-from iwae_tf import seeds
+from iwae_tf import replicas, seeds
 from iwae_tf.errors import InputError
+from iwae_tf.models.bound_tracker import BoundTracker
 from iwae_tf.objectives.gradients import bound_and_gradients
 from iwae_tf.objectives.iwae import IWAEBound
 from iwae_tf.objectives.objective import Objective
@@ -20,12 +21,13 @@ class BoundTrainer(keras.Model):
     """`compile`, `fit` and `evaluate` for a model with `log_weights_from_noise` and the two networks.
 
     The step knows no state but the weights, the optimiser's step count and `seed`: noise is drawn from the key
-    (seed, step), so a run that stopped and went on from its weights is the same run.
+    (seed, step), so a run that stopped and went on from its weights is the same run. Made and compiled in the scope of
+    a `tf.distribute` strategy, it takes the step of the whole batch, whose rows the replicas share.
     """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.bound_tracker = keras.metrics.Mean(name="bound")
+        self.bound_tracker = BoundTracker()
 
     def compile(self, optimizer=None, objective=None, jit_compile="auto", **kwargs):
         """Sets what `fit` does.
@@ -34,12 +36,12 @@ class BoundTrainer(keras.Model):
             optimizer: a Keras optimizer or its name; None is the paper's `Adam(1e-3, epsilon=1e-4)`.
             objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
             jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles where
-                a GPU is there.
+                a GPU is there. With several replicas it is False.
             **kwargs: `run_eagerly`, `steps_per_execution`, `auto_scale_loss` as in Keras.
 
         Raises:
-            InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, and for an
-                objective that does not exist for this model.
+            InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, for an objective
+                that does not exist for this model, and for XLA with several replicas.
         """
         unused = {"loss", "loss_weights", "metrics", "weighted_metrics"} & kwargs.keys()
         if unused:
@@ -50,6 +52,8 @@ class BoundTrainer(keras.Model):
         objective.check_model(self.latent_units, self.latent)
         if jit_compile not in (True, False, "auto"):
             raise InputError(f"jit_compile must be True, False or 'auto', got {jit_compile!r}")
+        if jit_compile is True and self.distributed:
+            raise InputError("XLA compiles no step of several replicas: leave jit_compile (--jit) at 'auto' or off")
         if optimizer is None:
             optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
         # Only the pass through the networks is compiled by XLA: what surrounds it reports errors, which XLA drops.
@@ -57,7 +61,8 @@ class BoundTrainer(keras.Model):
         super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
         self.optimizer.build(self.trainable_variables)
         self._jit_argument = jit_compile
-        self.uses_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile == "auto" else jit_compile
+        on_gpu = bool(tf.config.list_physical_devices("GPU")) and not self.distributed
+        self.uses_xla = on_gpu if jit_compile == "auto" else jit_compile
         self._forward_backward = tf.function(
             self._bound_and_gradients, jit_compile=self.uses_xla, reduce_retracing=True, autograph=False
         )
@@ -73,6 +78,16 @@ class BoundTrainer(keras.Model):
 
     def compile_from_config(self, config):
         self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+    @property
+    def distributed(self) -> bool:
+        """True with more than one replica."""
+        return self.distribute_strategy.num_replicas_in_sync > 1
+
+    @property
+    def step(self) -> int:
+        """Steps that the optimiser has taken."""
+        return int(tf.convert_to_tensor(self.optimizer.iterations))
 
     @property
     def metrics(self):
@@ -107,35 +122,55 @@ class BoundTrainer(keras.Model):
             return super().evaluate(*args, **_without_weights(kwargs))
 
     def train_step(self, data):
-        """One gradient step on the bound, averaged over the batch."""
+        """One gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""
         x = self._observations(data)
-        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations))
+        share = replicas.share_of_batch(x) if self.distributed else None  # for one, XLA has to see constants
+        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations), share)
         finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
-        with _asserted(finite, [_BAD_BOUND]):  # before any weight or the step count is changed
+        bound_sum, num_examples, num_bad = self._sums(bound, finite)
+        with _asserted(tf.equal(num_bad, 0.0), [_BAD_BOUND]):  # before any weight or the step count is changed
             self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self.trainable_variables)
-        return self._logs(bound)
+        return self._logs(bound_sum, num_examples)
 
     def test_step(self, data):
         """The bound on a batch; the number of examples seen so far in this pass keys the noise."""
         x = self._observations(data)
+        share = replicas.share_of_batch(x)
         seen = tf.cast(self.bound_tracker.count, tf.int64)
         key = seeds.key(self.seed, seeds.Purpose.VALIDATION_NOISE, seen)
-        log_w = self.objective.log_weights(self, x, self._noise(x, key))
-        return self._logs(self.objective.bound(log_w))
+        log_w = self.objective.log_weights(self, x, self._noise(share, key))
+        bound_sum, num_examples, _ = self._sums(self.objective.bound(log_w), finite=True)
+        return self._logs(bound_sum, num_examples)
 
-    def _bound_and_gradients(self, x, step):
+    def _bound_and_gradients(self, x, step, share):
+        share = share or replicas.whole(x)
+
         def key_of(purpose, counter=0):
             return seeds.key(self.seed, purpose, step, counter)
 
-        noise = self._noise(x, key_of(seeds.Purpose.TRAIN_NOISE))
-        return bound_and_gradients(self, self.objective, x, noise, key_of)
+        noise = self._noise(share, key_of(seeds.Purpose.TRAIN_NOISE))
+        return bound_and_gradients(self, self.objective, x, noise, key_of, share)
 
-    def _noise(self, x, key):
-        return seeds.normal([self.objective.num_samples, tf.shape(x)[0], sum(self.latent_units)], key)  # [k, B, H]
+    def _noise(self, share, key):
+        shape = [self.objective.num_samples, share.size, sum(self.latent_units)]
+        return share.of(seeds.normal(shape, key))  # [k, B, H]
 
-    def _logs(self, bound):
-        self.bound_tracker.update_state(bound)
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing to do, all is built; Keras' own adds up a batch over replicas, which must then have as many rows."""
+
+    @staticmethod
+    def _sums(bound, finite):
+        """Over all replicas: of the bound, of the examples, and of the replicas where something is not finite."""
+        bad = tf.cast(tf.logical_not(finite), tf.float32)
+        return tf.unstack(
+            replicas.sum_over_replicas(tf.stack([tf.reduce_sum(bound), tf.cast(tf.size(bound), tf.float32), bad]))
+        )
+
+    def _logs(self, bound_sum, num_examples):
+        self.bound_tracker.update_state(bound_sum, num_examples)
         mean = self.bound_tracker.result()
+        if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            mean = mean[None]  # Keras takes the mean over workers along the first axis
         return {"bound": mean, "loss": -mean}
 
     def _observations(self, data):
@@ -174,7 +209,7 @@ def _plain_errors(model):
         message = error.message
         if _BAD_BOUND in message:
             raise InputError(
-                f"the bound or its gradient is not finite at step {int(model.optimizer.iterations)}, which was not "
+                f"the bound or its gradient is not finite at step {model.step}, which was not "
                 "taken; a smaller learning rate is the usual remedy"
             ) from None
         if _BAD_INPUT in message:

@@ -18,6 +18,7 @@ from iwae_tf.models.inference_network import InferenceNetwork
 from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream
 from iwae_tf.models.precision import checked_policy
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
+from iwae_tf.replicas import split_rows
 
 
 @keras.saving.register_keras_serializable("iwae_tf")
@@ -80,7 +81,7 @@ class IWAE(BoundTrainer):
         def log_weights_of_blocks(x, rows, blocks, seed):  # -> [50 n, B]
             return self.log_weights_from_noise(x, evaluation_noise(rows, blocks, seed, sum(self.latent_units)))
 
-        self._log_weights_of_blocks = tf.function(log_weights_of_blocks, reduce_retracing=True, autograph=False)
+        self._log_weights_of_blocks = split_rows(self.distribute_strategy, log_weights_of_blocks)
 
     @classmethod
     def one_layer(cls, data_dim: int, **kwargs) -> "IWAE":
@@ -134,13 +135,7 @@ class IWAE(BoundTrainer):
         return self.generative_network.log_likelihood(x, h), -stage.head.kl_to_standard_normal(parameters)
 
     def log_weight_chunks(
-        self,
-        x,
-        num_samples: int,
-        seed: int = 0,
-        chunk_size: int | None = None,
-        rows=None,
-        first_sample: int = 0,
+        self, x, num_samples: int, seed: int = 0, chunk_size: int | None = None, rows=None, first_sample: int = 0
     ) -> Iterator[tf.Tensor]:
         """Streams log importance weights for evaluation, in memory that does not grow with `num_samples`.
 

@@ -42,7 +42,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar = progress_bar("training", total_steps, "step", verbose, initial=first_step)
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = self.model.step
         epoch = -(-step // self.steps_per_epoch)
         text = f"epoch {epoch}/{self.epochs} bound {logs['bound']:.2f}{self.validation}"
         self.bar.set_postfix_str(text, refresh=False)
@@ -81,13 +81,12 @@ class HistoryFile(keras.callbacks.Callback):
         return self.seconds_before + time.perf_counter() - self.start
 
     def on_epoch_end(self, epoch, logs=None):
-        optimizer = self.model.optimizer
         row = (
             epoch + 1,
-            int(optimizer.iterations),
+            self.model.step,
             f"{logs['bound']:.6f}",
             f"{logs['val_bound']:.6f}" if "val_bound" in logs else "",
-            f"{float(optimizer.learning_rate):.6g}",
+            f"{keras.ops.convert_to_numpy(self.model.optimizer.learning_rate):.6g}",
             f"{self.seconds:.3f}",
         )
         with self.path.open("a", newline="") as file:
@@ -162,7 +161,7 @@ class RestoredBound(keras.callbacks.Callback):
     def __init__(self, tracker: keras.metrics.Metric):
         super().__init__()
         self.tracker = tracker
-        self.values = [variable.numpy() for variable in tracker.variables]
+        self.values = [keras.ops.convert_to_numpy(variable) for variable in tracker.variables]
 
     def on_epoch_begin(self, epoch, logs=None):
         for variable, value in zip(self.tracker.variables, self.values, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import keras
 
 KEPT = 2
 _RUNNING_BOUND = "running bound"
@@ -24,13 +25,13 @@ def save_checkpoint(model, folder: Path) -> Path:
         _check_room(beside, model)
         model.save_weights(beside)
         with h5py.File(beside, "a") as file:
-            file.attrs[_RUNNING_BOUND] = [variable.numpy() for variable in model.bound_tracker.variables]
+            file.attrs[_RUNNING_BOUND] = [keras.ops.convert_to_numpy(v) for v in model.bound_tracker.variables]
         with beside.open("rb") as file:
             os.fsync(file.fileno())
     except OSError:
         beside.unlink(missing_ok=True)
         raise
-    path = folder / f"step-{int(model.optimizer.iterations):09d}-{_digest(beside)}.weights.h5"
+    path = folder / f"step-{model.step:09d}-{_digest(beside)}.weights.h5"
     os.replace(beside, path)
     for old in _checkpoints(folder)[:-KEPT]:
         if old != path:
@@ -38,10 +39,17 @@ def save_checkpoint(model, folder: Path) -> Path:
     return path
 
 
+def state_of(model) -> list:
+    """All that a checkpoint holds: weights, optimiser, and the running bound, which Keras leaves out."""
+    return [*model.variables, *model.optimizer.variables, *model.bound_tracker.variables]
+
+
 def _check_room(path: Path, model) -> None:
     """Fills the file with as many zeros as a checkpoint has bytes: HDF5 makes a mess of a full disk, Python none."""
     variables = [*model.variables, *model.optimizer.variables]
-    size = sum(variable.numpy().nbytes + 4096 for variable in variables)  # with what HDF5 adds to each
+    size = sum(
+        keras.ops.convert_to_numpy(variable).nbytes + 4096 for variable in variables
+    )  # with what HDF5 adds to each
     with path.open("wb") as file:
         file.write(bytes(size))
 

@@ -22,12 +22,17 @@ from iwae_tf.training.run import scored_images
 from iwae_tf.training.run_folder import read_json, write_json
 from iwae_tf.training.stop_signals import StopSignals
 from iwae_tf.training.trained import TrainedRun
+from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
 
 
-def evaluate_run(trained: TrainedRun, settings: ScoringConfig, overwrite: bool, verbose: int) -> tuple[dict, Path]:
+def evaluate_run(
+    trained: TrainedRun, settings: ScoringConfig, overwrite: bool, verbose: int, workers: Workers
+) -> tuple[dict, Path]:
     """Scores a part of the run's data set and leaves RUN/evaluation/; returns the report and the folder.
+
+    Of several workers all read the run's folder, and the chief alone writes there.
 
     Raises:
         InputError: the data are not those of the run, there is an evaluation already, or something asked for does not
@@ -37,9 +42,10 @@ def evaluate_run(trained: TrainedRun, settings: ScoringConfig, overwrite: bool, 
     x, image_shape = evaluation_images(trained, settings, settings.part)
     folder, model = trained.path / "evaluation", trained.model
     report = {"protocol": protocol(trained, settings, x)}
-    prepare_folder(folder, report["protocol"], overwrite)
+    if workers.is_chief:
+        prepare_folder(folder, report["protocol"], overwrite)
     with progress_bar("evaluating", len(x), "image", verbose) as bar:
-        estimate = estimate_with_parts(model, x, settings, folder / "parts", bar.update)
+        estimate = estimate_with_parts(model, x, settings, folder / "parts", bar.update, workers)
     activities = unit_activities(model, x, seed=settings.seed)
     report |= likelihood_section(estimate)
     report["unit_activities"] = [layer.tolist() for layer in activities]
@@ -54,6 +60,8 @@ def evaluate_run(trained: TrainedRun, settings: ScoringConfig, overwrite: bool, 
         report["pruned"] = extras.pruned_section(model, x, estimate, activities, settings, verbose)
     if settings.annealed:
         report["annealed"] = extras.annealed_section(model, x, estimate, settings, verbose)
+    if not workers.is_chief:
+        return report, folder
     title = f"{trained.path.resolve().name}, {settings.part} images"
     draw(folder, x, image_shape, estimate, activities, title)
     if model.latent_units[-1] == 2 and model.latent == "gaussian":
@@ -136,10 +144,11 @@ def prepare_folder(folder: Path, protocol: dict, overwrite: bool) -> None:
 
 
 def estimate_with_parts(
-    model, x: np.ndarray, settings: ScoringConfig, parts: Path, progress: Callable[[int], None]
+    model, x: np.ndarray, settings: ScoringConfig, parts: Path, progress: Callable[[int], None], workers: Workers
 ) -> LikelihoodEstimate:
     """`estimate_log_likelihood` that writes every finished batch to `parts` and goes on after those that are there."""
-    done = [_read_part(parts, number) for number in range(len(list(parts.glob("*.npz"))))]
+    num_done = workers.agree(len(list(parts.glob("*.npz"))))
+    done = [_read_part(parts, number) for number in range(num_done)]
     first_row = sum(len(part.log_likelihood) for part in done)
     progress(first_row)
     batches = likelihood_batches(
@@ -156,7 +165,8 @@ def estimate_with_parts(
     if first_row < len(x):
         with StopSignals() as signals:
             for part in batches:
-                _write_part(parts, len(done), part)
+                if workers.is_chief:
+                    _write_part(parts, len(done), part)
                 done.append(part)
                 progress(len(part.log_likelihood))
                 signals.check()

@@ -91,7 +91,7 @@ def _finished(cell: Cell, wanted: Reproduction, verbose: int, report) -> dict:
     try:
         return evaluate(run, training.fit(run, verbose), verbose)
     finally:
-        run.lock.release()
+        run.close()
 
 
 def _row(cell: Cell, metrics: dict) -> dict:

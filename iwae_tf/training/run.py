@@ -1,14 +1,17 @@
 """A run from settings to a trained model: data, folder, model, `fit`."""
 
+import atexit
 import dataclasses
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
 from filelock import FileLock
 
-from iwae_tf.config import OutputConfig, RunConfig
+from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import binarize_once
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
@@ -24,11 +27,12 @@ from iwae_tf.training.callbacks import (
     ProgressBar,
     RestoredBound,
 )
-from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
+from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, state_of
 from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
 from iwae_tf.training.stop_signals import StopSignals
 from iwae_tf.training.trained import check_trained, read_trained
+from iwae_tf.training.workers import Workers, gather_workers
 
 MAX_STEPS_PER_EXECUTION = 20
 ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")  # what weights have to fit
@@ -45,6 +49,7 @@ class Run:
         x_valid, x_test: the images that are scored, float32 [N, D], binarised once if the likelihood is Bernoulli.
         model: the compiled model.
         lock: of its folder; released, another process may work there.
+        workers: who shares the work.
     """
 
     config: RunConfig
@@ -54,6 +59,11 @@ class Run:
     x_valid: np.ndarray
     x_test: np.ndarray
     model: IWAE
+    workers: Workers
+
+    def close(self) -> None:
+        """Releases the folder."""
+        self.lock.release()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -66,16 +76,20 @@ class Run:
         return self.config.training.epochs * self.steps_per_epoch
 
 
-def start(config: RunConfig, output: OutputConfig) -> Run:
+def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig | None = None) -> Run:
     """Loads the data, prepares the folder and builds the model, at its last checkpoint for `resume`.
 
     Raises:
         InputError: if any setting cannot be used; a folder that holds another run is left as it was.
     """
+    workers = gather_workers(workers_config or WorkersConfig(), _shared_settings(config))
+    if not workers.is_chief:
+        output = OutputConfig(output_dir=_folder_for_this_process(), verbose=output.verbose)
     path = run_folder.path_of(config, output)
-    objective = _objective(config)
+    with workers.strategy.scope():  # where variables are made
+        objective = _objective(config)
     objective.check_model(config.model.latent_units, config.model.latent)
-    if config.training.init_from:
+    if config.training.init_from and workers.is_chief:
         check_trained(Path(config.training.init_from))
     dataset = load(config.data.dataset, config.data.data_dir)
     if len(dataset.x_test) < 2:
@@ -84,26 +98,42 @@ def start(config: RunConfig, output: OutputConfig) -> Run:
     if output.resume:
         run_folder.check_same_settings(path, config)
     x_valid, x_test = (scored_images(dataset, part, config.model.likelihood) for part in ("valid", "test"))
-    run = Run(config, path, lock, dataset, x_valid, x_test, _build_model(config, dataset))
-    run.model.compile(
-        optimizer=_optimizer(config, run.total_steps),
-        objective=objective,
-        jit_compile={"auto": "auto", "on": True, "off": False}[config.training.jit],
-    )
+    with workers.strategy.scope():
+        run = Run(config, path, lock, dataset, x_valid, x_test, _build_model(config, dataset), workers)
+        run.model.compile(
+            optimizer=_optimizer(config, run.total_steps),
+            objective=objective,
+            jit_compile={"auto": "auto", "on": True, "off": False}[config.training.jit],
+        )
     checkpoint = latest_checkpoint(path / "checkpoints", report=_warn) if output.resume else None
     if checkpoint:
         load_checkpoint(run.model, checkpoint)
-    else:
-        if config.training.init_from:
-            _take_weights(run.model, Path(config.training.init_from))
+    elif config.training.init_from and workers.is_chief:
+        _take_weights(run.model, Path(config.training.init_from))
+    workers.share_variables(state_of(run.model))
+    if not checkpoint:
         run_folder.write_json(path / "config.json", manifest(config, dataset, run.model, run.steps_per_epoch))
         save_checkpoint(run.model, path / "checkpoints")
     return run
 
 
+def _folder_for_this_process() -> str:
+    """Where a worker that is not the chief writes what nobody reads."""
+    folder = tempfile.mkdtemp(prefix="iwae-worker-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _shared_settings(config: RunConfig) -> dict:
+    """What all workers must have been started with; the data may lie elsewhere on each host."""
+    sections = config.to_json()
+    sections["data"].pop("data_dir")
+    return {name: value for values in sections.values() for name, value in values.items()}
+
+
 def fit(run: Run, verbose: int = 1) -> float:
     """Trains to the end of the run and writes `history.csv`, checkpoints and `model.keras`; returns the seconds."""
-    first_step = int(run.model.optimizer.iterations)
+    first_step = run.model.step
     history = HistoryFile(run.path / "history.csv", first_step)
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
     callbacks = [bar, history, Checkpoints(run.path / "checkpoints")]
@@ -113,7 +143,7 @@ def fit(run: Run, verbose: int = 1) -> float:
         with StopSignals() as signals:
             while first_step < run.total_steps:
                 _fit_epochs(run, first_step, [*callbacks, Interruption(signals)])
-                first_step = int(run.model.optimizer.iterations)
+                first_step = run.model.step
     except InputError as error:  # the bound is not finite, or the pixels are no pixels
         raise InputError(f"{error}; {_last_checkpoint(run)}") from None
     except OSError as error:
@@ -194,7 +224,8 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
     length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
     if done:
         callbacks = [RestoredBound(run.model.bound_tracker), *callbacks]
-    run.model.steps_per_execution = _largest_divisor(length, MAX_STEPS_PER_EXECUTION)
+    most = 1 if run.model.distributed else MAX_STEPS_PER_EXECUTION  # Keras takes one step at a time over replicas
+    run.model.steps_per_execution = _largest_divisor(length, most)
     run.model.make_train_function(force=True)
     binarized = run.config.model.likelihood == "bernoulli"
     run.model.fit(

@@ -131,7 +131,7 @@ def test_finished_batches_are_not_computed_again(run, monkeypatch):
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(run):
-    flags = ["--num-samples", "100000", "--overwrite"]
+    flags = ["--num-samples", "20000", "--overwrite"]
     command = [sys.executable, "-m", "iwae_tf", "evaluate", str(run), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120

@@ -10,7 +10,7 @@ from binary_models import with_prior
 
 from iwae_tf import InputError
 from iwae_tf.commands import flags
-from iwae_tf.config import DataConfig, ModelConfig, RunConfig
+from iwae_tf.config import DataConfig, ModelConfig, RunConfig, WorkersConfig
 from iwae_tf.data import load
 from iwae_tf.objectives import IWAEBound
 from iwae_tf.scoring_config import ScoringConfig
@@ -19,6 +19,9 @@ from iwae_tf.training.manifest import manifest
 from iwae_tf.training.run import _build_model
 from iwae_tf.training.run_folder import check_same_settings, write_json
 from iwae_tf.training.trained import TrainedRun
+from iwae_tf.training.workers import gather_workers
+
+ALONE = gather_workers(WorkersConfig())
 
 
 def parsed(*words) -> ModelConfig:
@@ -129,7 +132,7 @@ def test_config_json_names_the_units_their_prior_and_how_scales_are_bounded(
 
 
 def test_an_evaluation_scores_binary_units_and_draws_no_density_of_them(run):
-    report, folder = evaluate_run(run, ScoringConfig(num_samples=60, jackknife=True), False, 0)
+    report, folder = evaluate_run(run, ScoringConfig(num_samples=60, jackknife=True), False, 0, ALONE)
     assert np.isfinite(report["log_likelihood"])
     names = {path.name for path in folder.iterdir()}
     assert {"report.json", "per_example.parquet", "activities.png", "scores.png"} <= names
@@ -145,5 +148,5 @@ def test_an_evaluation_scores_binary_units_and_draws_no_density_of_them(run):
 )
 def test_extras_that_do_not_exist_are_refused_before_anything_is_scored(run, settings, message):
     with pytest.raises(InputError, match=message):
-        evaluate_run(run, ScoringConfig(num_samples=60, **settings), False, 0)
+        evaluate_run(run, ScoringConfig(num_samples=60, **settings), False, 0, ALONE)
     assert list(run.path.iterdir()) == []

@@ -23,7 +23,7 @@ def make_run(tmp_path):
             training=TrainingConfig(**{"epochs": 2, "k": 2, "batch_size": 10} | settings),
         )
         run = training.start(config, OutputConfig(output_dir=str(tmp_path / name), resume=resume))
-        run.lock.release()  # several runs of a test work on a folder one after the other
+        run.close()  # several runs of a test work on a folder one after the other
         return run
 
     return make
