@@ -142,7 +142,7 @@ class BoundTrainer(keras.Model):
         bound_sum, num_examples, _ = self._sums(self.objective.bound(log_w), finite=True)
         return self._logs(bound_sum, num_examples)
 
-    def _bound_and_gradients(self, x, step, share):
+    def _bound_and_gradients(self, x, step, share=None):
         share = share or replicas.whole(x)
 
         def key_of(purpose, counter=0):

@@ -9,7 +9,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.plots.bounds import INK, LINE
 from iwae_tf.plots.panels import ACCENT, BOTTOM, RIGHT, TOP, page, panel, write
 
-LEFT = 190  # room for the names of the models
+LEFT = 240  # room for the names of the models
 
 
 def save_reproduction(

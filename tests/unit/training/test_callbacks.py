@@ -27,10 +27,10 @@ def clock(monkeypatch):
     return clock
 
 
-def attached(callback, iterations=0, learning_rate=1e-3):
-    """The callback with a stand-in for the model: an optimiser at some step."""
-    optimizer = types.SimpleNamespace(iterations=iterations, learning_rate=learning_rate)
-    callback.set_model(types.SimpleNamespace(optimizer=optimizer))
+def attached(callback, step=0, learning_rate=1e-3):
+    """The callback with a stand-in for the model at some step."""
+    optimizer = types.SimpleNamespace(learning_rate=learning_rate)
+    callback.set_model(types.SimpleNamespace(optimizer=optimizer, step=step))
     return callback
 
 
@@ -47,7 +47,7 @@ def test_the_history_gets_a_line_after_each_epoch(tmp_path, clock):
     history = attached(HistoryFile(path, first_step=0))
     for epoch, bound in enumerate((-100.0, -90.123456789)):
         clock.now += 2.5
-        history.model.optimizer.iterations += 30
+        history.model.step += 30
         history.on_epoch_end(epoch, {"bound": bound, "loss": -bound, "val_bound": bound - 1.0})
     assert path.read_text().splitlines()[0] == "epoch,step,bound,val_bound,learning_rate,seconds"
     assert rows_of(path) == [
@@ -75,7 +75,7 @@ def test_a_resumed_run_drops_the_lines_after_its_first_step_and_goes_on(tmp_path
     path = tmp_path / "history.csv"
     write_history(path, 5)
     before = rows_of(path)
-    history = attached(HistoryFile(path, first_step), iterations=first_step + 30)
+    history = attached(HistoryFile(path, first_step), step=first_step + 30)
     assert rows_of(path) == before[:kept]
     clock.now += 4.0
     assert history.seconds == 10.0 * kept + 4.0
@@ -117,10 +117,10 @@ def progress(verbose, first_step=0):
 def run_epochs(bar, epochs, steps_at_once=10, val_bound=None):
     for epoch in range(epochs):
         for _ in range(30 // steps_at_once):
-            bar.model.optimizer.iterations += steps_at_once
+            bar.model.step += steps_at_once
             bar.on_train_batch_end(0, {"bound": -90.128 - epoch, "loss": 90.128})
         logs = {"bound": -90.128 - epoch} | ({} if val_bound is None else {"val_bound": val_bound})
-        bar.on_epoch_end(bar.model.optimizer.iterations // 30 - 1, logs)
+        bar.on_epoch_end(bar.model.step // 30 - 1, logs)
     bar.close()
 
 
@@ -156,7 +156,7 @@ def test_the_bar_counts_steps_however_many_keras_runs_at_once(steps_at_once):
 @pytest.mark.parametrize(("step", "epoch"), [(1, 1), (30, 1), (31, 2), (90, 3)])
 def test_the_epoch_on_the_bar_is_the_one_under_way(step, epoch):
     bar = progress(verbose=1)
-    bar.model.optimizer.iterations = step
+    bar.model.step = step
     bar.on_train_batch_end(0, {"bound": -90.0})
     assert bar.bar.postfix.startswith(f"epoch {epoch}/3 ")
     bar.close()
@@ -179,7 +179,7 @@ def saved(monkeypatch):
     """The steps at which a checkpoint was saved."""
     steps = []
     monkeypatch.setattr(
-        "iwae_tf.training.callbacks.save_checkpoint", lambda model, folder: steps.append(model.optimizer.iterations)
+        "iwae_tf.training.callbacks.save_checkpoint", lambda model, folder: steps.append(model.step)
     )
     return steps
 
@@ -188,7 +188,7 @@ def test_a_checkpoint_is_saved_after_an_epoch_if_the_last_one_is_old_enough(tmp_
     callback = attached(Checkpoints(tmp_path, min_seconds=10.0))
     for step, seconds in enumerate((9.0, 1.0, 9.9, 0.2, 30.0), start=1):  # saved at 10, 20.1 and 50.1 seconds
         clock.now += seconds
-        callback.model.optimizer.iterations = step
+        callback.model.step = step
         callback.on_epoch_end(step - 1, {"bound": -90.0})
     assert saved == [2, 4, 5]
 
@@ -204,7 +204,7 @@ def test_no_checkpoint_is_saved_after_an_epoch_whose_bounds_are_not_finite(tmp_p
 
 
 def test_a_checkpoint_is_saved_at_the_end_of_training_however_young_the_last_one(tmp_path, clock, saved):
-    callback = attached(Checkpoints(tmp_path, min_seconds=1e9), iterations=7)
+    callback = attached(Checkpoints(tmp_path, min_seconds=1e9), step=7)
     callback.on_epoch_end(0, {"bound": -90.0})
     callback.on_train_end({"bound": -90.0})
     assert saved == [7]
