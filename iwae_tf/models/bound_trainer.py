@@ -124,8 +124,8 @@ class BoundTrainer(keras.Model):
     def train_step(self, data):
         """One gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""
         x = self._observations(data)
-        share = replicas.share_of_batch(x) if self.distributed else None  # for one, XLA has to see constants
-        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations), share)
+        share = [replicas.share_of_batch(x)] if self.distributed else []  # of one, XLA has to see constants
+        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations), *share)
         finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
         bound_sum, num_examples, num_bad = self._sums(bound, finite)
         with _asserted(tf.equal(num_bad, 0.0), [_BAD_BOUND]):  # before any weight or the step count is changed
@@ -142,8 +142,8 @@ class BoundTrainer(keras.Model):
         bound_sum, num_examples, _ = self._sums(self.objective.bound(log_w), finite=True)
         return self._logs(bound_sum, num_examples)
 
-    def _bound_and_gradients(self, x, step, share=None):
-        share = share or replicas.whole(x)
+    def _bound_and_gradients(self, x, step, *share):
+        share = share[0] if share else replicas.whole(x)
 
         def key_of(purpose, counter=0):
             return seeds.key(self.seed, purpose, step, counter)
