@@ -35,11 +35,11 @@ class BoundTrainer(keras.Model):
             objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
             jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles where
                 a GPU is there.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `auto_scale_loss` as in Keras.
+            **kwargs: `run_eagerly`, `steps_per_execution` as in Keras.
 
         Raises:
-            InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, and for an
-                objective that does not exist for this model.
+            InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, for an
+                objective that does not exist for this model, and for an optimizer that scales the loss.
         """
         unused = {"loss", "loss_weights", "metrics", "weighted_metrics"} & kwargs.keys()
         if unused:
@@ -52,9 +52,14 @@ class BoundTrainer(keras.Model):
             raise InputError(f"jit_compile must be True, False or 'auto', got {jit_compile!r}")
         if optimizer is None:
             optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or getattr(optimizer, "loss_scale_factor", None):
+            raise InputError(
+                "the optimizer expects the gradient of a scaled loss, and float16 layers need none here: give it "
+                "without the scale"
+            )
         # Only the pass through the networks is compiled by XLA: what surrounds it reports errors, which XLA drops.
         self.objective = objective
-        super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+        super().compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False, **kwargs)
         self.optimizer.build(self.trainable_variables)
         self._jit_argument = jit_compile
         self.uses_xla = bool(tf.config.list_physical_devices("GPU")) if jit_compile == "auto" else jit_compile
