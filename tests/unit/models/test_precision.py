@@ -12,6 +12,7 @@ from iwae_tf.data import load
 from iwae_tf.data.binarization import binarize_once
 from iwae_tf.objectives import OBJECTIVES, STL, IWAEBound, objective_class
 from iwae_tf.objectives.gradients import bound_and_gradients
+from iwae_tf.objectives.objective import GradientWeights
 
 MIXED = {"mixed_bfloat16": tf.bfloat16, "mixed_float16": tf.float16}
 
@@ -135,18 +136,38 @@ def test_every_objective_has_its_gradient_in_float16(name):
 
 
 def test_sharp_gaussian_pixels_train_in_float16():
-    # With scales of 0.0025 derivatives reach 1e6, and float16 ends at 65,504: without a scale the step is not finite.
+    # With scales of 0.001 derivatives reach 1e6, and float16 ends at 65,504: without a scale no step is finite.
     rng = np.random.default_rng(0)
-    x = (0.3 * np.tanh(rng.standard_normal((400, 2)) @ rng.standard_normal((2, 12)))).astype(np.float32)
+    x = np.tanh(rng.standard_normal((400, 2)) @ rng.standard_normal((2, 12))).astype(np.float32)
     bounds = {}
     for policy in ("float32", "mixed_float16"):
         model = small_model(1, gain=1.0, likelihood="gaussian", dtype=policy)
-        model.generative_network.likelihood_stage.head.log_scale.bias.assign(tf.fill([12], -9.0))  # bounded: -6
+        model.generative_network.likelihood_stage.head.log_scale.bias.assign(tf.fill([12], -20.0))
         model.compile(keras.optimizers.Adam(0.01), objective=IWAEBound(5))
-        bounds[policy] = model.fit(x, epochs=8, batch_size=20, shuffle=False, verbose=0).history["bound"]
+        bounds[policy] = model.fit(x, epochs=3, batch_size=10, shuffle=False, verbose=0).history["bound"]
     exact, rounded = bounds.values()
-    assert exact[0] < -1e4
-    assert rounded == pytest.approx(exact, rel=0.05)
+    assert exact[0] / 5 < exact[-1] < 0.0  # it has learned much
+    assert rounded == pytest.approx(exact, rel=0.05)  # the steep start enlarges rounding; seen 0.012
+
+
+class _Faint(IWAEBound):
+    """The bound with rows of weights as of 2^20 times as many images."""
+
+    def gradient_weights(self, log_w):
+        return GradientWeights(*(2.0**-20 * row for row in super().gradient_weights(log_w)[:3]))
+
+
+def test_training_in_float16_does_not_depend_on_the_size_of_the_gradient():
+    # Adam with epsilon made smaller like the gradient takes the same steps; a power of two changes no digit. Float16
+    # itself would make zeros of most of these gradients.
+    x, trained = binary_images(100), []
+    for objective, epsilon in ((IWAEBound(5), 1e-4), (_Faint(5), 1e-4 * 2.0**-20)):
+        model = small_model(1, gain=1.0, dtype="mixed_float16")
+        model.compile(keras.optimizers.Adam(0.01, epsilon=epsilon), objective=objective)
+        model.fit(x, epochs=4, batch_size=20, shuffle=False, verbose=0)
+        trained.append(model)
+    for one, other in zip(trained[0].weights, trained[1].weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-3, atol=1e-5)  # float32, graphs of their own
 
 
 @pytest.mark.slow
