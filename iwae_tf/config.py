@@ -94,6 +94,11 @@ class ModelConfig:
         "distribution of a pixel; scores under different ones do not compare",
         names="iwae_tf.layers.registry:LIKELIHOODS",
     )
+    precision: str = setting(
+        "float32",
+        "of the hidden layers; weights, densities and log-weights are float32 in each",
+        choices=("float32", "bfloat16", "float16"),
+    )
 
     def __post_init__(self):
         check_fields(self)

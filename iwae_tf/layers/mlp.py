@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 
 import keras
+import tensorflow as tf
+
+from iwae_tf.layers.float16 import tanh_layers
 
 
 class MLP(keras.layers.Layer):
@@ -33,6 +36,9 @@ class MLP(keras.layers.Layer):
 
     def call(self, inputs):
         """[..., D] -> [..., units[-1]]."""
+        if self.dense and self.compute_dtype == "float16":
+            kernels, biases = ([tf.convert_to_tensor(getattr(d, w)) for d in self.dense] for w in ("kernel", "bias"))
+            return tanh_layers(tf.cast(inputs, tf.float32), kernels, biases)
         for dense in self.dense:
             inputs = dense(inputs)
         return inputs

@@ -36,12 +36,9 @@ class BoundTrainer(keras.Model):
             optimizer: a Keras optimizer or its name; None is the paper's `Adam(1e-3, epsilon=1e-4)`.
             objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
             jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles where
-                a GPU is there. With several replicas it is False.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `auto_scale_loss` as in Keras.
-
-        Raises:
             InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, for an objective
-                that does not exist for this model, and for XLA with several replicas.
+                that does not exist for this model, for an optimizer that scales the loss, and for XLA with several
+                replicas.
         """
         unused = {"loss", "loss_weights", "metrics", "weighted_metrics"} & kwargs.keys()
         if unused:
@@ -56,9 +53,14 @@ class BoundTrainer(keras.Model):
             raise InputError("XLA compiles no step of several replicas: leave jit_compile (--jit) at 'auto' or off")
         if optimizer is None:
             optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or getattr(optimizer, "loss_scale_factor", None):
+            raise InputError(
+                "the optimizer expects the gradient of a scaled loss, and float16 layers need none here: give it "
+                "without the scale"
+            )
         # Only the pass through the networks is compiled by XLA: what surrounds it reports errors, which XLA drops.
         self.objective = objective
-        super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+        super().compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False, **kwargs)
         self.optimizer.build(self.trainable_variables)
         self._jit_argument = jit_compile
         on_gpu = bool(tf.config.list_physical_devices("GPU")) and not self.distributed

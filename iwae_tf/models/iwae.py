@@ -37,8 +37,8 @@ class IWAE(BoundTrainer):
         seed: seed of the initial weights and of all noise in training, an integer in [0, 2**31 - 1].
         latent: units of every stochastic layer, "gaussian" with a standard normal prior, or "bernoulli" (0 or 1) with a
             prior of learned logits: a sigmoid belief network.
-        **kwargs: `name`, and `dtype`, "float32" or "mixed_bfloat16" (hidden layers in bfloat16); Keras' global policy
-            if not given.
+        **kwargs: `name`, and `dtype`, "float32", "mixed_bfloat16" or "mixed_float16" (hidden layers in 16 bits); Keras'
+            global policy if not given.
 
     Raises:
         InputError: (a `ValueError`) for any of these out of range.

@@ -17,6 +17,7 @@ from iwae_tf.data.binarization import binarize_once
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.errors import InputError
 from iwae_tf.models.iwae import IWAE
+from iwae_tf.models.precision import POLICIES
 from iwae_tf.objectives import KLAnnealing, Objective, objective_class
 from iwae_tf.objectives.registry import check_parameters
 from iwae_tf.training import run_folder
@@ -214,6 +215,7 @@ def _build_model(config: RunConfig, dataset: Dataset) -> IWAE:
         likelihood=model.likelihood,
         data_mean=dataset.train_mean(),
         seed=config.training.seed,
+        dtype=POLICIES[model.precision],
     )
 
 
