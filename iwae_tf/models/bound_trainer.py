@@ -36,6 +36,10 @@ class BoundTrainer(keras.Model):
             optimizer: a Keras optimizer or its name; None is the paper's `Adam(1e-3, epsilon=1e-4)`.
             objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
             jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles where
+                a GPU is there. With several replicas it is False.
+            **kwargs: `run_eagerly`, `steps_per_execution` as in Keras.
+
+        Raises:
             InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, for an objective
                 that does not exist for this model, for an optimizer that scales the loss, and for XLA with several
                 replicas.
