@@ -178,9 +178,7 @@ def test_a_talkative_bar_writes_a_line_for_each_epoch(capsys):
 def saved(monkeypatch):
     """The steps at which a checkpoint was saved."""
     steps = []
-    monkeypatch.setattr(
-        "iwae_tf.training.callbacks.save_checkpoint", lambda model, folder: steps.append(model.step)
-    )
+    monkeypatch.setattr("iwae_tf.training.callbacks.save_checkpoint", lambda model, folder: steps.append(model.step))
     return steps
 
 
