@@ -36,7 +36,7 @@ class MLP(keras.layers.Layer):
 
     def call(self, inputs):
         """[..., D] -> [..., units[-1]]."""
-        if self.dense and self.compute_dtype == "float16":
+        if self.dense and self.compute_dtype == "float16":  # bfloat16 has the range that gradients need
             kernels, biases = ([tf.convert_to_tensor(getattr(d, w)) for d in self.dense] for w in ("kernel", "bias"))
             return tanh_layers(tf.cast(inputs, tf.float32), kernels, biases)
         for dense in self.dense:
