@@ -288,7 +288,8 @@ def test_a_finished_run_that_is_resumed_is_evaluated_again(finished, tmp_path, c
     assert main(["train", *flags]) == 0
     after = json.loads((run / "metrics.json").read_text())
     assert after["log_likelihood"] == pytest.approx(before["log_likelihood"], abs=1e-4)
-    assert after["train_seconds"] == pytest.approx(before["train_seconds"], abs=1.0)
+    trained = float((run / "history.csv").read_text().splitlines()[-1].split(",")[-1])
+    assert after["train_seconds"] >= trained > 0.0  # nothing was trained again, and what was is not forgotten
     assert main(["train", *flags[:-1], "--overwrite", "--epochs", "1"]) == 0
     assert len((run / "history.csv").read_text().splitlines()) == 2
     capsys.readouterr()
