@@ -24,6 +24,11 @@ def binarize(intensities: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     return tf.cast(draws < intensities, tf.float32)
 
 
+def binarize_batch(intensities: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """`binarize` by one key for all images together: a row depends on its place in the batch, and the draw is cheap."""
+    return tf.cast(seeds.uniform(tf.shape(intensities), key) < intensities, tf.float32)
+
+
 def binarize_once(intensities: np.ndarray, part: str) -> np.ndarray:
     """The binarisation used in evaluation, the same in every run: float32 [N, D] -> float32 [N, D].
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.data.binarization import binarize
+from iwae_tf.data.binarization import binarize_batch
 from iwae_tf.data.dataset import Dataset
 
 
@@ -41,15 +41,15 @@ def training_batches(
             numbers, seeds.key(seed, seeds.Purpose.SHUFFLE, epoch), alg=seeds.ALGORITHM
         )
         skipped = tf.where(tf.equal(epoch, first_epoch), tf.cast(first_batch, tf.int64), 0)
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).skip(skipped)
-        return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), batches)
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate().skip(skipped)
+        return batches.map(lambda number, indices: (epoch, number, indices))
 
     @tf.autograph.experimental.do_not_convert
-    def pixels(epoch, indices):
+    def pixels(epoch, number, indices):
         x = tf.cast(tf.gather(images, indices), tf.float32) / scale
         if not binarized:
             return x
-        return binarize(x, seeds.key(seed, seeds.Purpose.BINARIZE_TRAIN, epoch, indices))
+        return binarize_batch(x, seeds.key(seed, seeds.Purpose.BINARIZE_TRAIN, epoch, number))
 
     epochs = tf.data.Dataset.range(first_epoch, 2**31)
     return epochs.flat_map(indices_of_epoch).map(pixels, num_parallel_calls=2, deterministic=True).prefetch(4)

@@ -23,6 +23,10 @@ class Conditional(keras.layers.Layer):
         self.head.build(self.hidden.compute_output_shape(input_shape))
         self.built = True
 
+    def log_prob(self, condition, value):
+        """log p(value | condition), [...], in nats: condition [..., C], value [..., D]."""
+        return self.head.log_prob_of_features(self.hidden(condition), value)
+
     def call(self, condition):
         """[..., C] -> parameters of the distribution, with the same leading axes."""
         return self.head(self.hidden(condition))

@@ -62,6 +62,10 @@ class DiagonalGaussian(keras.layers.Layer):
         raw = self.log_scale(features)
         return GaussianParameters(self.loc(features), LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND))
 
+    def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+        """log p(value | features): features [..., F], value [..., H] -> [...]."""
+        return self.log_prob(self(features), value)
+
     @staticmethod
     def log_prob(parameters: GaussianParameters, value: tf.Tensor) -> tf.Tensor:
         """log N(value; loc, scale^2), summed over units: [..., H] -> [...]."""

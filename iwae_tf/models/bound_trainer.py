@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from iwae_tf import replicas, seeds
+from iwae_tf.adam import Adam
 from iwae_tf.errors import InputError
 from iwae_tf.models.bound_tracker import BoundTracker
 from iwae_tf.objectives.gradients import bound_and_gradients
@@ -56,7 +57,7 @@ class BoundTrainer(keras.Model):
         if jit_compile is True and self.distributed:
             raise InputError("XLA compiles no step of several replicas: leave jit_compile (--jit) at 'auto' or off")
         if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
+            optimizer = Adam(1e-3, epsilon=1e-4)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or getattr(optimizer, "loss_scale_factor", None):
             raise InputError(
                 "the optimizer expects the gradient of a scaled loss, and float16 layers need none here: give it "

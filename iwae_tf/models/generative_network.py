@@ -56,8 +56,7 @@ class GenerativeNetwork(keras.layers.Layer):
 
     def log_likelihood(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """log p(x | h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
-        stage = self.likelihood_stage
-        return stage.head.log_prob(stage(h[0]), x)
+        return self.likelihood_stage.log_prob(h[0], x)
 
     def log_prob(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """log p(x, h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""

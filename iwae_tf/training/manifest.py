@@ -33,7 +33,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "num_test": len(dataset.x_test),
         "image_shape": list(dataset.image_shape),
         "intensity": f"value / {dataset.scale:g}",
-        "binarization_train": "drawn anew each time a pixel is seen, from (seed, epoch, image)"
+        "binarization_train": "drawn anew each time a pixel is seen, from (seed, epoch, batch)"
         if binarized
         else "none",
         "binarization_evaluation": f"drawn once, from (seed {EVALUATION_SEED}, image)" if binarized else "none",

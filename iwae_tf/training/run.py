@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from filelock import FileLock
 
+from iwae_tf.adam import Adam
 from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import binarize_once
@@ -196,7 +197,7 @@ def _optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimize
     rate = config.training.learning_rate
     if config.training.schedule == "paper":
         rate = paper_schedule(rate, total_steps)
-    return keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
+    return Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
 
 
 def scored_images(dataset: Dataset, part: str, likelihood: str) -> np.ndarray:
