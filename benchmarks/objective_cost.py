@@ -9,10 +9,8 @@ machine that is busy with other things slows both sides of it.
 
 import argparse
 import csv
-import random
 import statistics
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import iwae_tf
+from benchmarks.timing import measure, ratios_to
 from iwae_tf.objectives import OBJECTIVES, objective_class
 
 BACKWARD_SAMPLES = (5, 1)
@@ -40,28 +39,6 @@ def step_of(objective, x: tf.Tensor):
     model.compile(objective=objective)
     step = tf.function(model.train_step, autograph=False)
     return lambda: float(step(x)["bound"])  # reading the number waits for it
-
-
-def measure(steps: dict, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step in each round."""
-    seconds = {name: [] for name in steps}
-    names = list(steps)
-    for name in names * 2:
-        steps[name]()  # traced, and once warm
-    for number in range(rounds):
-        random.Random(number).shuffle(names)
-        for name in names:
-            begin = time.perf_counter()
-            steps[name]()
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds
-
-
-def ratios_to(reference: list[float], seconds: list[float]) -> tuple[float, float, float]:
-    """Median and quartiles over the rounds of the ratio to the reference."""
-    ratios = [one / other for one, other in zip(seconds, reference, strict=True)]
-    low, median, high = statistics.quantiles(ratios, n=4)
-    return median, low, high
 
 
 def main() -> None:

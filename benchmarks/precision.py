@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 import iwae_tf
-from benchmarks.objective_cost import measure, ratios_to
+from benchmarks.timing import measure, ratios_to
 from iwae_tf.data.binarization import binarize_once
 from iwae_tf.models.precision import POLICIES
 

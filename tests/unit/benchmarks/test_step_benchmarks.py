@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import backward_samples, objective_cost
+from benchmarks import backward_samples
+from benchmarks.timing import ratios_to
 
 
 def _rows():
@@ -24,7 +25,7 @@ def test_the_figure_of_the_race_shows_every_line(tmp_path):
 
 def test_the_ratio_is_taken_within_a_round():
     slow_machine = np.array([1.0, 10.0, 1.0, 5.0])
-    median, low, high = objective_cost.ratios_to(list(slow_machine), list(2.0 * slow_machine))
+    median, low, high = ratios_to(list(slow_machine), list(2.0 * slow_machine))
     assert (median, low, high) == pytest.approx((2.0, 2.0, 2.0))
 
 
