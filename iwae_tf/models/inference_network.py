@@ -32,19 +32,27 @@ class InferenceNetwork(keras.layers.Layer):
             condition_dim = units
         self.built = True
 
-    def transform(self, x: tf.Tensor, noise: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+    def first_parameters(self, x: tf.Tensor):
+        """Parameters of q(h[0] | x), [B, H_0] each, the same for all samples of an image."""
+        return self.stages[0](x)
+
+    def transform(
+        self, x: tf.Tensor, noise: tf.Tensor, first_parameters=None
+    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """Samples made of noise, and their density: a gradient passes through Gaussian ones, through binary ones none.
 
         Args:
             x: [B, D].
             noise: standard normal [k, B, sum of H_l].
+            first_parameters: of the first layer, if they are known.
 
         Returns:
             h, a tuple of [k, B, H_l], and log q(h | x), [k, B], in nats.
         """
-        h, log_q, condition = [], 0.0, x
+        h, log_q, condition = [], 0.0, None
+        first = self.first_parameters(x) if first_parameters is None else first_parameters
         for stage, layer_noise in zip(self.stages, tf.split(noise, self.latent_units, axis=-1), strict=True):
-            parameters = stage(condition)  # [B, H_1] for the first layer, [k, B, H_l] for the others
+            parameters = first if condition is None else stage(condition)  # [B, H_0], then [k, B, H_l]
             condition, layer_log_q = stage.head.sample_and_log_prob(parameters, layer_noise)
             log_q = log_q + layer_log_q  # [k, B]
             h.append(condition)

@@ -17,6 +17,7 @@ from iwae_tf.models.generative_network import GenerativeNetwork
 from iwae_tf.models.inference_network import InferenceNetwork
 from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream
 from iwae_tf.models.precision import checked_policy
+from iwae_tf.models.tiles import log_weights_in_tiles
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
 from iwae_tf.replicas import split_rows
 
@@ -79,7 +80,7 @@ class IWAE(BoundTrainer):
         self.built = True
 
         def log_weights_of_blocks(x, rows, blocks, seed):  # -> [50 n, B]
-            return self.log_weights_from_noise(x, evaluation_noise(rows, blocks, seed, sum(self.latent_units)))
+            return log_weights_in_tiles(self, x, evaluation_noise(rows, blocks, seed, sum(self.latent_units)))
 
         self._log_weights_of_blocks = split_rows(self.distribute_strategy, log_weights_of_blocks)
 
@@ -117,9 +118,9 @@ class IWAE(BoundTrainer):
         stage = self.generative_network.likelihood_stage
         return stage.head.distribution(stage(h[0]))
 
-    def log_weights_from_noise(self, x, noise):
+    def log_weights_from_noise(self, x, noise, first_parameters=None):
         """log p(x, h) - log q(h | x) at h made from standard normal noise: x [B, D], noise [k, B, sum H] -> [k, B]."""
-        h, log_q = self.inference_network.transform(x, noise)
+        h, log_q = self.inference_network.transform(x, noise, first_parameters)
         return self.generative_network.log_prob(x, h) - log_q
 
     def log_weight_parts(self, x, noise):
