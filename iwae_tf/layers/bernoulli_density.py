@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-# The product of so many numbers from [1/2, 1] keeps all its digits in float32.
-_LARGEST_GROUP = 16
+# Pixels to a logarithm: the product of so many numbers from [1/2, 1] keeps all its digits in float32. And rows of such
+# length end where the processor's vectors end, so that the bits of a row do not depend on where it lies in memory.
+GROUP = 16
 
 
 def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
@@ -21,7 +22,7 @@ def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, 
 
     Args:
         features: float32 [k, B, F].
-        kernel: W, [F, D].
+        kernel: W, [F, D], D a multiple of 16.
         bias: b, [D].
         value: x in [0, 1], [B, D].
 
@@ -38,8 +39,7 @@ def _log_prob(features, kernel, bias, value):
     rows = tf.reshape(features, [-1, num_units])  # [k B, F]
     logits = tf.nn.bias_add(tf.matmul(rows, kernel), bias)  # [k B, D]
     probabilities = tf.sigmoid(logits)
-    group = max(size for size in range(1, _LARGEST_GROUP + 1) if num_pixels % size == 0)
-    likelier = tf.reshape(tf.maximum(probabilities, 1.0 - probabilities), [-1, num_pixels // group, group])
+    likelier = tf.reshape(tf.maximum(probabilities, 1.0 - probabilities), [-1, num_pixels // GROUP, GROUP])
     log_likelier = tf.reduce_sum(tf.math.log(tf.reduce_prod(likelier, axis=-1)), axis=-1)  # [k B]
     above_zero = tf.reduce_sum(tf.nn.relu(logits), axis=-1)
     weighted = tf.matmul(value, kernel, transpose_b=True)  # W x, [B, F]
