@@ -1,5 +1,6 @@
-"""Several replicas of a model under `tf.distribute`: which rows each has, and sums over all of them."""
+"""A batch in parts, on the replicas of `tf.distribute` or one after the other: which rows each has, sums over all."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,30 +8,39 @@ import tensorflow as tf
 
 
 class Share(NamedTuple):
-    """The rows of a step's batch that one replica has.
+    """Rows of a step's batch.
 
     Attributes:
-        size: B, rows of the whole batch, over all replicas; int32 scalar.
-        here: rows on this replica; int32 scalar.
-        first: number of the first of them in the whole batch; None for the whole batch on one replica.
+        size: B, rows of the whole batch; int or int32 scalar, as the others.
+        here: rows in this share.
+        first: number of the first of them in the whole batch.
     """
 
-    size: tf.Tensor
-    here: tf.Tensor
-    first: tf.Tensor | None = None
+    size: int | tf.Tensor
+    here: int | tf.Tensor
+    first: int | tf.Tensor = 0
 
     def of(self, values: tf.Tensor) -> tf.Tensor:
-        """This replica's part of random numbers drawn for the whole batch: [S, B, ...] -> [S, here, ...].
+        """This share of random numbers drawn for the whole batch: [S, B, ...] -> [S, here, ...].
 
-        Every replica draws all numbers and keeps its own, so that an example sees the same numbers on any number of
-        replicas, and no two replicas see the same.
+        An example sees the same numbers in any share.
         """
-        return values if self.first is None else values[:, self.first : self.first + self.here]
+        return values if self.here is self.size else values[:, self.first : self.first + self.here]
+
+    def split(self, x: tf.Tensor, number: int) -> list[tuple[tf.Tensor, "Share"]]:
+        """The rows x of this share, [here, ...], in so many parts, their sizes as even as can be."""
+        if number == 1:
+            return [(x, self)]
+        ends = [self.here * part // number for part in range(number + 1)]
+        return [
+            (x[begin:end], Share(self.size, end - begin, self.first + begin)) for begin, end in itertools.pairwise(ends)
+        ]
 
 
 def whole(x: tf.Tensor) -> Share:
-    """The share of a single replica: all rows of x [B, ...]."""
-    return Share(tf.shape(x)[0], tf.shape(x)[0])
+    """The share that is all rows of x [B, ...]."""
+    size = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    return Share(size, size)
 
 
 def share_of_batch(x: tf.Tensor) -> Share:

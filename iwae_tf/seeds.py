@@ -11,6 +11,7 @@ import tensorflow as tf
 
 # Philox is as fast in a plain graph as TensorFlow's default and 8 to 25 times faster under XLA.
 ALGORITHM = "philox"
+_VECTOR = 16  # float32 numbers in the longest vectors of processors; what is left over at an end has other last bits
 
 
 class Purpose(enum.IntEnum):
@@ -74,7 +75,39 @@ def request_key(stream: tf.Tensor, purpose: Purpose, minor=0) -> tf.Tensor:
 
 def normal(shape, key: tf.Tensor) -> tf.Tensor:
     """Standard normal float32 numbers of `shape`, a function of `key` alone."""
-    return tf.random.stateless_normal(shape, key, alg=ALGORITHM)
+    return tf.reshape(row_normals(0, 1, tf.reduce_prod(shape), key), shape)
+
+
+def row_normals(first, count, width, key: tf.Tensor) -> tf.Tensor:
+    """Rows of standard normal numbers, each a function of the key and its number alone, float32 [count, width].
+
+        z = sqrt(-2 log u) cos(2 pi v)  and  sqrt(-2 log u) sin(2 pi v),  u in (0, 1], v in [0, 1)
+
+    By whole vectors of the processor, two thirds of the time of `tf.random.stateless_normal`. The largest is 5.65.
+
+    Args:
+        first: number of the first row, int >= 0.
+        count: how many rows.
+        width: numbers in a row.
+        key: of the stream, int64 [2].
+
+    Reference: Box & Muller (1958), A note on the generation of random normal deviates.
+    """
+    half = -(-width // (2 * _VECTOR)) * _VECTOR
+    uniforms = _row_uniforms(first, count, 2 * half, key)
+    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniforms[:, :half]))
+    angle = (2.0 * np.pi) * uniforms[:, half:]
+    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=1)[:, :width]
+
+
+def _row_uniforms(first, count, width, key):
+    """The generator numbers its blocks of four: row r starts at block r * width / 4. Width is a multiple of four."""
+    state, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=key)
+    block = tf.cast(first, tf.int64) * tf.cast(width // 4, tf.int64)
+    counter = tf.bitcast(tf.bitcast(counter, tf.int64) + tf.stack([block, 0]), tf.uint64)
+    return tf.raw_ops.StatelessRandomUniformV2(
+        shape=tf.stack([count, width]), key=state, counter=counter, alg=tf.random.Algorithm.PHILOX.value
+    )
 
 
 def uniform(shape, key: tf.Tensor) -> tf.Tensor:

@@ -1,9 +1,12 @@
-"""Fixtures of the tests of the scoring client: a server whose answers a test decides, and a client of it."""
+"""Threads as the commands set them, and fixtures of the tests of the scoring client: a scripted server, a client."""
 
 import pytest
 from scripted_server import QUICK, ScriptedServer
 
 from iwae_tf.serving.client import ScoringClient
+from iwae_tf.threads import one_thread_for_an_operation
+
+one_thread_for_an_operation()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""TensorFlow without the log lines that it writes to stderr while it starts."""
+"""TensorFlow as the commands use it, without the log lines that it writes to stderr while it starts."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import tempfile
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and looks for devices with stderr kept back; what it wrote is shown if that fails.
+    """Imports TensorFlow, looks for devices and sets threads, with stderr kept back unless that fails.
 
     The lines come from C++ before any logging setting is read, so the file descriptor itself is turned away.
     """
@@ -16,9 +16,9 @@ def import_tensorflow() -> None:
     with tempfile.TemporaryFile() as kept_back:
         os.dup2(kept_back.fileno(), 2)
         try:
-            import tensorflow as tf
+            from iwae_tf.threads import one_thread_for_an_operation
 
-            tf.config.list_physical_devices()
+            one_thread_for_an_operation()
         except BaseException:
             os.dup2(stderr, 2)
             kept_back.seek(0)

@@ -19,9 +19,7 @@ def binarize(intensities: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 [B, D] of 0 and 1. A row depends on its own key and intensities alone.
     """
-    shape = tf.shape(intensities)[1:]
-    draws = tf.map_fn(lambda key: seeds.uniform(shape, key), keys, fn_output_signature=tf.float32)
-    return tf.cast(draws < intensities, tf.float32)
+    return tf.map_fn(lambda row: binarize_batch(*row), (intensities, keys), fn_output_signature=tf.float32)
 
 
 def binarize_batch(intensities: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

@@ -80,7 +80,7 @@ class Bernoulli(keras.layers.Layer):
 
         For logits above 0 the bound is -Phi^-1(sigmoid(-logits)), the same in exact arithmetic: in float32 sigmoid(17)
         is 1, sigmoid(-17) is not, and Phi^-1 is exact to 1e-6 where its argument is small. What is left is the noise:
-        in float32 it ends at 5.7, so that probabilities below 7e-9 are drawn as 0. No gradient passes to the units.
+        in float32 it ends at 5.6, so that probabilities below 1e-8 are drawn as 0. No gradient passes to the units.
         They jump where the noise passes the bound, so that logits which differ by rounding give another unit about
         once in a million draws.
 

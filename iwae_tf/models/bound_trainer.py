@@ -6,7 +6,7 @@ import re
 import keras
 import tensorflow as tf
 
-from iwae_tf import replicas, seeds
+from iwae_tf import replicas, seeds, threads
 from iwae_tf.adam import Adam
 from iwae_tf.errors import InputError
 from iwae_tf.models.bound_tracker import BoundTracker
@@ -155,12 +155,26 @@ class BoundTrainer(keras.Model):
         def key_of(purpose, counter=0):
             return seeds.key(self.seed, purpose, step, counter)
 
-        noise = self._noise(share, key_of(seeds.Purpose.TRAIN_NOISE))
-        return bound_and_gradients(self, self.objective, x, noise, key_of, share)
+        key = key_of(seeds.Purpose.TRAIN_NOISE)
+        parts = [
+            bound_and_gradients(self, self.objective, part, self._noise(part_share, key), key_of, part_share)
+            for part, part_share in share.split(x, self._num_parts(x.shape[0]))
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        bounds, gradients = zip(*parts, strict=True)
+        return tf.concat(bounds, axis=0), [tf.add_n(of_variable) for of_variable in zip(*gradients, strict=True)]
+
+    def _num_parts(self, batch_size: int | None) -> int:
+        """In how many parts a step goes through the networks."""
+        if self.uses_xla or self.distributed:
+            return 1
+        return threads.parts_of_step(self.objective.num_samples, batch_size)
 
     def _noise(self, share, key):
-        shape = [self.objective.num_samples, share.size, sum(self.latent_units)]
-        return share.of(seeds.normal(shape, key))  # [k, B, H]
+        num_samples, units = self.objective.num_samples, sum(self.latent_units)
+        rows = seeds.row_normals(share.first, share.here, num_samples * units, key)
+        return tf.transpose(tf.reshape(rows, [share.here, num_samples, units]), [1, 0, 2])  # [k, B, H]
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Nothing to do, all is built; Keras' own adds up a batch over replicas, which must then have as many rows."""

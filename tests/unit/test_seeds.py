@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from iwae_tf import InputError, seeds
 from iwae_tf.errors import MAX_SEED, check_seed
@@ -214,3 +215,36 @@ def test_any_64_bits_are_a_seed_of_a_request(seed):
 def test_equal_requests_have_the_same_stream_in_every_release():
     # Made with TensorFlow 2.21: a 64-bit hash of the bytes (FarmHash), exclusive or the seed.
     assert [stream_of(CONTENT, seed) for seed in (0, -1)] == [495326839347119714, -495326839347119715]
+
+
+# ---------------------------------------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize("width", [1, 31, 32, 50, 2500])
+def test_a_row_is_a_function_of_the_key_and_its_number_alone(width):
+    key = seeds.key(3, Purpose.TRAIN_NOISE, 5)
+    rows = seeds.row_normals(0, 9, width, key).numpy()
+    assert rows.shape == (9, width)
+    assert len(np.unique(rows)) > 0.999 * rows.size  # of 2^46 pairs of uniform numbers
+    np.testing.assert_array_equal(seeds.row_normals(4, 3, width, key), rows[4:7])
+    in_graph = tf.function(lambda first, count: seeds.row_normals(first, count, width, key), autograph=False)
+    np.testing.assert_allclose(in_graph(tf.constant(4), tf.constant(3)), rows[4:7], rtol=1e-6)
+    assert seeds.row_normals(2, 0, width, key).shape == (0, width)
+
+
+def test_neighbouring_numbers_and_rows_are_unrelated():
+    rows = seeds.row_normals(0, 2000, 100, seeds.key(1, Purpose.TRAIN_NOISE)).numpy().astype(np.float64)
+    halves = rows[:, :36], rows[:, 64:]  # the cosines and the sines of the same 36 draws
+    pairs = [(rows[:, :-1], rows[:, 1:]), (rows[:-1], rows[1:]), halves, (halves[0] ** 2, halves[1] ** 2)]
+    for one, other in pairs:
+        correlation = np.corrcoef(np.ravel(one), np.ravel(other))[0, 1]
+        assert abs(correlation) < 4.5 / np.sqrt(one.size)  # standard errors of unrelated numbers
+
+
+def test_normal_numbers_follow_the_normal_distribution_far_into_its_tails():
+    draws = np.sort(seeds.normal([4_000_000], seeds.key(2, Purpose.SAMPLE)).numpy().astype(np.float64))
+    assert stats.kstest(draws[::20], "norm").statistic < 1.63 / np.sqrt(200_000)  # 1 in 100, for this seed fixed
+    for bound in (3.0, 4.0):
+        expected = 2 * len(draws) * stats.norm.sf(bound)
+        assert abs(np.sum(np.abs(draws) > bound) - expected) < 4 * np.sqrt(expected)  # Poisson
+    assert np.abs(draws).max() < np.sqrt(2 * 23 * np.log(2)) + 1e-5  # of the smallest uniform number, 2^-23
