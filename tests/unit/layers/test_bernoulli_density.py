@@ -30,7 +30,7 @@ def _in_float32(arguments):
     return [tf.constant(argument, tf.float32) for argument in arguments]
 
 
-@pytest.mark.parametrize("num_pixels", [16, 48, 64, 784])
+@pytest.mark.parametrize("num_pixels", [16, 48, 64, 784, 1600, 2032])
 @pytest.mark.parametrize("binary", [True, False])
 def test_the_value_is_that_of_the_plain_formula(num_pixels, binary):
     arguments = _arguments(num_pixels, binary=binary)
