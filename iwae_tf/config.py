@@ -94,6 +94,12 @@ class ModelConfig:
         "distribution of a pixel; scores under different ones do not compare",
         names="iwae_tf.layers.registry:LIKELIHOODS",
     )
+    levels: int | None = setting(
+        None,
+        "discretized-logistic, categorical: values that a pixel can have (default: as the data set was read, 256 for "
+        "8-bit grey values)",
+        parse=int,
+    )
     precision: str = setting(
         "float32",
         "of the hidden layers; weights, densities and log-weights are float32 in each",
@@ -110,6 +116,8 @@ class ModelConfig:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} needs {self.layers} entries for --layers {self.layers}, got {len(units)}")
         object.__setattr__(self, "latent_units", tuple(positive_integer("latent_units", n) for n in self.latent_units))
+        if self.levels is not None:
+            positive_integer("levels", self.levels)
         hidden = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in self.hidden_units)
         object.__setattr__(self, "hidden_units", hidden)
 

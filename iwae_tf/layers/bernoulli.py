@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.layers.bernoulli_density import GROUP, bernoulli_log_prob
+from iwae_tf.layers.likelihood import Likelihood
 
 
 class BernoulliParameters(NamedTuple):
@@ -22,7 +22,7 @@ class BernoulliParameters(NamedTuple):
         return tf.sigmoid(self.logits)
 
 
-class Bernoulli(keras.layers.Layer):
+class Bernoulli(Likelihood):
     """Maps features to independent Bernoulli pixels, or to the units of a stochastic layer.
 
     Args:
@@ -33,24 +33,16 @@ class Bernoulli(keras.layers.Layer):
     """
 
     support = "values in [0, 1]"
+    bias_start = "logit of the training mean clipped to [0.001, 0.999]"
     described_by = ("probability",)  # what `described` has for people
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
-        super().__init__(dtype="float32", **kwargs)  # whatever the policy: see `iwae_tf.models.precision`
-        bias = "zeros"
+        super().__init__(**kwargs)
+        bias = None
         if mean is not None:
             mean = np.clip(mean, 0.001, 0.999)
-            bias = keras.initializers.Constant(np.log(mean / (1.0 - mean)))
-        self.logits = keras.layers.Dense(
-            units,
-            kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
-            bias_initializer=bias,
-            dtype="float32",
-        )
-
-    def build(self, input_shape):
-        self.logits.build(input_shape)
-        self.built = True
+            bias = np.log(mean / (1.0 - mean))
+        self.logits = self.dense(units, initializer_seeds, bias)
 
     def call(self, features) -> tf.Tensor:
         """[..., F] -> logits [..., D]."""

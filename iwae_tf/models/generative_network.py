@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from iwae_tf.layers.conditional import Conditional
+from iwae_tf.layers.making import make_likelihood
 from iwae_tf.layers.mlp import MLP
-from iwae_tf.layers.registry import latent_class, likelihood_class, prior_class
+from iwae_tf.layers.registry import latent_class, prior_class
 
 
 class GenerativeNetwork(keras.layers.Layer):
@@ -21,11 +22,12 @@ class GenerativeNetwork(keras.layers.Layer):
         latent: name of the distribution of the units, a key of `iwae_tf.layers.registry.LATENTS`.
         likelihood: name of the observation model.
         data_mean: mean of the training images [D] for the output bias, or None.
+        levels: number of values that an observation can have, for likelihoods over levels; else None.
         initializer_seeds: iterator of initialiser seeds.
     """
 
     def __init__(
-        self, data_dim, latent_units, hidden_units, latent, likelihood, data_mean, initializer_seeds, **kwargs
+        self, data_dim, latent_units, hidden_units, latent, likelihood, data_mean, levels, initializer_seeds, **kwargs
     ):
         super().__init__(**kwargs)
         self.latent_units = tuple(latent_units)
@@ -33,7 +35,7 @@ class GenerativeNetwork(keras.layers.Layer):
         for number, units in enumerate(latent_units):
             mlp = MLP(tuple(reversed(hidden_units[number])), initializer_seeds, dtype=self.dtype_policy)
             if number == 0:
-                head = likelihood_class(likelihood)(data_dim, initializer_seeds, mean=data_mean)
+                head = make_likelihood(likelihood, data_dim, initializer_seeds, data_mean, levels)
             else:
                 head = latent_class(latent)(latent_units[number - 1], initializer_seeds)
             stage = Conditional(mlp, head, name=f"p_h{number}" if number else "p_x")
@@ -84,4 +86,5 @@ class GenerativeNetwork(keras.layers.Layer):
         """
         h = self.sample_latents(n, key_of)
         head, parameters = self.likelihood_stage.head, self.likelihood_stage(h[0])
-        return head.sample(parameters, key_of(0)), head.mean(parameters), h
+        x = tf.cast(head.sample(parameters, key_of(0)), tf.float32)  # a user's may be counts
+        return x, head.mean(parameters), h
