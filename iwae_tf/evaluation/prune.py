@@ -113,6 +113,15 @@ def _copy_stage(old, new, read: _Units | None, made: _Units | None) -> None:
         _copy_dense(source, target, read if source is old.hidden.dense[0] else None, None)
     for name, source in heads.items():
         _copy_dense(source, getattr(new.head, name), None if old.hidden.dense else read, made)
+    for source, target in zip(_own_weights(old.head), _own_weights(new.head), strict=True):
+        target.assign(source)
+
+
+def _own_weights(head) -> list:
+    """What a head learns for each dimension of x whatever the features, such as degrees of freedom."""
+    dense = [layer for layer in vars(head).values() if isinstance(layer, keras.layers.Layer)]
+    of_dense = {id(weight) for layer in dense for weight in layer.weights}
+    return [weight for weight in head.weights if id(weight) not in of_dense]
 
 
 def _copy_dense(source, target, read: _Units | None, made: _Units | None) -> None:
