@@ -8,10 +8,12 @@ parameters as a named tuple whose entries in `described_by` are shown to people.
 an object made with `units` that has `log_prob(value)`, `sample(n, key)`, `mean()` and the text `description`.
 """
 
+import importlib
+
+_PUBLIC = {"Likelihood": "likelihood", "ConvEncoder": "conv", "ConvDecoder": "conv"}
+
 
 def __getattr__(name: str):
-    if name == "Likelihood":  # needs TensorFlow, which the registry does not
-        from iwae_tf.layers.likelihood import Likelihood
-
-        return Likelihood
+    if name in _PUBLIC:  # they need TensorFlow, which the registry does not
+        return getattr(importlib.import_module(f"iwae_tf.layers.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

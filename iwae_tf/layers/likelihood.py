@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from iwae_tf.layers.readout import Readout
+
 
 class Likelihood(keras.layers.Layer):
     """Base class of the built-in likelihoods and of a user's own.
@@ -16,7 +18,8 @@ class Likelihood(keras.layers.Layer):
         @keras.saving.register_keras_serializable("mine")
         class Poisson(iwae_tf.layers.Likelihood): ...
 
-    Parameters are a tensor, or a tuple of tensors, with the leading axes of the features. All of it is TensorFlow
+    Features go through layers made by `dense` alone, which takes them for each row or for each pixel. Parameters are a
+    tensor, or a tuple of tensors, with the leading axes of the features. All of it is TensorFlow
     without Python state, in float32, row by row: exported models and tiled evaluation call it too.
 
     Attributes:
@@ -36,7 +39,7 @@ class Likelihood(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(dtype="float32", **kwargs)  # whatever the policy: see `iwae_tf.models.precision`
 
-    def dense(self, units: int, initializer_seeds: Iterator[int], bias=None) -> keras.layers.Layer:
+    def dense(self, units: int, initializer_seeds: Iterator[int], bias=None) -> Readout:
         """A linear layer on the features, to be kept as an attribute.
 
         Args:
@@ -44,7 +47,7 @@ class Likelihood(keras.layers.Layer):
             initializer_seeds: where the initialiser of the kernel, Glorot uniform, takes its seed from.
             bias: what the bias starts at, [units] or a number; 0 if None.
         """
-        return keras.layers.Dense(
+        return Readout(
             units,
             kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
             bias_initializer="zeros" if bias is None else keras.initializers.Constant(bias),
@@ -58,7 +61,7 @@ class Likelihood(keras.layers.Layer):
         self.built = True
 
     def call(self, features):
-        """[..., F] -> the parameters, [..., D] or a tuple of such."""
+        """[..., F], or with features for each pixel [..., height, width, F] -> the parameters, [..., D] or a tuple."""
         raise NotImplementedError
 
     def log_prob(self, parameters, value: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from iwae_tf.errors import check_seed, positive_integer
+from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.layers.standard_normal import StandardNormal
 from iwae_tf.models.bound_trainer import BoundTrainer
 from iwae_tf.models.evaluation_noise import evaluation_noise
 from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream
@@ -36,6 +37,8 @@ class ImportanceWeights(BoundTrainer):
 
     def log_weight_parts_with_analytic_kl(self, x, noise):
         """log p(x | h) [k, B] and -KL(q(h | x) || p(h)) [B], for one Gaussian stochastic layer: arguments as above."""
+        if not isinstance(self.generative_network.prior, StandardNormal):
+            raise InputError("the KL divergence has a closed form for the prior N(0, I) alone: use 'elbo'")
         (stage,) = self.inference_network.stages
         parameters = stage(x)
         h = (stage.head.transform(parameters, noise),)

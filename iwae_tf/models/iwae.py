@@ -9,6 +9,7 @@ import tensorflow as tf
 from iwae_tf import seeds
 from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.layers import conv  # noqa: F401, Keras has to know its classes
 from iwae_tf.layers.bernoulli import BernoulliParameters
 from iwae_tf.layers.gaussian import GaussianParameters
 from iwae_tf.layers.likelihood import Likelihood
@@ -24,7 +25,7 @@ class IWAE(ImportanceWeights):
     """Importance weighted autoencoder.
 
     q(h | x) = q(h[0] | x) q(h[1] | h[0]) ... and p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]), each conditional
-    a tanh network with independent units at its end, p(x | h[0]) the likelihood.
+    a tanh network, or a user's, with independent units at its end, p(x | h[0]) the likelihood.
 
     Args:
         data_dim: D, the number of pixels.
@@ -37,6 +38,13 @@ class IWAE(ImportanceWeights):
         latent: units of every stochastic layer, "gaussian" with a standard normal prior, or "bernoulli" (0 or 1) with a
             prior of learned logits: a sigmoid belief network.
         levels: L, the number of values i / (L - 1) that a pixel can have, for the likelihoods over levels; else None.
+        encoder: Keras layer from x [N, D] to features below q(h[0] | x), in the place of hidden_units[0]; e.g.
+            `iwae_tf.layers.ConvEncoder`. Features with more than one axis are joined.
+        decoder: Keras layer from h[0] [N, H] to features below p(x | h[0]): [N, F] for each row, or for each pixel, as
+            [N, height, width, F] of `iwae_tf.layers.ConvDecoder`. Both keep their own initialisers and dtypes. They
+            must have no state: dropout and batch normalisation are refused. Losses of theirs are not added.
+        prior: of the top layer, a Keras layer with `log_prob(h)`, [..., H] -> [...], and `sample(n, key)`, [n, H]; None
+            for that of `latent`.
         **kwargs: `name`, and `dtype`, "float32", "mixed_bfloat16" or "mixed_float16" (hidden layers in 16 bits); Keras'
             global policy if not given.
 
@@ -57,6 +65,9 @@ class IWAE(ImportanceWeights):
         seed: int = 0,
         latent: str = "gaussian",
         levels: int | None = None,
+        encoder: keras.layers.Layer | None = None,
+        decoder: keras.layers.Layer | None = None,
+        prior: keras.layers.Layer | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -71,15 +82,20 @@ class IWAE(ImportanceWeights):
         self.likelihood_name, self.latent, self.levels = likelihood_name(likelihood), latent, levels
         self.data_mean = None if data_mean is None else _checked_mean(data_mean, self.data_dim)
         self.seed = check_seed(seed)
+        self._has_users_prior = prior is not None
         initializer_seeds = seeds.initializer_seeds(self.seed)
         sizes, policy = (self.data_dim, self.latent_units, self.hidden_units, latent), checked_policy(self.dtype_policy)
-        self.inference_network = InferenceNetwork(*sizes, initializer_seeds, name="inference_network", dtype=policy)
+        self.inference_network = InferenceNetwork(
+            *sizes, initializer_seeds, encoder, name="inference_network", dtype=policy
+        )
         self.generative_network = GenerativeNetwork(
             *sizes,
             self.likelihood_name,
             self.data_mean,
             levels,
             initializer_seeds,
+            decoder,
+            prior,
             name="generative_network",
             dtype=policy,
         )
@@ -99,6 +115,11 @@ class IWAE(ImportanceWeights):
         """Nothing to do: the constructor makes all weights, so that an untrained model can be saved."""
 
     def get_config(self):
+        own = {
+            "encoder": getattr(self.inference_network.stages[0].hidden, "layer", None),
+            "decoder": getattr(self.generative_network.likelihood_stage.hidden, "layer", None),
+            "prior": self.generative_network.prior if self._has_users_prior else None,
+        }
         return {
             **super().get_config(),
             "data_dim": self.data_dim,
@@ -109,7 +130,14 @@ class IWAE(ImportanceWeights):
             "seed": self.seed,
             "latent": self.latent,
             "levels": self.levels,
+            **{name: keras.saving.serialize_keras_object(layer) for name, layer in own.items()},
         }
+
+    @classmethod
+    def from_config(cls, config):
+        layers = {name: config[name] for name in ("encoder", "decoder", "prior") if config.get(name) is not None}
+        made = {name: keras.saving.deserialize_keras_object(layer) for name, layer in layers.items()}
+        return cls(**{**config, **made})
 
     def posterior(self, x):
         """q(h | x) as a TFP joint distribution over the tuple h: x [B, D]; samples are tuples of [k, B, H_l]."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from iwae_tf.config import ModelConfig, RunConfig
 from iwae_tf.data import Dataset
 from iwae_tf.errors import InputError
+from iwae_tf.layers.conv import ConvDecoder, ConvEncoder
 from iwae_tf.layers.registry import likelihood_class
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.models.precision import POLICIES
@@ -16,7 +17,9 @@ ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "laten
 
 def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
     """The model that the settings ask for, untrained."""
-    model = config.model
+    model, networks = config.model, {}
+    if model.network == "conv":
+        networks = _convolutions(config, dataset)
     return IWAE(
         dataset.data_dim,
         latent_units=model.latent_units,
@@ -27,7 +30,19 @@ def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
         seed=config.training.seed,
         dtype=POLICIES[model.precision],
         levels=_levels(model, dataset),
+        **networks,
     )
+
+
+def _convolutions(config: RunConfig, dataset: Dataset) -> dict:
+    """The encoder and the decoder of `--network conv`."""
+    if dataset.image_shape[0] == 1:
+        raise InputError(
+            f"{dataset.name} has rows of {dataset.data_dim} values and no images: leave out --network conv"
+        )
+    arguments = {"seed": config.training.seed, "dtype": POLICIES[config.model.precision]}
+    shape = (*dataset.image_shape, 1)
+    return {"encoder": ConvEncoder(shape, **arguments), "decoder": ConvDecoder(shape, **arguments)}
 
 
 def _levels(config: ModelConfig, dataset: Dataset) -> int | None:
@@ -54,6 +69,8 @@ def take_weights(model: IWAE, path: Path) -> None:
     different = [
         f"{name} is {its[name]} there and {mine[name]} here" for name in ARCHITECTURE if mine[name] != its[name]
     ]
+    if not different and [w.shape for w in model.weights] != [w.shape for w in other.weights]:
+        different = ["its networks have weights of other shapes"]
     if different:
         raise InputError(f"--init-from: the model of {path} is another: {'; '.join(different)}")
     model.set_weights(other.get_weights())

@@ -31,6 +31,7 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
         "latent": "gaussian",
         "likelihood": "bernoulli",
         "levels": None,
+        "network": "mlp",
         "precision": "float32",
     }
     assert dataclasses.asdict(TrainingConfig()) == {
@@ -162,6 +163,7 @@ def test_to_json_holds_every_setting_and_survives_json():
         "latent": "gaussian",
         "likelihood": "bernoulli",
         "levels": None,
+        "network": "mlp",
         "precision": "float32",
     }
     for section in dataclasses.fields(RunConfig):

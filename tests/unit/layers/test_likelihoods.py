@@ -123,7 +123,7 @@ def test_the_density_of_student_t_integrates_to_one(df):
     assert abs(np.trapezoid(density, grid) - 1.0) < 2e-5
 
 
-@pytest.mark.parametrize("logit", [-100.0, -0.5, -0.499, -1e-3, 0.0, 1e-6, 0.4999, 0.5, 3.0, 100.0])
+@pytest.mark.parametrize("logit", [-1e8, -100.0, -0.5, -0.499, -1e-3, 0.0, 1e-6, 0.4999, 0.5, 3.0, 100.0, 1e8])
 def test_the_gradient_of_a_continuous_bernoulli_is_the_value_minus_the_mean(logit):
     logits = tf.constant([[logit]] * 3)
     value = tf.constant([[0.0], [0.3], [1.0]])
@@ -305,7 +305,7 @@ def test_what_cannot_be_observed_is_not_in_the_support(name):
         assert not head.in_support(tf.constant(np.where(np.arange(D) == 1, value, good), tf.float32))
 
 
-@pytest.mark.parametrize("levels", [2, 17, 256, 4096])
+@pytest.mark.parametrize("levels", [2, 17, 50, 100, 256, 4096])
 def test_every_level_is_in_the_support_and_keeps_its_number(levels):
     head = Categorical(1, seeds.initializer_seeds(0), levels=levels)
     grid = (np.arange(levels) / (levels - 1)).astype(np.float32)
