@@ -38,7 +38,7 @@ def _convolutions(config: RunConfig, dataset: Dataset) -> dict:
     """The encoder and the decoder of `--network conv`."""
     if dataset.image_shape[0] == 1:
         raise InputError(
-            f"{dataset.name} has rows of {dataset.data_dim} values and no images: leave out --network conv"
+            f"--network conv needs images, and {dataset.name} has rows of {dataset.data_dim} values: use mlp"
         )
     arguments = {"seed": config.training.seed, "dtype": POLICIES[config.model.precision]}
     shape = (*dataset.image_shape, 1)

@@ -14,6 +14,7 @@ from small_models import SMALL_DIM, small_model
 import iwae_tf
 from iwae_tf import InputError
 from iwae_tf.objectives import DReG
+from iwae_tf.objectives.gradients import bound_and_gradients
 from iwae_tf.serving import export_saved_model
 from iwae_tf.serving.model_folder import PROVENANCE
 from iwae_tf.serving.row import RowSettings, score
@@ -85,6 +86,20 @@ def test_a_saved_model_scores_and_goes_on_as_the_model(likelihood, tmp_path):
     fitted(again, x, 1)
     for one, other in zip(again.weights, whole.weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)  # the step is traced anew: float32 rounding
+
+
+@EVERY
+def test_xla_takes_the_same_gradient(likelihood):
+    model, x = model_of(likelihood), images(likelihood)
+    noise = tf.random.stateless_normal([3, 6, 5], [0, 1])
+
+    def step():
+        return bound_and_gradients(model, DReG(3), tf.constant(x), noise)
+
+    plain, compiled = (tf.function(step, jit_compile=jit, autograph=False)() for jit in (False, True))
+    np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-5, atol=1e-4)  # float32 in another order
+    for one, other in zip(compiled[1], plain[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5)
 
 
 @EVERY

@@ -29,7 +29,6 @@ def test_the_gradient_of_the_bound_is_that_of_plain_differentiation(kind):
     np.testing.assert_allclose(flat(gradients), flat(expected), rtol=1e-3, atol=2e-5)  # float32, sums of 20 rows
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_dreg_has_the_mean_gradient_of_the_bound_and_stl_has_not(kind):
     model = small_model(gain=1.0, **networks(kind))
