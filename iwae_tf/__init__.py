@@ -8,7 +8,7 @@ import importlib
 import sys
 from pathlib import Path
 
-__all__ = ["IWAE", "InputError", "__version__", "data", "evaluation", "objectives", "serving"]
+__all__ = ["IWAE", "InputError", "__version__", "data", "evaluation", "layers", "objectives", "serving"]
 
 from iwae_tf.errors import InputError
 from iwae_tf.version import __version__
@@ -24,7 +24,7 @@ def _is_command() -> bool:
 
 if not _is_command():
     # Keras finds the classes of a saved model only once they are registered, so `keras.saving.load_model` needs this.
-    from iwae_tf import data, evaluation, objectives, serving
+    from iwae_tf import data, evaluation, layers, objectives, serving
     from iwae_tf.models.iwae import IWAE
 
     for _module, *_ in objectives.OBJECTIVES.values():

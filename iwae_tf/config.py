@@ -8,6 +8,7 @@ import math
 from typing import Any, NamedTuple
 
 from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.fields import check_fields, setting
 
 
 class Network(NamedTuple):
@@ -26,28 +27,6 @@ PAPER_EPOCHS = sum(3**stage for stage in range(8))  # 3,280 passes over the trai
 RELIABLE_PARETO_K = 0.7  # Vehtari et al. (2024), section 3.2: above it an importance weighted mean is not to be trusted
 EXPORT_DIR = "export/models"
 DEFAULT_EPOCHS = 60  # the default data set, digits, gains nothing from more
-
-
-def setting(default: Any, text: str, **flag: Any) -> Any:
-    """A dataclass field with its help text and what the flag needs beside its name.
-
-    Args:
-        default: the default value.
-        text: the help text.
-        **flag: `parse` (text -> value), `nargs`, `metavar`, `choices`, or `names`, the "module:NAMES" of a registry
-            whose keys are the known values.
-    """
-    return dataclasses.field(default=default, metadata={"help": text, **flag})
-
-
-def check_fields(settings: Any, *, positive: tuple[str, ...] = ()) -> None:
-    """Raises `InputError` unless the fields named are integers >= 1 and fields with choices hold one of them."""
-    for name in positive:
-        positive_integer(name, getattr(settings, name))
-    for field in dataclasses.fields(settings):
-        choices, value = field.metadata.get("choices"), getattr(settings, field.name)
-        if choices and value is not None and (isinstance(value, bool) or value not in choices):
-            raise InputError(f"{field.name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def _comma_list(text: str) -> tuple[int, ...]:
@@ -94,6 +73,17 @@ class ModelConfig:
         "distribution of a pixel; scores under different ones do not compare",
         names="iwae_tf.layers.registry:LIKELIHOODS",
     )
+    levels: int | None = setting(
+        None,
+        "discretized-logistic, categorical: values that a pixel can have (default: as the data set was read, 256 for "
+        "8-bit grey values)",
+        parse=int,
+    )
+    network: str = setting(
+        "mlp",
+        "conv: convolutions from the image to the first stochastic layer and back, in place of its tanh layers",
+        choices=("mlp", "conv"),
+    )
     precision: str = setting(
         "float32",
         "of the hidden layers; weights, densities and log-weights are float32 in each",
@@ -110,6 +100,8 @@ class ModelConfig:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} needs {self.layers} entries for --layers {self.layers}, got {len(units)}")
         object.__setattr__(self, "latent_units", tuple(positive_integer("latent_units", n) for n in self.latent_units))
+        if self.levels is not None:
+            positive_integer("levels", self.levels)
         hidden = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in self.hidden_units)
         object.__setattr__(self, "hidden_units", hidden)
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from iwae_tf.config import check_fields, setting
 from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.fields import check_fields, setting
 
 
 def most_samples(num_samples: int, target: float | None, max_samples: int | None) -> int:

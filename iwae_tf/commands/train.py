@@ -84,6 +84,8 @@ def _closing_table(metrics: dict, written: list[Path]) -> str:
         error = metrics["bound_standard_errors"][k]
         lines.append(f"{k:>8}  {mean:10.3f} +- {error:.3f}{'   log p(x)' if k == last else ''}")
     active = " + ".join(str(count) for count in metrics["active_units"])
+    if "bits_per_dimension" in metrics:
+        lines.append(f"bits per dimension {metrics['bits_per_dimension']:.4f}")
     lines += [
         "",
         f"active units {active}; training {metrics['train_seconds']:.0f} s, evaluation {metrics['eval_seconds']:.0f} s",

@@ -34,6 +34,11 @@ class Dataset:
         """D, the number of pixels of an image."""
         return self.x_train.shape[1]
 
+    @property
+    def levels(self) -> int | None:
+        """How many equally spaced values a pixel can have: scale + 1 for integers, None for floats."""
+        return int(self.scale) + 1 if self.x_train.dtype == np.uint8 else None
+
     def intensities(self, part: str) -> np.ndarray:
         """The images of `part` ("train", "valid" or "test") as float32 in [0, 1], [N, D]."""
         x = getattr(self, f"x_{part}")

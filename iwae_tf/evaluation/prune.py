@@ -9,7 +9,10 @@ import numpy as np
 
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD
+from iwae_tf.layers.mlp import MLP
+from iwae_tf.layers.readout import Readout
 from iwae_tf.layers.registry import check_gaussian
+from iwae_tf.layers.standard_normal import StandardNormal
 
 
 class _Units(NamedTuple):
@@ -50,11 +53,12 @@ def pruned(model, activities: Sequence[np.ndarray], threshold: float = ACTIVE_TH
 
     Raises:
         InputError: (a `ValueError`) for activities that do not fit the model or are not finite, a threshold that is
-            no number, or a model without Gaussian units.
+            no number, or a model without Gaussian units, or with networks or a prior of the user's.
 
     Reference: Burda, Grosse, Salakhutdinov (2016), section 5.2, which finds that the likelihood hardly changes.
     """
     check_gaussian(model.latent, "pruning", "a unit that is 0 or 1 cannot be replaced by its mean")
+    _check_networks(model)
     kept = _kept(_checked(model, activities), threshold)
     config = {**model.get_config(), "latent_units": tuple(int(mask.sum()) for mask in kept)}
     smaller = type(model).from_config(config)
@@ -67,6 +71,13 @@ def pruned(model, activities: Sequence[np.ndarray], threshold: float = ACTIVE_TH
         for old, new, read, made in zip(*(network.stages for network in networks), reads, makes, strict=True):
             _copy_stage(old, new, read, made)
     return smaller
+
+
+def _check_networks(model) -> None:
+    stages = (model.inference_network.stages[0], model.generative_network.likelihood_stage)
+    ours = all(isinstance(stage.hidden, MLP) for stage in stages)
+    if not ours or not isinstance(model.generative_network.prior, StandardNormal):
+        raise InputError("pruning knows the tanh networks and the prior N(0, I), this model has others: leave it out")
 
 
 def _checked(model, activities) -> list[np.ndarray]:
@@ -108,11 +119,20 @@ def _constants(network) -> list[np.ndarray]:
 
 def _copy_stage(old, new, read: _Units | None, made: _Units | None) -> None:
     """Copies a conditional distribution; None where no unit is dropped of what it reads, or of what it makes."""
-    heads = {name: layer for name, layer in vars(old.head).items() if isinstance(layer, keras.layers.Dense)}
+    heads = {name: layer for name, layer in vars(old.head).items() if isinstance(layer, Readout)}
     for source, target in zip(old.hidden.dense, new.hidden.dense, strict=True):
         _copy_dense(source, target, read if source is old.hidden.dense[0] else None, None)
     for name, source in heads.items():
         _copy_dense(source, getattr(new.head, name), None if old.hidden.dense else read, made)
+    for source, target in zip(_own_weights(old.head), _own_weights(new.head), strict=True):
+        target.assign(source)
+
+
+def _own_weights(head) -> list:
+    """What a head learns for each dimension of x whatever the features, such as degrees of freedom."""
+    dense = [layer for layer in vars(head).values() if isinstance(layer, keras.layers.Layer)]
+    of_dense = {id(weight) for layer in dense for weight in layer.weights}
+    return [weight for weight in head.weights if id(weight) not in of_dense]
 
 
 def _copy_dense(source, target, read: _Units | None, made: _Units | None) -> None:

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
+<<<<<<< HEAD
 from iwae_tf.layers.bernoulli_density import LANES, bernoulli_log_prob
+=======
+from iwae_tf.layers.bernoulli_density import GROUP, bernoulli_log_prob
+from iwae_tf.layers.likelihood import Likelihood
+>>>>>>> observe
 
 
 class BernoulliParameters(NamedTuple):
@@ -22,7 +26,7 @@ class BernoulliParameters(NamedTuple):
         return tf.sigmoid(self.logits)
 
 
-class Bernoulli(keras.layers.Layer):
+class Bernoulli(Likelihood):
     """Maps features to independent Bernoulli pixels, or to the units of a stochastic layer.
 
     Args:
@@ -33,24 +37,16 @@ class Bernoulli(keras.layers.Layer):
     """
 
     support = "values in [0, 1]"
+    bias_start = "logit of the training mean clipped to [0.001, 0.999]"
     described_by = ("probability",)  # what `described` has for people
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
-        super().__init__(dtype="float32", **kwargs)  # whatever the policy: see `iwae_tf.models.precision`
-        bias = "zeros"
+        super().__init__(**kwargs)
+        bias = None
         if mean is not None:
             mean = np.clip(mean, 0.001, 0.999)
-            bias = keras.initializers.Constant(np.log(mean / (1.0 - mean)))
-        self.logits = keras.layers.Dense(
-            units,
-            kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
-            bias_initializer=bias,
-            dtype="float32",
-        )
-
-    def build(self, input_shape):
-        self.logits.build(input_shape)
-        self.built = True
+            bias = np.log(mean / (1.0 - mean))
+        self.logits = self.dense(units, initializer_seeds, bias)
 
     def call(self, features) -> tf.Tensor:
         """[..., F] -> logits [..., D]."""
@@ -59,7 +55,12 @@ class Bernoulli(keras.layers.Layer):
     def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         """log p(value | features), as `log_prob` of `self(features)`: features [k, B, F], value [B, D] -> [k, B]."""
         same_images = features.shape.rank == 3 and features.shape[1:2].is_compatible_with(value.shape[:-1])
+<<<<<<< HEAD
         if not same_images or self.logits.units % LANES:  # one image for many points, or pixels that make no groups
+=======
+        # Features of each pixel, pixels that make no groups, or one image for many points.
+        if self.logits.num_axes or self.logits.units % GROUP or not same_images:
+>>>>>>> observe
             return self.log_prob(self(features), value)
         kernel, bias = (tf.convert_to_tensor(variable) for variable in (self.logits.kernel, self.logits.bias))
         return bernoulli_log_prob(tf.cast(features, tf.float32), kernel, bias, value)

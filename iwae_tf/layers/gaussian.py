@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
 from iwae_tf import seeds
+from iwae_tf.layers.likelihood import Likelihood
 from iwae_tf.layers.standard_normal import standard_normal_log_prob
 
 # Scales stay in [exp(-7), exp(7)] = [0.0009, 1097]: squares and quotients of them are far from float32's limits.
@@ -25,7 +25,7 @@ class GaussianParameters(NamedTuple):
         return tf.exp(self.log_scale)
 
 
-class DiagonalGaussian(keras.layers.Layer):
+class DiagonalGaussian(Likelihood):
     """Maps features to a diagonal Gaussian with learned mean and scale.
 
     The log scale is `7 tanh(raw / 7)`: it equals the raw output where that is small and cannot overflow.
@@ -36,35 +36,18 @@ class DiagonalGaussian(keras.layers.Layer):
         mean: mean of the observations, [H], where the bias of `loc` starts; 0 if None.
     """
 
-    support = "finite numbers"
+    bias_start = "training mean"
     described_by = ("loc", "scale")  # what `described` has for people
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
-        super().__init__(dtype="float32", **kwargs)  # whatever the policy: see `iwae_tf.models.precision`
-        bias = "zeros" if mean is None else keras.initializers.Constant(mean)
-        self.loc, self.log_scale = (
-            keras.layers.Dense(
-                units,
-                kernel_initializer=keras.initializers.GlorotUniform(next(initializer_seeds)),
-                bias_initializer=bias_initializer,
-                dtype="float32",
-            )
-            for bias_initializer in (bias, "zeros")
-        )
-
-    def build(self, input_shape):
-        self.loc.build(input_shape)
-        self.log_scale.build(input_shape)
-        self.built = True
+        super().__init__(**kwargs)
+        self.loc = self.dense(units, initializer_seeds, mean)
+        self.log_scale = self.dense(units, initializer_seeds)
 
     def call(self, features) -> GaussianParameters:
         """[..., F] -> `GaussianParameters` of [..., H]."""
         raw = self.log_scale(features)
         return GaussianParameters(self.loc(features), LOG_SCALE_BOUND * tf.tanh(raw / LOG_SCALE_BOUND))
-
-    def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-        """log p(value | features): features [..., F], value [..., H] -> [...]."""
-        return self.log_prob(self(features), value)
 
     @staticmethod
     def log_prob(parameters: GaussianParameters, value: tf.Tensor) -> tf.Tensor:
@@ -124,8 +107,3 @@ class DiagonalGaussian(keras.layers.Layer):
         from tensorflow_probability import distributions as tfd  # 1 to 2 s; training does not need it
 
         return tfd.Independent(tfd.Normal(parameters.loc, parameters.scale), reinterpreted_batch_ndims=1)
-
-    @staticmethod
-    def in_support(value: tf.Tensor) -> tf.Tensor:
-        """True if every value can be an observation; a scalar."""
-        return tf.reduce_all(tf.math.is_finite(value))

@@ -6,8 +6,10 @@ import keras
 import tensorflow as tf
 
 from iwae_tf.layers.conditional import Conditional
+from iwae_tf.layers.folded import Folded
+from iwae_tf.layers.making import checked_prior, make_likelihood
 from iwae_tf.layers.mlp import MLP
-from iwae_tf.layers.registry import latent_class, likelihood_class, prior_class
+from iwae_tf.layers.registry import latent_class, prior_class
 
 
 class GenerativeNetwork(keras.layers.Layer):
@@ -21,25 +23,43 @@ class GenerativeNetwork(keras.layers.Layer):
         latent: name of the distribution of the units, a key of `iwae_tf.layers.registry.LATENTS`.
         likelihood: name of the observation model.
         data_mean: mean of the training images [D] for the output bias, or None.
+        levels: number of values that an observation can have, for likelihoods over levels; else None.
         initializer_seeds: iterator of initialiser seeds.
+        decoder: layer from h[0] to the features below p(x | h[0]), in the place of the tanh layers; or None.
+        prior: of the top layer, or None for that of `latent`.
     """
 
     def __init__(
-        self, data_dim, latent_units, hidden_units, latent, likelihood, data_mean, initializer_seeds, **kwargs
+        self,
+        data_dim,
+        latent_units,
+        hidden_units,
+        latent,
+        likelihood,
+        data_mean,
+        levels,
+        initializer_seeds,
+        decoder=None,
+        prior=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.latent_units = tuple(latent_units)
         self.stages = []  # stages[l] is p(h[l-1] | h[l]); stages[0] is the likelihood
         for number, units in enumerate(latent_units):
-            mlp = MLP(tuple(reversed(hidden_units[number])), initializer_seeds, dtype=self.dtype_policy)
+            if number == 0 and decoder is not None:
+                below = Folded(decoder, "decoder")
+            else:
+                below = MLP(tuple(reversed(hidden_units[number])), initializer_seeds, dtype=self.dtype_policy)
             if number == 0:
-                head = likelihood_class(likelihood)(data_dim, initializer_seeds, mean=data_mean)
+                head = make_likelihood(likelihood, data_dim, initializer_seeds, data_mean, levels)
             else:
                 head = latent_class(latent)(latent_units[number - 1], initializer_seeds)
-            stage = Conditional(mlp, head, name=f"p_h{number}" if number else "p_x")
+            stage = Conditional(below, head, name=f"p_h{number}" if number else "p_x")
             stage.build((None, units))
             self.stages.append(stage)
-        self.prior = prior_class(latent)(self.latent_units[-1])
+        top = self.latent_units[-1]
+        self.prior = prior_class(latent)(top) if prior is None else checked_prior(prior, top)
         self.built = True
 
     @property
@@ -84,4 +104,5 @@ class GenerativeNetwork(keras.layers.Layer):
         """
         h = self.sample_latents(n, key_of)
         head, parameters = self.likelihood_stage.head, self.likelihood_stage(h[0])
-        return head.sample(parameters, key_of(0)), head.mean(parameters), h
+        x = tf.cast(head.sample(parameters, key_of(0)), tf.float32)  # a user's may be counts
+        return x, head.mean(parameters), h

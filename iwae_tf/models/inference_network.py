@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from iwae_tf.layers.conditional import Conditional
+from iwae_tf.layers.folded import Folded
 from iwae_tf.layers.mlp import MLP
 from iwae_tf.layers.registry import latent_class
 
@@ -17,16 +18,20 @@ class InferenceNetwork(keras.layers.Layer):
         hidden_units: widths of the tanh layers below each stochastic layer.
         latent: name of the distribution of the units, a key of `iwae_tf.layers.registry.LATENTS`.
         initializer_seeds: iterator of initialiser seeds.
+        encoder: layer from x to the features below q(h[0] | x), in the place of the tanh layers; or None.
     """
 
-    def __init__(self, data_dim, latent_units, hidden_units, latent, initializer_seeds, **kwargs):
+    def __init__(self, data_dim, latent_units, hidden_units, latent, initializer_seeds, encoder=None, **kwargs):
         super().__init__(**kwargs)
         self.latent_units = tuple(latent_units)
         self.stages = []
         condition_dim = data_dim
         for number, (units, hidden) in enumerate(zip(latent_units, hidden_units, strict=True), start=1):
-            mlp = MLP(hidden, initializer_seeds, dtype=self.dtype_policy)
-            stage = Conditional(mlp, latent_class(latent)(units, initializer_seeds), name=f"q_h{number}")
+            if number == 1 and encoder is not None:
+                below = Folded(encoder, "encoder", flatten=True)
+            else:
+                below = MLP(hidden, initializer_seeds, dtype=self.dtype_policy)
+            stage = Conditional(below, latent_class(latent)(units, initializer_seeds), name=f"q_h{number}")
             stage.build((None, condition_dim))
             self.stages.append(stage)
             condition_dim = units

@@ -16,7 +16,7 @@ FIRST_CHUNK, CHUNK = 50, 450
 INPUT_RULES = {
     "binary": "pixel = 1 with probability x, drawn from a key made of (x, seed); 0 and 1 stay as they are",
     "intensity": "x as it is: the expected Bernoulli log-likelihood of pixels drawn from x",
-    "real": "x as it is, any finite number",
+    "real": "x as it is",
 }
 
 

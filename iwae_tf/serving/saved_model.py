@@ -92,6 +92,8 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "latent_units": list(model.latent_units),
         "latent": model.latent,
         "likelihood": model.likelihood_name,
+        "levels": model.levels,
+        "observations": model.generative_network.likelihood_stage.head.support,
         "input": settings.input_rule,
         "input_rule": INPUT_RULES[settings.input_rule],
         "num_samples": settings.num_samples,

@@ -17,7 +17,7 @@ from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training import evaluation_extras as extras
 from iwae_tf.training.callbacks import progress_bar
 from iwae_tf.training.evaluation_figures import draw, draw_posteriors
-from iwae_tf.training.evaluation_report import likelihood_section, write_per_example
+from iwae_tf.training.evaluation_report import bits_entry, likelihood_section, write_per_example
 from iwae_tf.training.run import scored_images
 from iwae_tf.training.run_folder import read_json, write_json
 from iwae_tf.training.stop_signals import StopSignals
@@ -48,6 +48,7 @@ def evaluate_run(
         estimate = estimate_with_parts(model, x, settings, folder / "parts", bar.update, workers)
     activities = unit_activities(model, x, seed=settings.seed)
     report |= likelihood_section(estimate)
+    report |= bits_entry(model, report["log_likelihood"])
     report["unit_activities"] = [layer.tolist() for layer in activities]
     report["active_units"] = [int((layer > ACTIVE_THRESHOLD).sum()) for layer in activities]
     report["deviation"] = extras.deviation_section(model, x, estimate, settings)

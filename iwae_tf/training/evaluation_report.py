@@ -4,6 +4,14 @@ import numpy as np
 
 from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, monte_carlo_error, standard_error_of_mean
+from iwae_tf.layers.levels import bits_per_dimension
+
+
+def bits_entry(model, log_p: float) -> dict:
+    """`bits_per_dimension` of a mean log p(x) in nats, where it is the log of a probability; else nothing."""
+    if model.levels is None:
+        return {}
+    return {"bits_per_dimension": bits_per_dimension(log_p, model.data_dim)}
 
 
 def likelihood_section(estimate: LikelihoodEstimate) -> dict:
@@ -56,6 +64,7 @@ def table(report: dict) -> str:
         "",
         f"log p(x) {report['log_likelihood']:.3f}, standard error over images {report['standard_error']:.3f}, of the "
         f"samples {report['monte_carlo_error']:.4f}",
+        *([f"bits per dimension {report['bits_per_dimension']:.4f}"] if "bits_per_dimension" in report else []),
         f"samples an image: {reliability['mean_num_samples']:.0f} on average, at most "
         f"{reliability['largest_num_samples']}; effective {reliability['median_effective_sample_size']:.0f} (median)",
         f"{reliability[f'pareto_k_above_{RELIABLE_PARETO_K}']} of {number} images have a Pareto k of "

@@ -12,6 +12,7 @@ from iwae_tf.models.iwae import IWAE
 from iwae_tf.version import __version__
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
+WITH_LOG_SCALE = {"gaussian", "discretized-logistic", "student-t"}
 
 
 def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:
@@ -24,7 +25,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         steps_per_epoch: steps of one pass over the training images.
     """
     binarized = config.model.likelihood == "bernoulli"
-    content = config.to_json()
+    content, head = config.to_json(), model.generative_network.likelihood_stage.head
     content["data"] |= {
         "source": dataset.source,
         "split": dataset.split,
@@ -40,11 +41,13 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
     }
     content["model"] |= {
         "data_dim": dataset.data_dim,
-        "output_bias": "logit of the training mean clipped to [0.001, 0.999]" if binarized else "training mean",
+        "output_bias": head.bias_start,
         "kernel_initializer": "Glorot uniform",
         "prior": model.generative_network.prior.description,
     }
-    if "gaussian" in (config.model.latent, config.model.likelihood):
+    if head.levels is not None:
+        content["model"]["levels_of_a_pixel"] = head.levels
+    if WITH_LOG_SCALE & {config.model.latent, config.model.likelihood}:
         content["model"]["log_scale"] = "7 tanh(raw / 7)"
     content["training"] |= {
         "optimizer": keras.saving.serialize_keras_object(model.optimizer)["config"],

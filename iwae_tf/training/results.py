@@ -7,6 +7,7 @@ import numpy as np
 from iwae_tf import evaluation, plots
 from iwae_tf.training import run_folder
 from iwae_tf.training.callbacks import progress_bar
+from iwae_tf.training.evaluation_report import bits_entry
 from iwae_tf.training.run import Run
 from iwae_tf.training.stop_signals import StopSignals
 
@@ -32,6 +33,7 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
         "log_likelihood": estimate.mean_bounds[num_samples],
         "standard_error": estimate.bound_standard_errors[num_samples],
         "num_samples": num_samples,
+        **bits_entry(run.model, estimate.mean_bounds[num_samples]),
         "bounds": {str(k): mean for k, mean in estimate.mean_bounds.items()},
         "bound_standard_errors": {str(k): error for k, error in estimate.bound_standard_errors.items()},
         "active_units": active,

@@ -18,10 +18,10 @@ from iwae_tf.data.binarization import binarize_once
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.errors import InputError
 from iwae_tf.models.iwae import IWAE
-from iwae_tf.models.precision import POLICIES
 from iwae_tf.objectives import KLAnnealing, Objective, objective_class
 from iwae_tf.objectives.registry import check_parameters
 from iwae_tf.training import run_folder
+from iwae_tf.training.building import build_model, check_levels, take_weights
 from iwae_tf.training.callbacks import (
     Checkpoints,
     HistoryFile,
@@ -33,11 +33,10 @@ from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, sav
 from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
 from iwae_tf.training.stop_signals import StopSignals
-from iwae_tf.training.trained import check_trained, read_trained
+from iwae_tf.training.trained import check_trained
 from iwae_tf.training.workers import Workers, gather_workers
 
 MAX_STEPS_PER_EXECUTION = 20
-ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")  # what weights have to fit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,7 +100,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         run_folder.check_same_settings(path, config)
     x_valid, x_test = (scored_images(dataset, part, config.model.likelihood) for part in ("valid", "test"))
     with workers.strategy.scope():
-        run = Run(config, path, lock, dataset, x_valid, x_test, _build_model(config, dataset), workers)
+        run = Run(config, path, lock, dataset, x_valid, x_test, build_model(config, dataset), workers)
         run.model.compile(
             optimizer=_optimizer(config, run.total_steps),
             objective=objective,
@@ -111,7 +110,8 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     if checkpoint:
         load_checkpoint(run.model, checkpoint)
     elif config.training.init_from and workers.is_chief:
-        _take_weights(run.model, Path(config.training.init_from))
+        take_weights(run.model, Path(config.training.init_from))
+    check_levels(run.model, dataset)
     workers.share_variables(state_of(run.model))
     if not checkpoint:
         run_folder.write_json(path / "config.json", manifest(config, dataset, run.model, run.steps_per_epoch))
@@ -174,18 +174,6 @@ def _warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
-def _take_weights(model: IWAE, path: Path) -> None:
-    """Sets the weights to those of a finished run; its optimiser, objective and data do not matter."""
-    other = read_trained(path).model
-    mine, its = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
-    different = [
-        f"{name} is {its[name]} there and {mine[name]} here" for name in ARCHITECTURE if mine[name] != its[name]
-    ]
-    if different:
-        raise InputError(f"--init-from: the model of {path} is another: {'; '.join(different)}")
-    model.set_weights(other.get_weights())
-
-
 def _objective(config: RunConfig) -> Objective:
     check_parameters(config.training.objective, config.objective.given)
     parameters = {name: value for name, value in config.objective.given.items() if name != "kl_annealing"}
@@ -204,20 +192,6 @@ def scored_images(dataset: Dataset, part: str, likelihood: str) -> np.ndarray:
     """The images of a part as they are scored, float32 [N, D]: binarised once if the likelihood is Bernoulli."""
     x = dataset.intensities(part)
     return binarize_once(x, part) if likelihood == "bernoulli" else x
-
-
-def _build_model(config: RunConfig, dataset: Dataset) -> IWAE:
-    model = config.model
-    return IWAE(
-        dataset.data_dim,
-        latent_units=model.latent_units,
-        hidden_units=model.hidden_units,
-        latent=model.latent,
-        likelihood=model.likelihood,
-        data_mean=dataset.train_mean(),
-        seed=config.training.seed,
-        dtype=POLICIES[model.precision],
-    )
 
 
 def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:

@@ -34,6 +34,17 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     np.testing.assert_allclose(names["same"].log_likelihood(x, 50), names["model"].log_likelihood(x, 50), rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_the_python_of_the_page_on_networks_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(code, names)
+    assert np.isfinite(names["log_p"]).all()
+    assert names["model"].likelihood_name == "mine>Poisson"
+
+
 def test_every_file_that_the_documents_link_to_exists():
     root = Path(__file__).parents[2]
     for document in [*root.glob("*.md"), root / "export" / "README.md", *(root / "docs").glob("*.md")]:

@@ -30,6 +30,8 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
         "hidden_units": ((200, 200),),
         "latent": "gaussian",
         "likelihood": "bernoulli",
+        "levels": None,
+        "network": "mlp",
         "precision": "float32",
     }
     assert dataclasses.asdict(TrainingConfig()) == {
@@ -160,6 +162,8 @@ def test_to_json_holds_every_setting_and_survives_json():
         "hidden_units": [[200, 200], [100, 100]],
         "latent": "gaussian",
         "likelihood": "bernoulli",
+        "levels": None,
+        "network": "mlp",
         "precision": "float32",
     }
     for section in dataclasses.fields(RunConfig):

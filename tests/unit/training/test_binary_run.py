@@ -14,9 +14,9 @@ from iwae_tf.config import DataConfig, ModelConfig, RunConfig, WorkersConfig
 from iwae_tf.data import load
 from iwae_tf.objectives import IWAEBound
 from iwae_tf.scoring_config import ScoringConfig
+from iwae_tf.training.building import build_model
 from iwae_tf.training.evaluation import evaluate_run
 from iwae_tf.training.manifest import manifest
-from iwae_tf.training.run import _build_model
 from iwae_tf.training.run_folder import check_same_settings, write_json
 from iwae_tf.training.trained import TrainedRun
 from iwae_tf.training.workers import gather_workers
@@ -92,7 +92,7 @@ def run(images, tmp_path):
     """A finished run with two binary units that never was trained."""
     config = RunConfig(DataConfig(images), ModelConfig(latent="bernoulli", latent_units=(2,), hidden_units=((8,),)))
     dataset = load(images)
-    model = with_prior(_build_model(config, dataset))
+    model = with_prior(build_model(config, dataset))
     return TrainedRun(tmp_path, manifest_of(config, dataset, model), {}, model)
 
 
@@ -109,7 +109,7 @@ def manifest_of(config, dataset, model) -> dict:
 
 def test_the_settings_reach_the_model(images):
     config = RunConfig(DataConfig(images), ModelConfig(latent="bernoulli", latent_units=(2,), hidden_units=((),)))
-    model = _build_model(config, load(images))
+    model = build_model(config, load(images))
     assert (model.latent, model.latent_units, model.hidden_units) == ("bernoulli", (2,), ((),))
 
 
@@ -126,7 +126,7 @@ def test_config_json_names_the_units_their_prior_and_how_scales_are_bounded(
 ):
     config = RunConfig(DataConfig(images), ModelConfig(latent=latent, likelihood=likelihood, latent_units=(2,)))
     dataset = load(images)
-    content = manifest_of(config, dataset, _build_model(config, dataset))["model"]
+    content = manifest_of(config, dataset, build_model(config, dataset))["model"]
     assert (content["latent"], content["prior"]) == (latent, prior)
     assert ("log_scale" in content) == has_scales
 

@@ -33,7 +33,7 @@ def _rows(path):
     return [line.split(",") for line in path.read_text().splitlines()[1:]]
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "continuous-bernoulli", "student-t"])
 def test_pixels_are_binarised_for_the_bernoulli_likelihood_alone(make_run, monkeypatch, likelihood):
     run = make_run(likelihood)
     assert run.model.likelihood_name == likelihood
