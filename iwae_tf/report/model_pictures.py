@@ -48,8 +48,9 @@ def model_pictures(record: Record) -> ModelPictures:
     try:
         trained = TrainedRun(record.path, record.config, record.metrics, model)
         x, _ = evaluation_images(trained, ScoringConfig(), "test")
-    except InputError as error:
-        return ModelPictures(samples, why_no_test=str(error))
+    except (InputError, KeyError) as error:
+        why = f"config.json has no {error}" if isinstance(error, KeyError) else str(error)
+        return ModelPictures(samples, why_no_test=why)
     known = record.scores.unit_activities if record.scores else ()
     return ModelPictures(
         samples,

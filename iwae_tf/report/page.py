@@ -12,7 +12,7 @@ from iwae_tf.report.bounds import bounds_figure, bounds_table
 from iwae_tf.report.learning import learning_figure
 from iwae_tf.report.png import drawable
 from iwae_tf.report.record import Record
-from iwae_tf.report.repeat import commands
+from iwae_tf.report.repeat import report_command, run_commands
 from iwae_tf.report.result import result_table, state
 from iwae_tf.report.settings import other_protocols, setting_tables
 from iwae_tf.report.timing import timing_table
@@ -36,7 +36,6 @@ class Run:
     scored: dict[str, list[gallery.Scored]]
     no_scores: str
     units: list[list[tuple[int, str, bool]]]
-    commands: list[tuple[str, str]]
 
 
 def write_report(records: list[Record], output: Path) -> None:
@@ -82,6 +81,7 @@ def page(records: list[Record]) -> str:
         differing=differing,
         common=common,
         timing=timing_table(records),
+        commands=_commands(records, [run.name for run in runs]),
         version=__version__,
     )
 
@@ -125,8 +125,16 @@ def _run(place: int, records: list[Record], drawn, activities) -> Run:
         scored=gallery.best_and_worst(record, drawn.x_test if drawn else None),
         no_scores=NO_SCORES if record.metrics else "This run is not evaluated yet.",
         units=unit_lists(activities) if activities else [],
-        commands=commands(record),
     )
+
+
+def _commands(records: list[Record], names: list[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A heading with commands for each run, and the page's own at the end."""
+    report = report_command(records)
+    if len(records) == 1:
+        return [("", [*run_commands(records[0]), report])]
+    headings = [f"{letter}  {name}" for letter, name in zip(LETTERS, names, strict=False)]
+    return [*zip(headings, map(run_commands, records), strict=True), ("This page", [report])]
 
 
 def _name(record: Record, records: list[Record]) -> str:
@@ -141,7 +149,7 @@ def _note(record: Record, drawn, shape) -> str:
         return "The model is kept when training ends; before that there is nothing to draw."
     if not drawable(shape):
         size = " x ".join(map(str, shape)) or "unknown"
-        return f"The data are rows of numbers (image shape {size}), so there are no images to draw."
+        return f"A row of the data has the shape {size}, which is no grey image: there are no image grids."
     if drawn.x_test is None:
         return f"Without test images here, as they could not be read: {drawn.why_no_test}"
     return ""

@@ -8,17 +8,19 @@ from iwae_tf.report.record import Record
 
 # Settings on which the defaults of others depend.
 CHOSEN_FIRST = ("layers", "schedule")
+PROGRAM = "python -m iwae_tf"
 
 
-def commands(record: Record) -> list[tuple[str, str]]:
-    """What each command does, and the command, for a shell in the root of the repository."""
+def run_commands(record: Record) -> list[tuple[str, str]]:
+    """Train and evaluate: what each command does, and the command, for a shell in the root of the repository."""
     path = shlex.quote(str(record.path))
-    program = "python -m iwae_tf"
-    return [
-        ("Train", f"{program} train {' '.join([*map(shlex.quote, train_flags(record.config)), '--output-dir', path])}"),
-        ("Evaluate", f"{program} evaluate {path}"),
-        ("Report", f"{program} report {path}"),
-    ]
+    flags = " ".join([*map(shlex.quote, train_flags(record.config)), "--output-dir", path])
+    return [("Train", f"{PROGRAM} train {flags}"), ("Evaluate", f"{PROGRAM} evaluate {path}")]
+
+
+def report_command(records: list[Record]) -> tuple[str, str]:
+    """The same for the page."""
+    return "Report", f"{PROGRAM} report {' '.join(shlex.quote(str(record.path)) for record in records)}"
 
 
 def train_flags(config: dict) -> list[str]:
@@ -34,11 +36,10 @@ def train_flags(config: dict) -> list[str]:
 
 
 def _defaults(section: dataclasses.Field, stored: dict) -> dict:
-    """The settings of a section as they would be with the run's network and schedule and nothing else given."""
-    settings = type(section.default)
-    names = [field.name for field in dataclasses.fields(settings)]
-    chosen = settings(**{name: stored[name] for name in CHOSEN_FIRST if name in names and name in stored})
-    return RunConfig(**{section.name: chosen}).to_json()[section.name]
+    """What each setting of a section would be with the run's network and schedule and nothing else given."""
+    settings, plain = type(section.default), RunConfig().to_json()[section.name]
+    chosen = {name: stored[name] for name in CHOSEN_FIRST if name in plain and name in stored}
+    return RunConfig(**{section.name: settings(**chosen)}).to_json()[section.name] | {n: plain[n] for n in chosen}
 
 
 def _values(value) -> list[str]:
