@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from run_files import BOUNDS, history_of, metrics_of, record_of, write_run
+from run_files import BOUNDS, ERRORS, history_of, metrics_of, record_of, write_run
 
 from iwae_tf.report import svg
 from iwae_tf.report.bounds import bounds_figure
@@ -73,6 +73,16 @@ def test_the_bounds_are_drawn_at_their_k_and_height(tmp_path):
     figure = bounds_figure([record_of(tmp_path / "run")], "A")
     (line,) = curves(figure, "series-1", least=3)
     assert_drawn_at(line, np.log([1, 5, 50]), np.array(list(BOUNDS.values())))
+
+
+def test_the_bars_are_one_standard_error_either_way(tmp_path):
+    figure = bounds_figure([record_of(tmp_path / "run")], "A")
+    (line,) = curves(figure, "series-1", least=3)
+    scale, _ = np.polyfit(list(BOUNDS.values()), line[:, 1], 1)
+    bars = [curve for curve in curves(figure, "series-1", least=2) if len(curve) == 2]
+    for bar, point, error in zip(bars, line, ERRORS.values(), strict=True):
+        np.testing.assert_allclose(bar[:, 0], point[0], atol=1e-3)
+        np.testing.assert_allclose(np.sort(bar[:, 1]), point[1] + scale * error * np.array([-1, 1]), atol=1e-3)
 
 
 def test_a_figure_says_in_words_what_it_shows(tmp_path):
