@@ -7,7 +7,7 @@ import numpy as np
 from iwae_tf.plots.extremes import extremes
 from iwae_tf.report.png import drawable, png
 from iwae_tf.report.record import Record
-from iwae_tf.report.words import number, with_error
+from iwae_tf.report.words import number
 
 COLUMNS = 10
 KINDS = {
@@ -31,10 +31,11 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """A test image with its score; no picture where rows are no images."""
+    """A test image with its score and the standard error of that; no picture where rows are no images."""
 
     row: int
     score: str
+    error: str
     picture: Picture | None
 
 
@@ -80,7 +81,7 @@ def _scored(record: Record, row: int, x: np.ndarray | None) -> Scored:
     if x is not None:
         alt = f"Test image {row}, log p(x) {number(value)} nats"
         picture = _grid([x[row : row + 1]], record.config["data"]["image_shape"], alt)
-    return Scored(row, with_error(value, error), picture)
+    return Scored(row, number(value), number(error) if np.isfinite(error) else "not known", picture)
 
 
 def _rows(images: np.ndarray) -> list[np.ndarray]:

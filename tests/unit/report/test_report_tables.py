@@ -83,10 +83,12 @@ def test_only_what_is_not_a_default_becomes_a_flag():
 
 
 def test_commands_are_quoted_for_a_shell(tmp_path):
-    record = record_of(tmp_path / "a run; rm -r x")
+    record = record_of(tmp_path / "a run; rm -r x", config=config_of(data={"data_dir": "a folder; rm -r x"}))
     path = str(tmp_path / "a run; rm -r x")
     (_, train), (_, evaluate) = run_commands(record)
-    assert shlex.split(train)[-2:] == ["--output-dir", path]
+    words = shlex.split(train)
+    assert words[words.index("--data-dir") + 1] == "a folder; rm -r x"
+    assert words[-2:] == ["--output-dir", path]
     assert shlex.split(evaluate) == ["python", "-m", "iwae_tf", "evaluate", path]
     assert shlex.split(report_command([record, record])[1])[-2:] == [path, path]
 
