@@ -13,6 +13,7 @@ COMMANDS = (
     "reproduce",
     "evaluate",
     "compare",
+    "report",
     "export",
     "serve",
     "score",

@@ -19,14 +19,15 @@ from iwae_tf.config import (
     WorkersConfig,
 )
 from iwae_tf.errors import exit_code
+from iwae_tf.report.record import read_record
 from iwae_tf.scoring_config import ExportConfig
 from iwae_tf.training import run_folder
 from iwae_tf.training.trained import read_trained
 
 SUMMARY = "train an importance weighted autoencoder and estimate log p(x) of the test images"
 DESCRIPTION = """Trains an importance weighted autoencoder, estimates log p(x) of the test images in nats and leaves a
-run folder with settings, history, metrics, model, checkpoints and pictures. Without --dataset it trains on the
-handwritten digits that ship inside scikit-learn and needs no network."""
+run folder with settings, history, metrics, model, checkpoints, pictures and a page about them all, report.html. Without
+--dataset it trains on the handwritten digits that ship inside scikit-learn and needs no network."""
 
 SECTIONS = (DataConfig, ModelConfig, TrainingConfig, ObjectiveConfig, EvaluationConfig)
 
@@ -44,7 +45,8 @@ def run(arguments) -> int:
     path = run_folder.path_of(config, output)
     export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
     import_tensorflow()
-    from iwae_tf.training import run as training  # needs TensorFlow
+    from iwae_tf.report.page import write_report  # needs TensorFlow
+    from iwae_tf.training import run as training
     from iwae_tf.training.results import evaluate
     from iwae_tf.training.workers import plain_losses
 
@@ -54,6 +56,8 @@ def run(arguments) -> int:
         with plain_losses("with --resume"):
             seconds = training.fit(this_run, output.verbose)
             metrics = evaluate(this_run, seconds, output.verbose)
+        if this_run.workers.is_chief:
+            write_report([read_record(path)], path / "report.html")
     except KeyboardInterrupt as stop:
         command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
         progress = f"stopped at step {this_run.model.step} of {this_run.total_steps}"

@@ -1,19 +1,21 @@
-"""What a trained run leaves: scores of the test images, pictures, `metrics.json`."""
+"""What a trained run leaves: scores of the test images in `scores.npz`, pictures, `metrics.json`."""
 
 import time
 
 import numpy as np
 
 from iwae_tf import evaluation, plots
+from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD
 from iwae_tf.training import run_folder
 from iwae_tf.training.callbacks import progress_bar
 from iwae_tf.training.evaluation_report import bits_entry
 from iwae_tf.training.run import Run
+from iwae_tf.training.scores_file import write_scores
 from iwae_tf.training.stop_signals import StopSignals
 
 
 def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
-    """Scores the test images, draws the pictures and writes `metrics.json`; returns its content."""
+    """Scores the test images, draws the pictures, writes `scores.npz` and `metrics.json`; returns its content."""
     begin = time.perf_counter()
     num_samples, seed = run.config.evaluation.eval_samples, run.config.training.seed
     with StopSignals() as signals, progress_bar("evaluating", len(run.x_test), "image", verbose) as bar:
@@ -23,7 +25,7 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
             signals.check()
 
         estimate = evaluation.estimate_log_likelihood(run.model, run.x_test, num_samples, seed, progress=progress)
-    active = evaluation.active_units(run.model, run.x_test, seed=seed)
+    activities = evaluation.unit_activities(run.model, run.x_test, seed=seed)
     metrics = {
         "dataset": run.dataset.name,
         "objective": run.config.training.objective,
@@ -36,11 +38,12 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
         **bits_entry(run.model, estimate.mean_bounds[num_samples]),
         "bounds": {str(k): mean for k, mean in estimate.mean_bounds.items()},
         "bound_standard_errors": {str(k): error for k, error in estimate.bound_standard_errors.items()},
-        "active_units": active,
+        "active_units": [int((layer > ACTIVE_THRESHOLD).sum()) for layer in activities],
         "train_seconds": round(train_seconds, 3),
         "eval_seconds": round(time.perf_counter() - begin, 3),
     }
     _draw(run, estimate)
+    write_scores(run.path, estimate, activities)
     run_folder.write_json(run.path / "metrics.json", metrics)
     return metrics
 

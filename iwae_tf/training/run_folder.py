@@ -14,11 +14,14 @@ FILES = (
     "config.json",
     "history.csv",
     "metrics.json",
+    "scores.npz",
     "model.keras",
     "checkpoints",
     "samples.png",
     "reconstructions.png",
     "bounds.png",
+    "evaluation",
+    "report.html",
 )
 
 

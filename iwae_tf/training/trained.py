@@ -17,8 +17,8 @@ class TrainedRun(NamedTuple):
     model: Any
 
 
-def check_trained(path: Path) -> None:
-    """Raises `InputError` unless the folder is that of a run with a finished model. Imports no TensorFlow."""
+def check_run(path: Path) -> None:
+    """Raises `InputError` unless the folder is that of a run, finished or not. Imports no TensorFlow."""
     if not path.is_dir():
         runs = sorted(str(config.parent) for config in path.parent.glob("*/config.json"))
         nearest = difflib.get_close_matches(str(path), runs, n=1)
@@ -26,6 +26,11 @@ def check_trained(path: Path) -> None:
         raise InputError(f"there is no run folder {path}; {hint}")
     if not (path / "config.json").is_file():
         raise InputError(f"{path} is not the folder of a run: it has no config.json")
+
+
+def check_trained(path: Path) -> None:
+    """Raises `InputError` unless the folder is that of a run with a finished model. Imports no TensorFlow."""
+    check_run(path)
     missing = [name for name in ("model.keras", "metrics.json") if not (path / name).is_file()]
     if missing:
         raise InputError(
@@ -42,12 +47,16 @@ def read_trained(path: Path) -> TrainedRun:
     """
     check_trained(path)
     config, metrics = (read_json(path / name) for name in ("config.json", "metrics.json"))
+    return TrainedRun(path, config, metrics, read_model(path))
+
+
+def read_model(path: Path):
+    """The `IWAE` in a run folder that has come to the end of training; raises `InputError` if it cannot be read."""
     import keras
 
     from iwae_tf.models import iwae  # noqa: F401, Keras has to know the class
 
     try:
-        model = keras.saving.load_model(path / "model.keras", compile=False)
+        return keras.saving.load_model(path / "model.keras", compile=False)
     except Exception as error:  # Keras raises whatever its readers do
         raise InputError(f"{path / 'model.keras'} cannot be read ({error}); was it cut short?") from None
-    return TrainedRun(path, config, metrics, model)

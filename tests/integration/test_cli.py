@@ -23,11 +23,13 @@ FILES = {
     "config.json",
     "history.csv",
     "metrics.json",
+    "scores.npz",
     "model.keras",
     "checkpoints",
     "samples.png",
     "reconstructions.png",
     "bounds.png",
+    "report.html",
     ".lock",
 }
 

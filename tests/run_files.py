@@ -1,0 +1,82 @@
+"""Run folders written by hand, for tests that need no model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from iwae_tf.config import RunConfig
+from iwae_tf.report.record import Record, read_record
+
+BOUNDS = {1: -30.5, 5: -28.25, 50: -27.125}
+ERRORS = {1: 0.5, 5: 0.375, 50: 0.25}
+
+
+def config_of(**sections) -> dict:
+    """What `config.json` says of a small run on the digits; `sections` change entries."""
+    content = RunConfig().to_json()
+    content["data"] |= {"source": "a source", "split": "a split", "num_train": 60, "num_valid": 10, "num_test": 20}
+    content["data"] |= {"image_shape": [8, 8], "intensity": "value / 16", "binarization_evaluation": "drawn once"}
+    content["model"] |= {"latent_units": [4], "data_dim": 64}
+    content["training"] |= {"steps_per_epoch": 3, "total_steps": 12, "optimizer": {"name": "adam", "clipnorm": None}}
+    content["versions"] = {"iwae-tf": "0.1.0"}
+    for name, values in sections.items():
+        content[name] = {**content.get(name, {}), **values}
+    return content
+
+
+def metrics_of(**changes) -> dict:
+    """What `metrics.json` says."""
+    return {
+        "num_test": 20,
+        "log_likelihood": BOUNDS[50],
+        "standard_error": ERRORS[50],
+        "num_samples": 50,
+        "bounds": {str(k): value for k, value in BOUNDS.items()},
+        "bound_standard_errors": {str(k): value for k, value in ERRORS.items()},
+        "active_units": [3],
+        "train_seconds": 90.5,
+        "eval_seconds": 4.0,
+    } | changes
+
+
+def history_of(epochs: int, validated: bool = True) -> str:
+    """What `history.csv` says: bounds that rise, 2 seconds for the first epoch and half a second for the others."""
+    lines = ["epoch,step,bound,val_bound,learning_rate,seconds"]
+    for epoch in range(1, epochs + 1):
+        validation = f"{-40 + 2 * epoch - 0.5}" if validated else ""
+        lines.append(f"{epoch},{3 * epoch},{-40 + 2 * epoch},{validation},0.001,{1.5 + 0.5 * epoch}")
+    return "\n".join(lines) + "\n"
+
+
+def write_run(path: Path, config=None, metrics=None, history=None, scores=None) -> Path:
+    """Writes those that are given, the configuration always; returns the folder."""
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(config or config_of()))
+    if metrics is not None:
+        (path / "metrics.json").write_text(json.dumps(metrics))
+    if history is not None:
+        (path / "history.csv").write_text(history)
+    if scores is not None:
+        np.savez(path / "scores.npz", **scores)
+    return path
+
+
+def scores_of(log_likelihood) -> dict:
+    """The arrays of `scores.npz`; the third of four units is inactive, the last one on the border."""
+    values = np.asarray(log_likelihood, np.float64)
+    return {
+        "log_likelihood": values,
+        "standard_error": np.full(values.shape, 0.125),
+        "effective_sample_size": np.arange(1.0, len(values) + 1),
+        "pareto_k": np.linspace(0.0, 1.0, len(values)),
+        "unit_activities_1": np.array([0.02, 0.5, 0.009, 0.01]),
+    }
+
+
+def record_of(path: Path, epochs: int = 4, **changes) -> Record:
+    """An evaluated run without a model, read back."""
+    metrics, scores = metrics_of(), scores_of(-30.0 - np.arange(20.0))
+    return read_record(
+        write_run(path, **{"metrics": metrics, "history": history_of(epochs), "scores": scores} | changes)
+    )

@@ -1,0 +1,192 @@
+import dataclasses
+import shlex
+
+import numpy as np
+import pytest
+from run_files import config_of, history_of, metrics_of, record_of, write_run
+
+from iwae_tf.commands import flags
+from iwae_tf.commands.train import SECTIONS, add_flags
+from iwae_tf.config import RunConfig
+from iwae_tf.report import words
+from iwae_tf.report.bounds import bounds_table
+from iwae_tf.report.record import read_record
+from iwae_tf.report.repeat import report_command, run_commands, train_flags
+from iwae_tf.report.result import result_table, state
+from iwae_tf.report.settings import other_protocols, setting_tables
+from iwae_tf.report.timing import timing_table
+
+# ---------------------------------------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-22.8604, "−22.86"), (0.0, "0.00"), (-12345.678, "−12,345.68"), (float("nan"), "not finite")],
+)
+def test_numbers_have_two_decimals_and_a_true_minus_sign(value, text):
+    assert words.number(value) == text
+
+
+def test_a_standard_error_that_is_not_known_is_not_written_as_a_number():
+    assert words.with_error(-1.0, 0.25) == "−1.00 ± 0.25"
+    assert words.with_error(-1.0, float("nan")) == "−1.00 ± not known"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.00826, "8.26 ms"), (5.72, "5.7 s"), (119.9, "119.9 s"), (125.2, "2 min 5 s"), (7261, "2 h 1 min")],
+)
+def test_durations_are_written_as_one_would_say_them(seconds, text):
+    assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "none"), ([], "none"), (True, "yes"), ([100, 50], "100, 50"), ([[20, 10], []], "20, 10 | none")],
+)
+def test_settings_are_written_in_a_line(value, text):
+    assert words.setting(value) == text
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+
+def config_from(line: list[str]) -> dict:
+    parser = flags.Parser()
+    add_flags(parser)
+    arguments = parser.parse_args(line)
+    return RunConfig(*(flags.settings_from(arguments, settings) for settings in SECTIONS)).to_json()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--k 5 --seed 3 --learning-rate 0.0003 --eval-samples 100",
+        "--layers 2",
+        "--layers 2 --latent-units 5 3 --hidden-units 20,10 none",
+        "--hidden-units none --latent bernoulli --objective vimco",
+        "--schedule paper",
+        "--schedule paper --epochs 7",
+        "--objective ciwae --learn-beta --beta 0.25 --backward-samples 2",
+        "--init-from 'runs/a run' --precision bfloat16",
+    ],
+)
+def test_the_flags_of_a_run_give_its_settings_again(line):
+    config = config_from(shlex.split(line))
+    assert config_from(train_flags(config)) == config
+
+
+def test_only_what_is_not_a_default_becomes_a_flag():
+    assert train_flags(RunConfig().to_json()) == []
+    assert train_flags(config_from(["--layers", "2", "--k", "7"])) == ["--layers", "2", "--k", "7"]
+
+
+def test_commands_are_quoted_for_a_shell(tmp_path):
+    record = record_of(tmp_path / "a run; rm -r x", config=config_of(data={"data_dir": "a folder; rm -r x"}))
+    path = str(tmp_path / "a run; rm -r x")
+    (_, train), (_, evaluate) = run_commands(record)
+    words = shlex.split(train)
+    assert words[words.index("--data-dir") + 1] == "a folder; rm -r x"
+    assert words[-2:] == ["--output-dir", path]
+    assert shlex.split(evaluate) == ["python", "-m", "iwae_tf", "evaluate", path]
+    assert shlex.split(report_command([record, record])[1])[-2:] == [path, path]
+
+
+# ---------------------------------------------------------------------------------------------- settings
+
+
+def test_runs_are_told_apart_by_what_differs(tmp_path):
+    one = record_of(tmp_path / "one")
+    two = record_of(tmp_path / "two", config=config_of(training={"k": 5, "noise": "philox"}))
+    differing, common = setting_tables([one, two])
+    assert differing == {"training": [("k", ["50", "5"]), ("noise", ["–", "philox"])]}
+    assert ("seed", ["0", "0"]) in common["training"]
+    assert ("optimizer name", ["adam", "adam"]) in common["training"]
+    assert not any("clipnorm" in name for name, _ in common["training"])  # not set
+
+
+def test_of_one_run_all_settings_are_shown(tmp_path):
+    differing, common = setting_tables([record_of(tmp_path / "run")])
+    assert differing == {}
+    assert ("k", ["50"]) in common["training"]
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"training": {"k": 1, "seed": 2}}, []),
+        ({"evaluation": {"eval_samples": 100}}, ["eval samples"]),
+        ({"data": {"dataset": "mnist"}, "model": {"likelihood": "gaussian"}}, ["dataset", "likelihood"]),
+        ({"data": {"binarization_evaluation": "none"}}, ["binarization evaluation"]),
+    ],
+)
+def test_scores_under_other_protocols_are_said_not_to_compare(tmp_path, change, names):
+    records = [record_of(tmp_path / "one"), record_of(tmp_path / "two", config=config_of(**change))]
+    assert other_protocols(records) == names
+
+
+# ---------------------------------------------------------------------------------------------- results and times
+
+
+def test_results_have_their_standard_errors(tmp_path):
+    rows = {name: values for name, _, values in result_table([record_of(tmp_path / "run")])}
+    assert rows == {
+        "log p(x)": ["−27.12 ± 0.25 nats"],  # -27.125
+        "L_1, the VAE's bound": ["−30.50 ± 0.50 nats"],
+        "active units": ["3 of 4"],
+        "unreliable scores": ["6 of 20"],  # of 20 shapes from 0 to 1, those of 0.7 or more: 14/19 to 1
+        "effective samples": ["10"],  # the median of 1 to 20 is 10.5, and Python rounds it to the even number
+        "training": ["90.5 s"],
+    }
+
+
+def test_a_pareto_k_that_is_not_known_is_not_relied_on(tmp_path):
+    record = record_of(tmp_path / "run")
+    shapes = np.array([0.0, 0.69, 0.7, np.nan, np.inf])
+    record = dataclasses.replace(record, scores=dataclasses.replace(record.scores, pareto_k=shapes))
+    assert ("unreliable scores", ["3 of 5"]) in [(name, values) for name, _, values in result_table([record])]
+
+
+def test_a_run_that_is_not_evaluated_has_dashes_beside_one_that_is(tmp_path):
+    done, stopped = record_of(tmp_path / "done"), read_record(write_run(tmp_path / "stopped", history=history_of(1)))
+    assert all(values[1] == "–" for _, _, values in result_table([done, stopped]))
+    assert bounds_table([done, stopped])[2] == ("50", ["−27.125 ± 0.250", "–"])
+    assert result_table([stopped]) == []
+
+
+def test_a_k_that_only_one_run_has_is_a_dash_in_the_others(tmp_path):
+    fewer = metrics_of(bounds={"1": -31.0}, bound_standard_errors={"1": 0.5})
+    rows = bounds_table([record_of(tmp_path / "one"), record_of(tmp_path / "two", metrics=fewer)])
+    assert rows[0] == ("1", ["−30.500 ± 0.500", "−31.000 ± 0.500"])
+    assert rows[1] == ("5", ["−28.250 ± 0.375", "–"])
+
+
+def test_what_a_run_lacks_is_said(tmp_path):
+    run = write_run(tmp_path / "run", history=history_of(1))
+    assert "3 of 12 steps (25%)" in state(read_record(run))
+    (run / "model.keras").touch()
+    assert "not evaluated" in state(read_record(run))
+    whole = record_of(tmp_path / "whole")
+    assert "model.keras is missing" in state(whole)
+    (whole.path / "model.keras").touch()
+    assert state(whole) == ""
+
+
+def test_times_are_those_of_the_history_and_the_evaluation(tmp_path):
+    assert dict(timing_table([record_of(tmp_path / "run")])) == {
+        "training": ["90.5 s"],
+        "first epoch, with the time to compile": ["2.0 s"],
+        "a later epoch (median)": ["500 ms"],
+        "a step (median)": ["167 ms"],  # three steps
+        "evaluation": ["4.0 s"],
+        "evaluation, an image": ["200 ms"],  # 20 images
+    }
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_times_that_are_not_known_are_dashes(tmp_path, epochs):
+    record = read_record(write_run(tmp_path / "run", history=history_of(epochs)))
+    times = dict(timing_table([record]))
+    assert times["training"] == (["2.0 s"] if epochs else ["–"])
+    assert times["a step (median)"] == times["evaluation"] == ["–"]
