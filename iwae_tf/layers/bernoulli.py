@@ -7,12 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
-<<<<<<< HEAD
 from iwae_tf.layers.bernoulli_density import LANES, bernoulli_log_prob
-=======
-from iwae_tf.layers.bernoulli_density import GROUP, bernoulli_log_prob
 from iwae_tf.layers.likelihood import Likelihood
->>>>>>> observe
 
 
 class BernoulliParameters(NamedTuple):
@@ -55,12 +51,8 @@ class Bernoulli(Likelihood):
     def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         """log p(value | features), as `log_prob` of `self(features)`: features [k, B, F], value [B, D] -> [k, B]."""
         same_images = features.shape.rank == 3 and features.shape[1:2].is_compatible_with(value.shape[:-1])
-<<<<<<< HEAD
-        if not same_images or self.logits.units % LANES:  # one image for many points, or pixels that make no groups
-=======
         # Features of each pixel, pixels that make no groups, or one image for many points.
-        if self.logits.num_axes or self.logits.units % GROUP or not same_images:
->>>>>>> observe
+        if self.logits.num_axes or self.logits.units % LANES or not same_images:
             return self.log_prob(self(features), value)
         kernel, bias = (tf.convert_to_tensor(variable) for variable in (self.logits.kernel, self.logits.bias))
         return bernoulli_log_prob(tf.cast(features, tf.float32), kernel, bias, value)
