@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-# Every so many-th pixel goes into one product: the processor multiplies whole vectors. And rows of such length end where
-# vectors end, so that the bits of a row do not depend on where it lies in memory.
+# Every so many-th pixel goes into one product: the processor multiplies whole vectors. And rows of such length end
+# where vectors end, so that the bits of a row do not depend on where it lies in memory.
 LANES = 16
 MOST_FACTORS = 64  # a product of so many numbers from [1/2, 1] keeps all its digits in float32
 
