@@ -10,9 +10,8 @@ from iwae_tf import evaluation, seeds
 from iwae_tf.plots.image_grid import as_pictures
 
 NUM_SAMPLES, NUM_RECONSTRUCTIONS, COLUMNS = 64, 16, 8
-# Name of the part of TensorBoard that reads a value, and the class of its data (1: scalar, 3: files in a row).
-# `tf.summary.scalar` and `image` would write the same, but need the package.
-SCALAR, IMAGE = ("scalars", 1), ("images", 3)
+# The part of TensorBoard that reads a value. `tf.summary.scalar` and `image` write the same, but need the package.
+SCALAR, IMAGE = "scalars", "images"
 
 
 class EventFiles(keras.callbacks.Callback):
@@ -47,13 +46,13 @@ class EventFiles(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         with self.writer.as_default(step=self.model.step):
             for name, value in (self._from_fit(logs) | self._measured()).items():
-                _write(name, tf.constant(value, tf.float32), *SCALAR)
+                _write(name, tf.constant(value, tf.float32), SCALAR)
             if self.image_shape:
                 samples = self.model.sample(NUM_SAMPLES, self.seed, mean=True).numpy()
-                _write("samples", _encoded(samples, self.image_shape), *IMAGE)
+                _write("samples", _encoded(samples, self.image_shape), IMAGE)
                 shown = self.x[:NUM_RECONSTRUCTIONS]
                 pairs = np.concatenate([_rows(shown.numpy()), _rows(self.model.reconstruct(shown).numpy())], axis=1)
-                _write("reconstructions", _encoded(pairs.reshape(-1, pairs.shape[-1]), self.image_shape), *IMAGE)
+                _write("reconstructions", _encoded(pairs.reshape(-1, pairs.shape[-1]), self.image_shape), IMAGE)
         self.writer.flush()
 
     def on_train_end(self, logs=None):
@@ -96,8 +95,8 @@ def effective_sample_size(log_w: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.exp(log_ess))
 
 
-def _write(name: str, value: tf.Tensor, plugin: str, data_class: int) -> None:
-    metadata = tf.compat.v1.SummaryMetadata(data_class=data_class)
+def _write(name: str, value: tf.Tensor, plugin: str) -> None:
+    metadata = tf.compat.v1.SummaryMetadata()
     metadata.plugin_data.plugin_name = plugin
     tf.summary.write(name, value, metadata=metadata)
 
