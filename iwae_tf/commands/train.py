@@ -88,7 +88,7 @@ def _closing_table(metrics: dict, written: list[Path]) -> str:
         error = metrics["bound_standard_errors"][k]
         lines.append(f"{k:>8}  {mean:10.3f} +- {error:.3f}{'   log p(x)' if k == last else ''}")
     if "best_epoch" in metrics:
-        lines += ["", f"stopped by the validation bound; the model is that of epoch {metrics['best_epoch']}"]
+        lines += ["", f"the model is that of epoch {metrics['best_epoch']}, the best by the validation bound"]
     active = " + ".join(str(count) for count in metrics["active_units"])
     lines += [
         "",
