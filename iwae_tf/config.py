@@ -126,12 +126,20 @@ class TrainingConfig:
     )
     jit: str = setting("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))
     seed: int = setting(0, "seed of weights, data order, binarisation and noise", parse=int)
+    early_stopping: int | None = setting(
+        None,
+        "stop when the validation bound has not risen for so many epochs, and take the model of the best epoch",
+        parse=int,
+        metavar="EPOCHS",
+    )
     init_from: str | None = setting(None, "start from the weights of this run, with a new optimiser", metavar="RUN")
 
     def __post_init__(self):
         if self.epochs is None:
             object.__setattr__(self, "epochs", PAPER_EPOCHS if self.schedule == "paper" else DEFAULT_EPOCHS)
         check_fields(self, positive=("k", "epochs", "batch_size"))
+        if self.early_stopping is not None:
+            positive_integer("early_stopping", self.early_stopping)
         rate = self.learning_rate
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (math.isfinite(rate) and rate > 0):
             raise InputError(f"learning_rate must be a positive number, got {rate!r}")
@@ -199,6 +207,7 @@ class OutputConfig:
 
     output_dir: str | None = setting(None, "run folder (default: runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED)")
     export: bool = setting(False, f"write a SavedModel for a server to {EXPORT_DIR}/RUN when all is done")
+    tensorboard: bool = setting(False, "write event files for TensorBoard to RUN/tensorboard, after each epoch")
     resume: bool = setting(False, "go on with the run in the run folder")
     overwrite: bool = setting(False, "replace the run in the run folder")
     verbose: int = setting(

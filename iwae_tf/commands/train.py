@@ -87,6 +87,8 @@ def _closing_table(metrics: dict, written: list[Path]) -> str:
     for k, mean in metrics["bounds"].items():
         error = metrics["bound_standard_errors"][k]
         lines.append(f"{k:>8}  {mean:10.3f} +- {error:.3f}{'   log p(x)' if k == last else ''}")
+    if "best_epoch" in metrics:
+        lines += ["", f"the model is that of epoch {metrics['best_epoch']}, the best by the validation bound"]
     active = " + ".join(str(count) for count in metrics["active_units"])
     if "bits_per_dimension" in metrics:
         lines.append(f"bits per dimension {metrics['bits_per_dimension']:.4f}")

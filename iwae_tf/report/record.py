@@ -97,11 +97,12 @@ def _metrics(path: Path) -> dict:
         )
         metrics = {name: float(content[name]) for name in NUMBERS} | {name: int(content[name]) for name in COUNTS}
         active = [int(count) for count in content["active_units"]]
+        best = int(content["best_epoch"]) if "best_epoch" in content else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}); make it anew by train.py with --resume") from None
     if bounds.keys() != errors.keys() or not bounds:
         raise InputError(f"{path} is damaged (bounds and their errors are of other k); make it anew by --resume")
-    return metrics | {"bounds": bounds, "bound_standard_errors": errors, "active_units": active}
+    return metrics | {"bounds": bounds, "bound_standard_errors": errors, "active_units": active, "best_epoch": best}
 
 
 def _history(path: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,15 @@ from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD
 from iwae_tf.report.record import Record
 from iwae_tf.report.words import ABSENT, duration, number, with_error
 
-ROWS = ("log p(x)", "L_1, the VAE's bound", "active units", "unreliable scores", "effective samples", "training")
+ROWS = (
+    "log p(x)",
+    "L_1, the VAE's bound",
+    "active units",
+    "unreliable scores",
+    "effective samples",
+    "training",
+    "best epoch",
+)
 
 
 def result_table(records: list[Record]) -> list[tuple[str, str, list[str]]]:
@@ -46,6 +54,8 @@ def _result(record: Record) -> dict[str, str]:
         "active units": " + ".join(active),
         "training": duration(metrics["train_seconds"]),
     }
+    if metrics["best_epoch"] is not None:
+        values["best epoch"] = f"{metrics['best_epoch']} of {len(record.history['epoch'])}"
     if 1 in metrics["bounds"]:
         elbo = with_error(metrics["bounds"][1], metrics["bound_standard_errors"][1])
         values["L_1, the VAE's bound"] = f"{elbo} nats"
@@ -66,4 +76,5 @@ def _notes(evaluated: list[Record]) -> dict[str, str]:
         "unreliable scores": f"test images with a Pareto k of {RELIABLE_PARETO_K} or more",
         "effective samples": "median over the test images",
         "training": "wall clock",
+        "best epoch": "by the validation bound; the model is that of this epoch",
     }

@@ -10,6 +10,7 @@ import keras
 from tqdm import tqdm
 
 from iwae_tf.training.checkpoints import save_checkpoint
+from iwae_tf.training.event_files import EventFiles as EventFiles
 from iwae_tf.training.stop_signals import StopSignals
 
 HISTORY_COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")

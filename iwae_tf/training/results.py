@@ -8,6 +8,7 @@ from iwae_tf import evaluation, plots
 from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD
 from iwae_tf.training import run_folder
 from iwae_tf.training.callbacks import progress_bar
+from iwae_tf.training.early_stopping import EarlyStopping
 from iwae_tf.training.evaluation_report import bits_entry
 from iwae_tf.training.run import Run
 from iwae_tf.training.scores_file import write_scores
@@ -42,6 +43,8 @@ def evaluate(run: Run, train_seconds: float, verbose: int = 1) -> dict:
         "train_seconds": round(train_seconds, 3),
         "eval_seconds": round(time.perf_counter() - begin, 3),
     }
+    if run.config.training.early_stopping:
+        metrics["best_epoch"] = EarlyStopping(run.path, run.config.training.early_stopping).best_epoch
     _draw(run, estimate)
     write_scores(run.path, estimate, activities)
     run_folder.write_json(run.path / "metrics.json", metrics)

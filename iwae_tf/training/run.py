@@ -2,6 +2,7 @@
 
 import atexit
 import dataclasses
+import math
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from iwae_tf.adam import Adam
 from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import binarize_once
-from iwae_tf.data.pipeline import steps_per_epoch, training_batches
+from iwae_tf.data.pipeline import steps_per_epoch
 from iwae_tf.errors import InputError
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import KLAnnealing, Objective, objective_class
@@ -27,16 +28,18 @@ from iwae_tf.training.callbacks import (
     HistoryFile,
     Interruption,
     ProgressBar,
-    RestoredBound,
 )
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, state_of
+from iwae_tf.training.early_stopping import EarlyStopping
+from iwae_tf.training.event_files import EventFiles
+from iwae_tf.training.fitting import fit_epochs
 from iwae_tf.training.manifest import manifest
 from iwae_tf.training.schedule import paper_schedule
 from iwae_tf.training.stop_signals import StopSignals
 from iwae_tf.training.trained import check_trained
 from iwae_tf.training.workers import Workers, gather_workers
 
-MAX_STEPS_PER_EXECUTION = 20
+NUM_WATCHED = 100  # training images on which event files measure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class Run:
         model: the compiled model.
         lock: of its folder; released, another process may work there.
         workers: who shares the work.
+        tensorboard: whether event files are written.
     """
 
     config: RunConfig
@@ -61,6 +65,7 @@ class Run:
     x_test: np.ndarray
     model: IWAE
     workers: Workers
+    tensorboard: bool = False
 
     def close(self) -> None:
         """Releases the folder."""
@@ -83,9 +88,12 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     Raises:
         InputError: if any setting cannot be used; a folder that holds another run is left as it was.
     """
+    if config.training.early_stopping and workers_config and workers_config.strategy == "multiworker":
+        raise InputError("--early-stopping works on one host: leave it or --strategy multiworker out")
     workers = gather_workers(workers_config or WorkersConfig(), _shared_settings(config))
     if not workers.is_chief:
-        output = OutputConfig(output_dir=_folder_for_this_process(), verbose=output.verbose)
+        own = _folder_for_this_process()
+        output = OutputConfig(output_dir=own, verbose=output.verbose, tensorboard=output.tensorboard)
     path = run_folder.path_of(config, output)
     with workers.strategy.scope():  # where variables are made
         objective = _objective(config)
@@ -95,12 +103,17 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     dataset = load(config.data.dataset, config.data.data_dir)
     if len(dataset.x_test) < 2:
         raise InputError("the test part needs at least 2 images: of one there is no standard error")
+    if config.training.early_stopping and not len(dataset.x_valid):
+        raise InputError(
+            "--early-stopping needs validation images, and there are none: give an x_valid, or leave it out"
+        )
     lock = run_folder.prepare(path, output.resume, output.overwrite)
     if output.resume:
         run_folder.check_same_settings(path, config)
     x_valid, x_test = (scored_images(dataset, part, config.model.likelihood) for part in ("valid", "test"))
     with workers.strategy.scope():
-        run = Run(config, path, lock, dataset, x_valid, x_test, build_model(config, dataset), workers)
+        model = build_model(config, dataset)
+        run = Run(config, path, lock, dataset, x_valid, x_test, model, workers, output.tensorboard)
         run.model.compile(
             optimizer=_optimizer(config, run.total_steps),
             objective=objective,
@@ -138,14 +151,21 @@ def fit(run: Run, verbose: int = 1) -> float:
     first_step = run.model.step
     history = HistoryFile(run.path / "history.csv", first_step)
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
+    stopping = EarlyStopping(run.path, run.config.training.early_stopping or math.inf)
     callbacks = [bar, history, Checkpoints(run.path / "checkpoints")]
+    if run.tensorboard:
+        callbacks.insert(1, _event_files(run))
+    if run.config.training.early_stopping:
+        callbacks.insert(1, stopping)
     if run.config.objective.kl_annealing:
         callbacks.append(KLAnnealing(run.config.objective.kl_annealing))
     try:
         with StopSignals() as signals:
-            while first_step < run.total_steps:
-                _fit_epochs(run, first_step, [*callbacks, Interruption(signals)])
+            while first_step < run.total_steps and not stopping.stopped:
+                fit_epochs(run, first_step, [*callbacks, Interruption(signals)])
                 first_step = run.model.step
+        if run.config.training.early_stopping:
+            stopping.restore(run.model)
     except InputError as error:  # the bound is not finite, or the pixels are no pixels
         raise InputError(f"{error}; {_last_checkpoint(run)}") from None
     except OSError as error:
@@ -160,6 +180,12 @@ def fit(run: Run, verbose: int = 1) -> float:
     run.model.save(beside)
     beside.replace(run.path / "model.keras")
     return seconds
+
+
+def _event_files(run: Run) -> EventFiles:
+    x = run.dataset.intensities("train")[:NUM_WATCHED]
+    x = binarize_once(x, "train") if run.config.model.likelihood == "bernoulli" else x
+    return EventFiles(run.path / "tensorboard", x, run.dataset.image_shape, run.config.training.seed)
 
 
 def _last_checkpoint(run: Run) -> str:
@@ -192,32 +218,3 @@ def scored_images(dataset: Dataset, part: str, likelihood: str) -> np.ndarray:
     """The images of a part as they are scored, float32 [N, D]: binarised once if the likelihood is Bernoulli."""
     x = dataset.intensities(part)
     return binarize_once(x, part) if likelihood == "bernoulli" else x
-
-
-def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
-    """Fits to the end of the run, or of the epoch if the first step is inside one."""
-    training, steps = run.config.training, run.steps_per_epoch
-    epoch, done = divmod(first_step, steps)
-    length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
-    if done:
-        callbacks = [RestoredBound(run.model.bound_tracker), *callbacks]
-    most = 1 if run.model.distributed else MAX_STEPS_PER_EXECUTION  # Keras takes one step at a time over replicas
-    run.model.steps_per_execution = _largest_divisor(length, most)
-    run.model.make_train_function(force=True)
-    binarized = run.config.model.likelihood == "bernoulli"
-    run.model.fit(
-        training_batches(run.dataset, training.batch_size, training.seed, first_step, binarized),
-        epochs=last_epoch,
-        initial_epoch=epoch,
-        steps_per_epoch=length,
-        validation_data=(run.x_valid, None) if len(run.x_valid) else None,
-        validation_batch_size=100,
-        shuffle=False,  # the batches come shuffled
-        callbacks=callbacks,
-        verbose=0,
-    )
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    """Steps that Keras runs in one call have to divide the epoch, or it runs some too many."""
-    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)

@@ -22,6 +22,7 @@ FILES = (
     "bounds.png",
     "evaluation",
     "report.html",
+    "tensorboard",
 )
 
 

@@ -43,6 +43,7 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
         "schedule": "constant",
         "jit": "auto",
         "seed": 0,
+        "early_stopping": None,
         "init_from": None,
     }
     assert dataclasses.asdict(EvaluationConfig()) == {"eval_samples": 5000}
@@ -50,6 +51,7 @@ def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples()
     assert dataclasses.asdict(OutputConfig()) == {
         "output_dir": None,
         "export": False,
+        "tensorboard": False,
         "resume": False,
         "overwrite": False,
         "verbose": 1,

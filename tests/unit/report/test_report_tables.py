@@ -141,6 +141,11 @@ def test_results_have_their_standard_errors(tmp_path):
     }
 
 
+def test_a_run_that_was_stopped_by_its_validation_bound_names_its_best_epoch(tmp_path):
+    record = record_of(tmp_path / "run", metrics=metrics_of(best_epoch=3))
+    assert result_table([record])[-1][::2] == ("best epoch", ["3 of 4"])
+
+
 def test_a_pareto_k_that_is_not_known_is_not_relied_on(tmp_path):
     record = record_of(tmp_path / "run")
     shapes = np.array([0.0, 0.69, 0.7, np.nan, np.inf])

@@ -5,7 +5,7 @@ import pytest
 
 from iwae_tf import InputError
 from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
-from iwae_tf.training import results
+from iwae_tf.training import fitting, results
 from iwae_tf.training import run as training
 
 
@@ -41,13 +41,13 @@ def test_pixels_are_binarised_for_the_bernoulli_likelihood_alone(make_run, monke
     for images in (run.x_valid, run.x_test):
         assert np.isin(images, [0.0, 1.0]).all() == binary
     batches = []
-    make_batches = training.training_batches
+    make_batches = fitting.training_batches
 
     def recorded(*arguments):
         batches.append(make_batches(*arguments))
         return batches[-1]
 
-    monkeypatch.setattr(training, "training_batches", recorded)
+    monkeypatch.setattr(fitting, "training_batches", recorded)
     training.fit(run, verbose=0)
     assert int(run.model.optimizer.iterations) == 10
     assert np.isin(next(iter(batches[0])), [0.0, 1.0]).all() == binary

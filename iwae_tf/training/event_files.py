@@ -1,0 +1,116 @@
+"""Event files for TensorBoard: what a run does, epoch by epoch."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from iwae_tf import evaluation, seeds
+from iwae_tf.plots.image_grid import as_pictures
+
+NUM_SAMPLES, NUM_RECONSTRUCTIONS, COLUMNS = 64, 16, 8
+# The part of TensorBoard that reads a value. `tf.summary.scalar` and `image` write the same, but need the package.
+SCALAR, IMAGE = "scalars", "images"
+
+
+class EventFiles(keras.callbacks.Callback):
+    """Writes event files that TensorBoard shows, after each epoch at the optimiser's step.
+
+    Bounds on training and validation data and the learning rate come from `fit`. On the images that are given it
+    measures the effective sample size of the k weights, the norms of the gradients by both networks, and how many
+    units are active; it draws samples and reconstructions if images have two sides. It reads weights, draws random
+    numbers from keys and so leaves the bits of the run as they are.
+
+    The package tensorboard is needed to look at the files, not to write them.
+
+    Args:
+        folder: where they go, beside those that are there.
+        x: images that the likelihood can observe, [N, D], N >= 2; a hundred are enough.
+        image_shape: (height, width) with height * width = D; None draws nothing.
+        seed: seed of the samples.
+    """
+
+    def __init__(self, folder: str | os.PathLike, x, image_shape: tuple[int, int] | None = None, seed: int = 0):
+        super().__init__()
+        self.folder, self.x, self.seed = os.fspath(folder), tf.constant(x, tf.float32), seed
+        self.image_shape = image_shape if image_shape and min(image_shape) > 1 else None
+        self.writer = None
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(self.folder)
+        # A graph of its own: those of training and scoring, traced anew for another number of images, would round
+        # in another way.
+        self.weights_and_gradients = tf.function(self._weights_and_gradients, autograph=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.writer.as_default(step=self.model.step):
+            for name, value in (self._from_fit(logs) | self._measured()).items():
+                _write(name, tf.constant(value, tf.float32), SCALAR)
+            if self.image_shape:
+                samples = self.model.sample(NUM_SAMPLES, self.seed, mean=True).numpy()
+                _write("samples", _encoded(samples, self.image_shape), IMAGE)
+                shown = self.x[:NUM_RECONSTRUCTIONS]
+                pairs = np.concatenate([_rows(shown.numpy()), _rows(self.model.reconstruct(shown).numpy())], axis=1)
+                _write("reconstructions", _encoded(pairs.reshape(-1, pairs.shape[-1]), self.image_shape), IMAGE)
+        self.writer.flush()
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+    def _from_fit(self, logs) -> dict[str, float]:
+        values = {"bound/training": logs["bound"]}
+        if "val_bound" in logs:
+            values["bound/validation"] = logs["val_bound"]
+        return values | {"learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))}
+
+    def _measured(self) -> dict[str, float]:
+        model, step = self.model, tf.convert_to_tensor(self.model.optimizer.iterations)
+        log_w, gradients = self.weights_and_gradients(step)
+        split = len(model.inference_network.trainable_variables)
+        end = split + len(model.generative_network.trainable_variables)
+        values = {
+            "effective_sample_size": float(effective_sample_size(log_w)),
+            "gradient_norm/inference_network": float(tf.linalg.global_norm(gradients[:split])),
+            "gradient_norm/generative_network": float(tf.linalg.global_norm(gradients[split:end])),
+        }
+        counts = evaluation.active_units(model, self.x, seed=self.seed)
+        return values | {f"active_units/layer_{number}": count for number, count in enumerate(counts, start=1)}
+
+    def _weights_and_gradients(self, step):
+        """The log-weights [k, N] of the images with the noise of a step, and the gradients that they make."""
+        model = self.model
+        shape = [model.objective.num_samples, self.x.shape[0], sum(model.latent_units)]
+        noise = seeds.normal(shape, seeds.key(model.seed, seeds.Purpose.TRAIN_NOISE, step))
+        return model.log_weights_from_noise(self.x, noise), model._bound_and_gradients(self.x, step)[1]
+
+
+def effective_sample_size(log_w: tf.Tensor) -> tf.Tensor:
+    """(sum w)^2 / sum w^2 of each image's weights, mean over the images: log importance weights [k, B] -> scalar.
+
+    Reference: Kong (1992), A note on importance sampling using standardized weights.
+    """
+    log_w = tf.cast(log_w, tf.float64)
+    log_ess = 2.0 * tf.reduce_logsumexp(log_w, axis=0) - tf.reduce_logsumexp(2.0 * log_w, axis=0)  # [B]
+    return tf.reduce_mean(tf.exp(log_ess))
+
+
+def _write(name: str, value: tf.Tensor, plugin: str) -> None:
+    metadata = tf.compat.v1.SummaryMetadata()
+    metadata.plugin_data.plugin_name = plugin
+    tf.summary.write(name, value, metadata=metadata)
+
+
+def _rows(images: np.ndarray) -> np.ndarray:
+    """[N, D] to [rows, 8, D], black images at the end."""
+    missing = -len(images) % COLUMNS
+    return np.pad(images, ((0, missing), (0, 0))).reshape(-1, COLUMNS, images.shape[-1])
+
+
+def _encoded(images: np.ndarray, image_shape: tuple[int, int]) -> tf.Tensor:
+    """A sheet of images, 8 in a row, as TensorBoard takes it: width, height and PNG, three strings."""
+    pictures = as_pictures(np.clip(_rows(images).reshape(-1, images.shape[-1]), 0.0, 1.0), image_shape)
+    height, width = image_shape
+    sheet = pictures.reshape(-1, COLUMNS, height, width).swapaxes(1, 2).reshape(-1, COLUMNS * width)
+    png = tf.io.encode_png(np.round(255 * sheet).astype(np.uint8)[..., None])
+    return tf.stack([str(sheet.shape[1]), str(sheet.shape[0]), png])
