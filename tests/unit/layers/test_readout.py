@@ -81,6 +81,7 @@ def test_shapes_are_known_in_a_graph_where_the_inputs_are():
         (keras.layers.GaussianNoise(0.1), "random numbers of its own"),
         (keras.layers.Reshape((7,)), r"the encoder must take rows \[N, 6\]: "),
         (keras.layers.Lambda(lambda x: tf.reduce_mean(x, axis=0)), r"must give features \[N, ...\] for rows"),
+        (keras.layers.Lambda(lambda x: x[:1]), r"got \(1, 6\) for 2 rows"),
         (keras.layers.Lambda(lambda x: (x, x)), r"must give features \[N, ...\] for rows \[N, ...\], got"),
     ],
 )
