@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from iwae_tf import InputError
+from iwae_tf import InputError, seeds
+from iwae_tf.layers.bernoulli import Bernoulli
 from iwae_tf.layers.folded import Folded
 from iwae_tf.layers.readout import Readout
 
@@ -81,6 +82,7 @@ def test_shapes_are_known_in_a_graph_where_the_inputs_are():
         (keras.layers.GaussianNoise(0.1), "random numbers of its own"),
         (keras.layers.Reshape((7,)), r"the encoder must take rows \[N, 6\]: "),
         (keras.layers.Lambda(lambda x: tf.reduce_mean(x, axis=0)), r"must give features \[N, ...\] for rows"),
+        (keras.layers.Lambda(lambda x: x[:1]), r"got \(1, 6\) for 2 rows"),
         (keras.layers.Lambda(lambda x: (x, x)), r"must give features \[N, ...\] for rows \[N, ...\], got"),
     ],
 )
@@ -94,3 +96,14 @@ def test_a_frozen_layer_has_no_state():
     layer.trainable = False
     Folded(layer, "encoder").build((None, 6))
     assert len(layer.non_trainable_weights) == 4
+
+
+def test_a_bernoulli_likelihood_of_features_for_each_position_is_that_of_its_logits():
+    """Four positions and four images: the fused product of features [k, B, F] would take one for the other."""
+    head = Bernoulli(32, seeds.initializer_seeds(0))
+    head.build((None, 4, 3))
+    features = tf.random.stateless_normal([4, 4, 3], [0, 1])
+    value = tf.cast(tf.random.stateless_uniform([4, 32], [0, 2]) < 0.5, tf.float32)
+    log_prob = head.log_prob_of_features(features, value)
+    np.testing.assert_array_equal(log_prob, head.log_prob(head(features), value))
+    assert log_prob.shape == (4,)
