@@ -94,7 +94,7 @@ class TiledTorch(nn.Module):
         loss = self.loss(self.x)
         loss.backward()
         self.optimizer.step()
-        return -float(loss)
+        return -loss.item()
 
     def arrays(self) -> list[np.ndarray]:
         """All weights, kernels as [in, out]."""
