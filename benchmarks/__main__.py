@@ -59,9 +59,7 @@ def _arguments(cases: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=60, help="at most so many rounds (default: 60)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: benchmarks/results.json")
     parser.add_argument("--short", action="store_true", help="under a minute, beside the ratios in bounds.json")
-    parser.add_argument(
-        "--record", action="store_true", help="with --short: write them, and the counts, to bounds.json"
-    )
+    parser.add_argument("--record", action="store_true", help="write these, and the counts, to bounds.json")
     arguments = parser.parse_args()
     if arguments.short:
         arguments.only, arguments.rounds = list(bounds.SHORT), bounds.SHORT_ROUNDS

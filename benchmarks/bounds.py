@@ -41,5 +41,5 @@ def record(rows: list[dict]) -> None:
     for name, work in CASES.items():
         counts[name] = work()._asdict()
         counts[name]["bytes_written"] = round(BYTES_SLACK * counts[name]["bytes_written"])
-    ratios = {row["case"]: row["ratio_to_floor"] for row in rows if row["candidate"] == SHORT[row["case"]]}
+    ratios = {row["case"]: row["ratio_to_floor"] for row in rows if row["candidate"] == SHORT.get(row["case"])}
     BOUNDS.write_text(json.dumps({"counts": counts, "ratios": ratios}, indent=1) + "\n")
