@@ -42,7 +42,7 @@ def gradient_quality_figure(rows: list[dict], title: str, notes: list[str]) -> F
     """
     figure = panels.page(title, notes)
     taller = (ROWS[0][3] - panels.TOP) / 100
-    _grow(figure, taller)
+    grow(figure, taller)
     for network, left, right in COLUMNS:
         for name, quantity, bottom, top in ROWS:
             label = "k, samples per image (log scale)" if bottom == ROWS[-1][2] else ""
@@ -51,7 +51,7 @@ def gradient_quality_figure(rows: list[dict], title: str, notes: list[str]) -> F
     return figure
 
 
-def _grow(figure: Figure, inches: float) -> None:
+def grow(figure: Figure, inches: float) -> None:
     """Makes the page taller below its heading, which stays as far from the upper edge as it was."""
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + inches)

@@ -1,74 +1,93 @@
-"""An importance weighted autoencoder written the straightforward way with Keras layers and TFP distributions."""
+"""The same model and step in other ways, each computed in a process of its own with that framework's own threads."""
 
-import keras
-import tensorflow as tf
+import argparse
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
+from benchmarks.timing import Seconds, repeats_of, turn
 
-class TiledTFP(keras.Model):
-    """Every image k times through both networks, distributions as objects, the gradient of log-mean-exp by autodiff.
-
-    Args:
-        latent_units: of each stochastic layer, nearest x first.
-        hidden_units: of the tanh layers below each.
-        data_dim: D.
-        k: importance samples.
-    """
-
-    def __init__(self, latent_units, hidden_units, data_dim: int, k: int):
-        super().__init__()
-        self.k = k
-        below, self.inference, self.generative = data_dim, [], []
-        for units, hidden in zip(latent_units, hidden_units, strict=True):
-            self.inference.append((_mlp(hidden, below), _dense(units, hidden[-1]), _dense(units, hidden[-1])))
-            top = hidden[0]
-            heads = (_dense(below, top),) if below == data_dim else (_dense(below, top), _dense(below, top))
-            self.generative.append((_mlp(hidden[::-1], units), *heads))
-            below = units
-        self.prior_units = below
-        self.flat = [layer for layers in (*self.inference, *self.generative) for layer in layers]  # Keras finds these
-        self.compile(optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-4))
-        self.optimizer.build(self.trainable_variables)
-
-    def log_weights(self, x):
-        """x [B, D] -> [k, B]."""
-        from tensorflow_probability import distributions as tfd
-
-        def normal(mlp, loc, log_scale, condition):
-            features = mlp(condition)
-            return tfd.Independent(tfd.Normal(loc(features), tf.exp(log_scale(features))), 1)
-
-        x = tf.tile(x[None], [self.k, 1, 1])
-        x = tf.reshape(x, [-1, x.shape[-1]])
-        log_w, condition, h = 0.0, x, []
-        for layers in self.inference:
-            q = normal(*layers, condition)
-            condition = q.sample()
-            log_w -= q.log_prob(condition)
-            h.append(condition)
-        prior = tfd.Independent(tfd.Normal(tf.zeros(self.prior_units), 1.0), 1)
-        log_w += prior.log_prob(h[-1])
-        for layers, value, above in zip(self.generative[1:], h[:-1], h[1:], strict=True):
-            log_w += normal(*layers, above).log_prob(value)
-        mlp, logits = self.generative[0]
-        log_w += tfd.Independent(tfd.Bernoulli(logits=logits(mlp(h[0]))), 1).log_prob(x)
-        return tf.reshape(log_w, [self.k, -1])
-
-    def train_step(self, data):
-        with tf.GradientTape() as tape:
-            log_w = self.log_weights(data)
-            bound = tf.reduce_mean(tf.reduce_logsumexp(log_w, axis=0)) - tf.math.log(float(self.k))
-            loss = -bound
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply(gradients, self.trainable_variables)
-        return {"bound": bound}
+ROOT = Path(__file__).resolve().parents[1]
+# name in the table -> package, module, class
+PEERS = {
+    "TFP, x tiled k times": ("tensorflow", "benchmarks.peer_tfp", "TiledTFP"),
+    "PyTorch, x tiled k times": ("torch", "benchmarks.peer_torch", "TiledTorch"),
+    "PyTorch, torch.compile": ("torch", "benchmarks.peer_torch_compiled", "CompiledTorch"),
+    "JAX, jax.jit": ("jax", "benchmarks.peer_jax", "CompiledJax"),
+    "iwae-tf, TensorFlow's threads": ("tensorflow", "benchmarks.steps", "Step"),
+    "floor, TensorFlow's threads": ("tensorflow", "benchmarks.floors", "WholeProducts"),
+}
+# Threads of OpenMP, which PyTorch has, keep a core busy while they wait for work, and who is next would suffer from it.
+# They are told to sleep. With others on the same cores that also serves PyTorch best, by a factor of nine; the variable
+# set to "active", and `--alone`, show what it is where nobody else is.
+THREADS_SLEEP = {"OMP_WAIT_POLICY": "passive"}
 
 
-def _dense(units: int, below: int, activation=None) -> keras.layers.Dense:
-    layer = keras.layers.Dense(units, activation=activation)
-    layer.build((None, below))
-    return layer
+def missing() -> list[str]:
+    """Packages that peers need and that are not installed."""
+    packages = dict.fromkeys(package for package, *_ in PEERS.values())
+    return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
-def _mlp(hidden, below: int) -> keras.Sequential:
-    widths = (below, *hidden)
-    return keras.Sequential([_dense(units, width, "tanh") for width, units in zip(widths, hidden, strict=False)])
+def peer_class(name: str) -> type:
+    """The class of a peer: made with (latent_units, hidden_units, x [B, D], k), it has `step`, `arrays`, `zero`."""
+    _, module, attribute = PEERS[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+@functools.cache
+def _process(name: str) -> subprocess.Popen:
+    """The process of a peer, for as long as this one lives."""
+    words = [sys.executable, "-m", "benchmarks.peers", name]
+    environment = {**THREADS_SLEEP, **os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    return subprocess.Popen(words, cwd=ROOT, env=environment, **pipes)
+
+
+def _ask(name: str, *size: int) -> float:
+    process = _process(name)
+    process.stdin.write(json.dumps(size) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        raise RuntimeError(f"{name} has ended; to see why: python -m benchmarks.peers '{name}' --alone {size}")
+    return float(answer)
+
+
+def ways(layers: int, batch_size: int, k: int) -> dict[str, Callable[[], Seconds]]:
+    """The steps of all peers that can be computed here, by name."""
+    absent = missing()
+    names = [name for name, (package, *_) in PEERS.items() if package not in absent]
+    return {name: lambda name=name: Seconds(_ask(name, layers, batch_size, k)) for name in names}
+
+
+@functools.lru_cache(maxsize=1)
+def _step_and_repeats(name: str, layers: int, batch_size: int, k: int) -> tuple[Callable[[], object], int]:
+    from benchmarks.sizes import images, units
+
+    step = peer_class(name)(*units(layers), images(batch_size), k).step
+    return step, repeats_of(step)
+
+
+def main() -> None:
+    """Answers every size that comes on stdin, [layers, B, k], with the seconds of a step."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name", choices=PEERS)
+    parser.add_argument("--alone", nargs=3, type=int, metavar=("LAYERS", "B", "K"), help="the median of 60 turns")
+    arguments = parser.parse_args()
+    if arguments.alone:
+        times = sorted(turn(*_step_and_repeats(arguments.name, *arguments.alone)) for _ in range(60))
+        print(f"{arguments.name}: {1e3 * times[30]:.2f} ms, the fastest {1e3 * times[0]:.2f}")
+        return
+    for line in sys.stdin:
+        print(turn(*_step_and_repeats(arguments.name, *json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import backward_samples
+from benchmarks import backward_samples, bounds, timing
 from benchmarks.timing import ratios_to
 
 
@@ -43,3 +43,25 @@ def test_every_model_of_the_race_gets_the_same_time(monkeypatch):
     assert racers[0].seconds == racers[1].seconds == pytest.approx(1.0)
     assert racers[0].model.objective.backward_samples is None
     assert racers[1].model.objective.backward_samples == 1
+
+
+def test_a_turn_is_the_mean_of_its_calls_or_the_ways_own_clock(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: 6.0 * next(ticks)))
+    assert timing.turn(lambda: None, 3) == 2.0
+    assert timing.turn(lambda: timing.Seconds(0.5), 1) == 0.5
+    assert timing.repeats_of(lambda: None) == 1  # six seconds are more than a turn needs
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
+    assert timing.repeats_of(lambda: None) == 20
+
+
+def test_a_short_run_has_the_floors_of_this_process_and_one_candidate():
+    ways = dict.fromkeys(("floor", "floor, in 2 parts", "floor, TensorFlow's threads", "iwae-tf", "iwae-tf, XLA"))
+    assert list(bounds.short_ways("train-l1-b20-k1", ways)) == ["floor", "floor, in 2 parts", "iwae-tf"]
+
+
+def test_the_recorded_ratio_stands_beside_its_own_row_alone(monkeypatch):
+    monkeypatch.setattr(bounds, "read", lambda: {"ratios": {"train-l1-b20-k1": 1.5}})
+    row = {"case": "train-l1-b20-k1", "candidate": "iwae-tf"}
+    assert bounds.beside(row) == "  (recorded: 1.50)"
+    assert bounds.beside({**row, "candidate": "floor"}) == bounds.beside({**row, "case": "evaluate-l1"}) == ""
