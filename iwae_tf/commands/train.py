@@ -44,7 +44,7 @@ def run(arguments) -> int:
     output, workers = (flags.settings_from(arguments, settings) for settings in (OutputConfig, WorkersConfig))
     path = run_folder.path_of(config, output)
     export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
-    import_tensorflow()
+    import_tensorflow(xla=config.training.jit == "on")
     from iwae_tf.report.page import write_report  # needs TensorFlow
     from iwae_tf.training import run as training
     from iwae_tf.training.results import evaluate

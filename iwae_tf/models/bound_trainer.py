@@ -1,7 +1,6 @@
 """Training by `fit`: a Keras model whose train step climbs a bound on log p(x)."""
 
-import contextlib
-import re
+import inspect
 
 import keras
 import tensorflow as tf
@@ -10,12 +9,11 @@ from iwae_tf import replicas, seeds, threads
 from iwae_tf.adam import Adam
 from iwae_tf.errors import InputError
 from iwae_tf.models.bound_tracker import BoundTracker
+from iwae_tf.models.step_errors import BAD_BOUND, BAD_INPUT, asserted, plain_errors
+from iwae_tf.models.steps_in_a_call import steps_in_a_call
 from iwae_tf.objectives.gradients import bound_and_gradients
 from iwae_tf.objectives.iwae import IWAEBound
 from iwae_tf.objectives.objective import Objective
-
-_BAD_INPUT = "iwae_tf bad input"
-_BAD_BOUND = "iwae_tf bound not finite"
 
 
 class BoundTrainer(keras.Model):
@@ -30,7 +28,7 @@ class BoundTrainer(keras.Model):
         super().__init__(**kwargs)
         self.bound_tracker = BoundTracker()
 
-    def compile(self, optimizer=None, objective=None, jit_compile="auto", **kwargs):
+    def compile(self, optimizer=None, objective=None, jit_compile="auto", steps_per_execution=None, **kwargs):
         """Sets what `fit` does.
 
         Args:
@@ -38,7 +36,8 @@ class BoundTrainer(keras.Model):
             objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
             jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles where
                 a GPU is there. With several replicas it is False.
-            **kwargs: `run_eagerly`, `steps_per_execution` as in Keras.
+            steps_per_execution: as in Keras; None lets `fit` choose: up to 20, and 1 where a callback counts batches.
+            **kwargs: `run_eagerly` as in Keras.
 
         Raises:
             InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, for an objective
@@ -65,7 +64,9 @@ class BoundTrainer(keras.Model):
             )
         # Only the pass through the networks is compiled by XLA: what surrounds it reports errors, which XLA drops.
         self.objective = objective
-        super().compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False, **kwargs)
+        self._fit_chooses_steps = steps_per_execution is None
+        kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}
+        super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
         self.optimizer.build(self.trainable_variables)
         self._jit_argument = jit_compile
         on_gpu = bool(tf.config.list_physical_devices("GPU")) and not self.distributed
@@ -120,12 +121,23 @@ class BoundTrainer(keras.Model):
         """
         if self.compiled:
             self.objective.begin_fit()
-        with _plain_errors(self):
+            if self._fit_chooses_steps:
+                self._choose_steps(*args, **kwargs)
+        with plain_errors(self):
             return super().fit(*args, **_without_weights(kwargs))
+
+    def _choose_steps(self, *args, **kwargs) -> None:
+        """Sets the steps that one call of the compiled step takes in a `fit` with these arguments."""
+        given = inspect.signature(super().fit).bind_partial(*args, **kwargs).arguments
+        one_by_one = self.distributed or self.run_eagerly  # Keras takes one step at a time over replicas
+        steps = 1 if one_by_one else steps_in_a_call(given.get("callbacks"), given.get("steps_per_epoch"))
+        if steps != self.steps_per_execution:
+            self.steps_per_execution = steps
+            self.make_train_function(force=True)
 
     def evaluate(self, *args, **kwargs):
         """`keras.Model.evaluate`: the mean of the compiled objective's bound over the data, one draw of noise each."""
-        with _plain_errors(self):
+        with plain_errors(self):
             return super().evaluate(*args, **_without_weights(kwargs))
 
     def train_step(self, data):
@@ -135,7 +147,7 @@ class BoundTrainer(keras.Model):
         bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations), *share)
         finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
         bound_sum, num_examples, num_bad = self._sums(bound, finite)
-        with _asserted(tf.equal(num_bad, 0.0), [_BAD_BOUND]):  # before any weight or the step count is changed
+        with asserted(tf.equal(num_bad, 0.0), [BAD_BOUND]):  # before any weight or the step count is changed
             self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self.trainable_variables)
         return self._logs(bound_sum, num_examples)
 
@@ -200,10 +212,10 @@ class BoundTrainer(keras.Model):
         _without_weights({"sample_weight": sample_weight})
         x = tf.cast(x, tf.float32)
         self._check_size(x)
-        with _asserted(tf.equal(tf.shape(x)[-1], self.data_dim), [_BAD_INPUT, "shape", tf.shape(x)]):
+        with asserted(tf.equal(tf.shape(x)[-1], self.data_dim), [BAD_INPUT, "shape", tf.shape(x)]):
             x = tf.reshape(x, [-1, self.data_dim])  # generators may not tell the shape before
         valid = self.generative_network.likelihood_stage.head.in_support(x)
-        with _asserted(valid, [_BAD_INPUT, "values from, to", tf.reduce_min(x), tf.reduce_max(x)]):
+        with asserted(valid, [BAD_INPUT, "values from, to", tf.reduce_min(x), tf.reduce_max(x)]):
             return tf.identity(x)
 
 
@@ -213,28 +225,3 @@ def _without_weights(arguments: dict) -> dict:
     if given:
         raise InputError(f"{given[0]} is not supported: every example counts the same")
     return arguments
-
-
-def _asserted(condition, message):
-    """Context in which tensors are computed only once `condition` has been found true, in a graph as in eager mode."""
-    check = tf.debugging.Assert(condition, message)
-    return tf.control_dependencies([] if check is None else [check])
-
-
-@contextlib.contextmanager
-def _plain_errors(model):
-    """Turns the failed assertions of a step into errors that name what came and what to do."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        message = error.message
-        if _BAD_BOUND in message:
-            raise InputError(
-                f"the bound or its gradient is not finite at step {model.step}, which was not "
-                "taken; a smaller learning rate is the usual remedy"
-            ) from None
-        if _BAD_INPUT in message:
-            came = re.sub(r"[][\s]|b?'", " ", message.split(_BAD_INPUT, 1)[1].split("{{node")[0])  # graph or eager form
-            came = " ".join(came.split())
-            raise InputError(model.input_requirements(came)) from None
-        raise

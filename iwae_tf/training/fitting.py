@@ -1,9 +1,8 @@
 """One call of `fit` for a run, from the step that it stands at."""
 
 from iwae_tf.data.pipeline import training_batches
+from iwae_tf.models.steps_in_a_call import MOST_STEPS, largest_divisor
 from iwae_tf.training.callbacks import RestoredBound
-
-MAX_STEPS_PER_EXECUTION = 20
 
 
 def fit_epochs(run, first_step: int, callbacks: list) -> None:
@@ -19,8 +18,8 @@ def fit_epochs(run, first_step: int, callbacks: list) -> None:
     length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
     if done:
         callbacks = [RestoredBound(run.model.bound_tracker), *callbacks]
-    most = 1 if run.model.distributed else MAX_STEPS_PER_EXECUTION  # Keras takes one step at a time over replicas
-    run.model.steps_per_execution = _largest_divisor(length, most)
+    most = 1 if run.model.distributed else MOST_STEPS  # Keras takes one step at a time over replicas
+    run.model.steps_per_execution = largest_divisor(length, most)
     run.model.make_train_function(force=True)
     binarized = run.config.model.likelihood == "bernoulli"
     run.model.fit(
@@ -34,8 +33,3 @@ def fit_epochs(run, first_step: int, callbacks: list) -> None:
         callbacks=callbacks,
         verbose=0,
     )
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    """Steps that Keras runs in one call have to divide the epoch, or it runs some too many."""
-    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)

@@ -118,6 +118,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
             optimizer=_optimizer(config, run.total_steps),
             objective=objective,
             jit_compile={"auto": "auto", "on": True, "off": False}[config.training.jit],
+            steps_per_execution=1,  # `fit_epochs` chooses
         )
     checkpoint = latest_checkpoint(path / "checkpoints", report=_warn) if output.resume else None
     if checkpoint:

@@ -102,3 +102,14 @@ def test_commands_give_an_operation_one_thread_on_few_cores_unless_told_otherwis
     intra, inter = map(int, done.stdout.split())
     assert {intra} == expected
     assert inter == (3 if intra == 1 else 0)
+
+
+@pytest.mark.slow
+def test_a_step_that_xla_compiles_has_all_cores(tmp_path):
+    code = (
+        "import os; os.sched_getaffinity = lambda pid: {0, 1, 2}\n"
+        "from iwae_tf.commands.quiet import import_tensorflow; import_tensorflow(xla=True)\n"
+        "import tensorflow as tf; print(tf.config.threading.get_intra_op_parallelism_threads())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 0
