@@ -19,21 +19,21 @@ import iwae_tf
 from benchmarks.peers import ROOT
 from benchmarks.sizes import DIM, images
 from benchmarks.steps import network, step_of
+from iwae_tf.models.steps_in_a_call import MOST_STEPS
 from iwae_tf.objectives import IWAEBound
 from iwae_tf.training import callbacks
-from iwae_tf.training.run import MAX_STEPS_PER_EXECUTION
 
 STACK = "import tensorflow, keras"
 
 
 def fit(k: int, steps: int) -> dict[str, Callable[[], object]]:
     """One call of `fit` on batches that lie ready, as it comes and as `train.py` calls it: 20 steps to an execution."""
-    assert steps % MAX_STEPS_PER_EXECUTION == 0
+    assert steps % MOST_STEPS == 0
     data = tf.data.Dataset.from_tensors(images(20)).repeat()
     bare, plain, run = (network(1) for _ in range(3))
     bare.compile(objective=IWAEBound(k))
     plain.compile(objective=IWAEBound(k))
-    run.compile(objective=IWAEBound(k), steps_per_execution=MAX_STEPS_PER_EXECUTION)
+    run.compile(objective=IWAEBound(k), steps_per_execution=MOST_STEPS)
     step = step_of(bare, tf.constant(images(20)))
     folder = tempfile.TemporaryDirectory()
     of_run = [
