@@ -19,7 +19,13 @@ FILES = (
 
 # Title of a page -> where its names are defined, below `iwae_tf`.
 API = {
-    "Model": ["models.iwae.IWAE", "adam.Adam", "errors.InputError"],
+    "Model": [
+        "models.iwae.IWAE",
+        "models.importance_weights.ImportanceWeights",
+        "models.bound_trainer.BoundTrainer",
+        "adam.Adam",
+        "errors.InputError",
+    ],
     "Objectives": [
         "objectives.objective.Objective",
         "objectives.objective.GradientWeights",
@@ -52,13 +58,14 @@ API = {
 
 
 def on_files(files: Files, config) -> Files:
-    """The site's files in the place of those that mkdocs found in docs/; those of the theme come later."""
+    """The files above in the place of those that mkdocs found in docs/, and those of the theme."""
     found = [path for pattern in FILES for path in sorted(ROOT.glob(pattern))]
     made = [File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)) for path in found]
     for title, names in API.items():
-        blocks = "\n\n".join(f"::: iwae_tf.{name}" for name in names)
-        made.append(File.generated(config, f"api/{title.lower()}.md", content=f"# {title}\n\n{blocks}\n"))
-    return Files(made)
+        options = "\n    options: {show_root_heading: false}" if len(names) == 1 else ""  # the page's title says it
+        content = "\n\n".join([f"# {title}", *(f"::: iwae_tf.{name}{options}" for name in names)])
+        made.append(File.generated(config, f"api/{title.lower()}.md", content=content))
+    return Files([*(file for file in files if file.src_dir != config.docs_dir), *made])
 
 
 def on_page_markdown(markdown: str, page, **kwargs) -> str:
@@ -75,4 +82,5 @@ def on_page_content(content: str, **kwargs) -> str:
 
 
 def _mathml(found: re.Match, display: str) -> str:
-    return convert(html.unescape(found[1]), display=display)
+    mathml = convert(html.unescape(found[1]), display=display)
+    return re.sub(r"<mi>(log|max|min)</mi>", r'\g<0><mspace width="0.17em"/>', mathml)  # or "log p" is drawn as "logp"

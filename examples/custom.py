@@ -44,7 +44,7 @@ class Binomial(iwae_tf.layers.Likelihood):
         return TRIALS * tf.sigmoid(logits)
 
     def sample(self, logits, key):
-        coins = tf.random.stateless_uniform([TRIALS, *logits.shape], key)
+        coins = tf.random.stateless_uniform(tf.concat([[TRIALS], tf.shape(logits)], axis=0), key)
         return tf.reduce_sum(tf.cast(coins < tf.sigmoid(logits), tf.float32), axis=0)
 
     def in_support(self, value):

@@ -20,6 +20,7 @@ from iwae_tf.evaluation import posterior_expectation
 from iwae_tf.plots.image_grid import save_rows
 
 EPOCHS = 100
+SAMPLES = 5000  # of q for each image
 HOLE = -1.0
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     model.compile(objective=iwae_tf.objectives.DReG(num_samples=20))
     model.fit(train, epochs=EPOCHS, batch_size=50, verbose=0)
 
-    expected = posterior_expectation(model, lambda h: model.likelihood(h).mean(), test, num_samples=5000).mean
+    expected = posterior_expectation(model, lambda h: model.likelihood(h).mean(), test, SAMPLES).mean
     with_nan = np.where(holes, np.nan, whole)
     neighbours = KNNImputer(n_neighbors=5, keep_empty_features=True).fit(with_nan[:1397])
     filled = {
