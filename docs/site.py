@@ -17,7 +17,7 @@ FILES = (
     *("docs/*.md", "docs/**/gradient_quality.md", "docs/**/*.png", "docs/site.css"),
 )
 
-# Title of a page -> where its names are defined, below `iwae_tf`.
+# Title of a page -> where its names are defined, below `iwae_tf`; of a module all that is public.
 API = {
     "Model": [
         "models.iwae.IWAE",
@@ -49,7 +49,12 @@ API = {
         "objectives.kl_annealing.KLAnnealing",
         "objectives.registry.objective_class",
     ],
-    "Evaluation": ["evaluation"],
+    "Evaluation": [
+        "evaluation",
+        "evaluation.active_units.active_units",  # these three have the names of their modules
+        "evaluation.deviation.deviation",
+        "evaluation.jackknife.jackknife",
+    ],
     "Data": ["data.loading.load", "data.dataset.Dataset", "data.pipeline.training_batches"],
     "Layers": ["layers.likelihood.Likelihood", "layers.conv.ConvEncoder", "layers.conv.ConvDecoder"],
     "Serving": ["serving.saved_model.export_saved_model", "serving.client.ScoringClient"],
@@ -62,10 +67,15 @@ def on_files(files: Files, config) -> Files:
     found = [path for pattern in FILES for path in sorted(ROOT.glob(pattern))]
     made = [File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)) for path in found]
     for title, names in API.items():
-        options = "\n    options: {show_root_heading: false}" if len(names) == 1 else ""  # the page's title says it
-        content = "\n\n".join([f"# {title}", *(f"::: iwae_tf.{name}{options}" for name in names)])
+        content = "\n\n".join([f"# {title} API", *map(_described, names)])
         made.append(File.generated(config, f"api/{title.lower()}.md", content=content))
     return Files([*(file for file in files if file.src_dir != config.docs_dir), *made])
+
+
+def _described(name: str) -> str:
+    """What mkdocstrings makes the docstrings of a name from; a module goes without a heading of its own."""
+    is_module = any(ROOT.glob(f"iwae_tf/{name.replace('.', '/')}*"))
+    return f"::: iwae_tf.{name}" + ("\n    options: {show_root_heading: false}" if is_module else "")
 
 
 def on_page_markdown(markdown: str, page, **kwargs) -> str:

@@ -86,15 +86,13 @@ def test_the_posterior_gap_falls_with_the_samples_of_q(example, capsys):
 def test_draws_of_the_weighted_q_have_the_mean_of_their_own_image_s_posterior(example):
     module = example("posterior_2d", DRAWS=400, IMAGES=2)
     model = iwae_tf.IWAE(64, (2,), ((8,),), seed=1)
-    for variable in model.trainable_variables:
-        variable.assign(2.0 * variable)  # posteriors that differ from each other and from q
     x = (np.random.default_rng(0).random((2, 64)) < 0.5).astype("float32")
     draws = module.weighted_q(model, x)  # [400, 2, 2]
     posterior = np.asarray(posterior_expectation(model, lambda h: h[0], x, 20_000).mean)
     q = np.asarray(model.encode(x)[0].loc)
-    # Four standard errors of 400 draws with a deviation below 1; the bias of 50 samples is below a tenth of that.
-    np.testing.assert_allclose(draws.mean(axis=0), posterior, atol=0.2)
-    assert np.abs(posterior[0] - posterior[1]).max() > 0.5
+    # Four standard errors of 400 draws with a deviation below 1 are 0.2; the bias of 50 samples is 0.1 here.
+    np.testing.assert_allclose(draws.mean(axis=0), posterior, atol=0.3)
+    assert np.abs(posterior[0] - posterior[1]).max() > 0.6
     assert np.abs(posterior - q).max(axis=1).min() > 0.5
 
 
