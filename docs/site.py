@@ -78,11 +78,6 @@ def _described(name: str) -> str:
     return f"::: iwae_tf.{name}" + ("\n    options: {show_root_heading: false}" if is_module else "")
 
 
-def on_page_markdown(markdown: str, page, **kwargs) -> str:
-    """A folder of the repository that is no page is the page about it."""
-    return markdown.replace("](examples)", "](docs/examples.md)") if page.file.src_uri == "README.md" else markdown
-
-
 def on_page_content(content: str, **kwargs) -> str:
     """Formulas, which arithmatex has put in brackets, as MathML."""
     content = re.sub(r'<span class="arithmatex">\\\((.*?)\\\)</span>', lambda found: _mathml(found, "inline"), content)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import iwae_tf
-from iwae_tf.plots.samples import save_samples
+from iwae_tf.plots.image_grid import save_rows
 
 EPOCHS = 30
 TRIALS = 16
@@ -77,8 +77,8 @@ def main() -> None:
         print(f"{name:<12}{np.mean(log_p):8.2f} +- {np.std(log_p) / len(x) ** 0.5:.2f} nats")
     binomial.save("runs/custom.keras")
     same = keras.saving.load_model("runs/custom.keras")
-    images = same.sample(100, mean=True) / TRIALS
-    save_samples("runs/custom.png", images, (8, 8), "Means under the binomial likelihood, h from the prior")
+    rows = np.reshape(same.sample(40, mean=True) / TRIALS, (4, 10, 8, 8))
+    save_rows("runs/custom.png", list(rows), "Means under the binomial likelihood, h from the prior")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import iwae_tf
-from iwae_tf.plots.samples import save_samples
+from iwae_tf.plots.image_grid import save_rows
 
 EPOCHS = 30
 
@@ -26,7 +26,8 @@ def main() -> None:
     log_p = model.log_likelihood(test, num_samples=1000).numpy()  # nats, one for each row
     print(f"log p(x) {log_p.mean():.1f} nats, {-log_p.mean() / 64 / np.log(2):.3f} bits per dimension")
     Path("runs").mkdir(exist_ok=True)
-    save_samples("runs/fit_array.png", model.sample(100, mean=True), (8, 8), "Means of p(x | h), h from the prior")
+    rows = np.reshape(model.sample(40, mean=True), (4, 10, 8, 8))
+    save_rows("runs/fit_array.png", list(rows), "Means of p(x | h), h from the prior")
 
 
 if __name__ == "__main__":
