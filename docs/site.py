@@ -87,5 +87,6 @@ def on_page_content(content: str, **kwargs) -> str:
 
 
 def _mathml(found: re.Match, display: str) -> str:
-    mathml = convert(html.unescape(found[1]), display=display)
+    tex = html.unescape(found[1]).replace("{aligned}", "{align*}")  # the name that the converter knows
+    mathml = convert(tex, display=display)
     return re.sub(r"<mi>(log|max|min)</mi>", r'\g<0><mspace width="0.17em"/>', mathml)  # or "log p" is drawn as "logp"
