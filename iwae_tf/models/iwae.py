@@ -40,7 +40,7 @@ class IWAE(ImportanceWeights):
         levels: L, the number of values i / (L - 1) that a pixel can have, for the likelihoods over levels; else None.
         encoder: Keras layer from x [N, D] to features below q(h[0] | x), in the place of hidden_units[0]; e.g.
             `iwae_tf.layers.ConvEncoder`. Features with more than one axis are joined.
-        decoder: Keras layer from h[0] [N, H] to features below p(x | h[0]): [N, F] for each row, or for each pixel, as
+        decoder: Keras layer from h[0], [N, H], to features below p(x | h[0]): [N, F] for each row, or for each pixel,
             [N, height, width, F] of `iwae_tf.layers.ConvDecoder`. Both keep their own initialisers and dtypes. They
             must have no state: dropout and batch normalisation are refused. Losses of theirs are not added.
         prior: of the top layer, a Keras layer with `log_prob(h)`, [..., H] -> [...], and `sample(n, key)`, [n, H]; None

@@ -16,7 +16,6 @@ class VIMCO(IWAEBound):
 
     Args:
         num_samples: k, at least 2: with one sample there are no others.
-        **kwargs: as of `Objective`.
 
     Reference: Mnih & Rezende (2016), section 2, with the geometric mean of the others in the baseline.
     """
