@@ -79,7 +79,7 @@ def test_the_bound_rises_with_k_to_the_exact_log_likelihood_and_stays_below(laye
     assert means[0] > means[1] + 5 * errors[1] > means[2] + 5 * errors[2]
     assert means[2] > 5 * errors[2]  # below log p(x) by more than chance
     # And there with 5,000 samples; with two layers, whose weights vary more, 0.13 is left (mean over 14 seeds).
-    assert -5 * errors[3] < means[3] < {1: 0.02, 2: 0.25}[layers]
+    assert -5 * errors[3] < means[3] < {1: max(5 * errors[3], 0.02), 2: 0.25}[layers]
 
 
 @pytest.mark.parametrize("layers", [1, 2])
