@@ -21,6 +21,7 @@ PEERS = {
     "PyTorch, torch.compile": ("torch", "benchmarks.peer_torch_compiled", "CompiledTorch"),
     "JAX, jax.jit": ("jax", "benchmarks.peer_jax", "CompiledJax"),
     "iwae-tf, TensorFlow's threads": ("tensorflow", "benchmarks.steps", "Step"),
+    "iwae-tf, XLA": ("tensorflow", "benchmarks.steps", "CompiledStep"),
     "floor, TensorFlow's threads": ("tensorflow", "benchmarks.floors", "WholeProducts"),
 }
 # Threads of OpenMP, which PyTorch has, keep a core busy while they wait for work, and who is next would suffer from it.

@@ -24,9 +24,11 @@ def step_of(model, x: tf.Tensor) -> Callable[[], float]:
 class Step:
     """A step as a peer: of a process that leaves TensorFlow's threads as they are."""
 
+    jit_compile = False
+
     def __init__(self, latent_units, hidden_units, x: np.ndarray, k: int):
         self.model = iwae_tf.IWAE(x.shape[1], latent_units, hidden_units)
-        self.model.compile(objective=IWAEBound(k))
+        self.model.compile(objective=IWAEBound(k), jit_compile=self.jit_compile)
         self.step = step_of(self.model, tf.constant(x))
 
     def arrays(self) -> list[np.ndarray]:
@@ -36,3 +38,9 @@ class Step:
     def zero(self) -> None:
         """Sets all weights to 0."""
         self.model.set_weights([np.zeros_like(weights) for weights in self.model.get_weights()])
+
+
+class CompiledStep(Step):
+    """The same, with the pass through the networks compiled by XLA."""
+
+    jit_compile = True
