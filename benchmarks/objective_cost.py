@@ -21,6 +21,7 @@ import tensorflow as tf
 import iwae_tf
 from benchmarks.timing import measure, ratios_to
 from iwae_tf.objectives import OBJECTIVES, objective_class
+from iwae_tf.threads import one_thread_for_an_operation
 
 BACKWARD_SAMPLES = (5, 1)
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--out", type=Path, help="folder for objective_cost.csv")
     arguments = parser.parse_args()
+    one_thread_for_an_operation()  # as the commands do
     x = tf.constant(np.random.default_rng(0).random((arguments.batch_size, 784)) < 0.13, tf.float32)
     steps = {name: step_of(objective, x) for name, objective in candidates(arguments.k).items()}
     seconds = measure(steps, arguments.rounds)

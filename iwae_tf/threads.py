@@ -12,9 +12,9 @@ def one_thread_for_an_operation() -> None:
     """Sets TensorFlow up to compute an operation in one thread, and as many operations at once as there are cores.
 
     TensorFlow's own way is that all cores share each operation, and wait for each other at its end, some hundred times
-    in a training step. With one thread for each, a step of 20 images takes 0.67 of the time on two cores with k = 1, and
-    with k = 50, in parts that are computed at once, 0.74. To be called before TensorFlow has computed anything; it does nothing
-    after that, with more than four cores, with a GPU, or where `TF_NUM_INTRAOP_THREADS` has been set.
+    in a training step. With one thread for each, a step of 20 images on two cores takes 0.67 of the time with k = 1,
+    and 0.74 with k = 50, in parts that are computed at once. To be called before TensorFlow has computed anything; it
+    does nothing after that, with more than four cores, with a GPU, or where `TF_NUM_INTRAOP_THREADS` has been set.
     """
     on_gpu = tf.config.list_physical_devices("GPU")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
