@@ -40,6 +40,10 @@ class _Conv(keras.layers.Layer):
         own = {"image_shape": self.image_shape, "filters": self.filters, "seed": self.seed}
         return {**super().get_config(), **own}
 
+    def _strided(self, kind: type, filters: int, initializer) -> keras.layers.Layer:
+        settings = {"strides": 2, "padding": "same", "activation": "elu", "dtype": self.dtype_policy}
+        return kind(filters, KERNEL_SIZE, kernel_initializer=initializer, **settings)
+
 
 @keras.saving.register_keras_serializable("iwae_tf")
 class ConvEncoder(_Conv):
@@ -61,17 +65,8 @@ class ConvEncoder(_Conv):
         initializers = self._initializers()
         self.convolutions, channels = [], self.image_shape[2]
         for size, filters in zip(self.sizes[:-1], self.filters, strict=True):
-            convolution = keras.layers.Conv2D(
-                filters,
-                KERNEL_SIZE,
-                strides=2,
-                padding="same",
-                activation="elu",
-                kernel_initializer=next(initializers),
-                dtype=self.dtype_policy,
-            )
-            convolution.build((None, *size, channels))
-            self.convolutions.append(convolution)
+            self.convolutions.append(self._strided(keras.layers.Conv2D, filters, next(initializers)))
+            self.convolutions[-1].build((None, *size, channels))
             channels = filters
         self.built = True
 
@@ -105,17 +100,8 @@ class ConvDecoder(_Conv):
         self.dense.build(input_shape)
         self.transposed = []
         for size, filters in zip(self.sizes[:0:-1], [*self.filters[-2::-1], self.filters[0]], strict=True):
-            layer = keras.layers.Conv2DTranspose(
-                filters,
-                KERNEL_SIZE,
-                strides=2,
-                padding="same",
-                activation="elu",
-                kernel_initializer=next(initializers),
-                dtype=self.dtype_policy,
-            )
-            layer.build((None, *size, channels))
-            self.transposed.append(layer)
+            self.transposed.append(self._strided(keras.layers.Conv2DTranspose, filters, next(initializers)))
+            self.transposed[-1].build((None, *size, channels))
             channels = filters
         self.built = True
 
