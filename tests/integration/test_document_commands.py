@@ -24,7 +24,8 @@ class Parsed(BaseException):
 
 def commands(block: str) -> list[list[str]]:
     """The words of each command of a shell block; what only the shell does is taken away."""
-    lexer = shlex.shlex(re.sub(r"\$\(.*?\)", "", block), posix=True, punctuation_chars="&|;<>\n")
+    lines = re.sub(r"\$\(.*?\)", "", block).replace("\n", "\n\n")  # a comment takes the end of its line with it
+    lexer = shlex.shlex(lines, posix=True, punctuation_chars="&|;<>\n")
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, "#"
     found = [[]]
     for word in lexer:
@@ -64,6 +65,7 @@ def parsed(monkeypatch, tmp_path):
     def parse(program, arguments):
         monkeypatch.setattr(sys, "argv", [str(program), *arguments])
         monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", stop)
+        monkeypatch.delitem(sys.modules, f"{program}.__main__", raising=False)  # a module is run afresh, whoever had it
         with pytest.raises(Parsed) as end:
             run(program)
         return end.value.args[0]
@@ -94,6 +96,19 @@ def check_python(arguments: list[str], parsed) -> None:
             RunConfig(*(flags.settings_from(values, settings) for settings in train.SECTIONS))
 
 
+def check_pip(arguments: list[str]) -> None:
+    """A file of requirements, this package with one of its extras, or a program that only looks at what a run wrote."""
+    first, *rest = arguments
+    assert first == "install"
+    if rest[0] == "-r":
+        assert (ROOT / rest[1]).is_file()
+    elif rest[0] == "-e":
+        extra = re.fullmatch(r"\.\[(\w+)\]", rest[1]).group(1)
+        assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    else:
+        assert rest == ["tensorboard"]
+
+
 @pytest.mark.parametrize("words", SHELL)
 def test_a_command_of_the_documents_is_one_that_exists(words, parsed, capsys):
     program, *arguments = words
@@ -103,12 +118,14 @@ def test_a_command_of_the_documents_is_one_that_exists(words, parsed, capsys):
         name, value = arguments[0].split("=", maxsplit=1)
         assert name == "TF_CONFIG"
         assert set(json.loads(value)) == {"cluster", "task"}
-    elif program in (".venv/bin/pip", "docker"):
-        files = [arguments[place + 1] for place, word in enumerate(arguments) if word in ("-r", "-f")]
-        assert files
-        assert all((ROOT / file).is_file() for file in files)
+    elif program == ".venv/bin/pip":
+        check_pip(arguments)
+    elif program == "docker":
+        assert (ROOT / arguments[arguments.index("-f") + 1]).is_file()
     elif program == ".venv/bin/mkdocs":
         assert (ROOT / "mkdocs.yml").is_file()
+    elif program == ".venv/bin/tensorboard":
+        assert arguments[0] == "--logdir"
     else:
         assert program == "curl"
         assert re.fullmatch(r"http://localhost:8501/v1/models/\w+:predict", arguments[-1])
@@ -116,10 +133,15 @@ def test_a_command_of_the_documents_is_one_that_exists(words, parsed, capsys):
 
 def test_the_commands_of_a_block_are_told_apart():
     block = (
-        'export A=\'{"b": [1]}\'\npython -c "\nimport x\nx()" > out.json && run --k K  # why\n\n'
+        'export A=\'{"b": [1]}\'\npython -c "\nimport x\nx()" > out.json && run --k K  # why\n'
         "sh $([ -e R ] && echo y) --z"
     )
-    expected = [["export", 'A={"b": [1]}'], ["python", "-c", "\nimport x\nx()"], ["run", "--k", "50"], ["sh", "--z"]]
+    expected = [
+        ["export", 'A={"b": [1]}'],
+        ["python", "-c", "\n\nimport x\n\nx()"],
+        ["run", "--k", "50"],
+        ["sh", "--z"],
+    ]
     assert commands(block) == expected
 
 
