@@ -55,7 +55,9 @@ class Bernoulli(Likelihood):
         if self.logits.num_axes or self.logits.units % LANES or not same_images:
             return self.log_prob(self(features), value)
         kernel, bias = (tf.convert_to_tensor(variable) for variable in (self.logits.kernel, self.logits.bias))
-        return bernoulli_log_prob(tf.cast(features, tf.float32), kernel, bias, value)
+        if features.dtype != tf.bfloat16:  # float16 has not the range for the gradient
+            features = tf.cast(features, tf.float32)
+        return bernoulli_log_prob(features, kernel, bias, value)
 
     @staticmethod
     def log_prob(logits: tf.Tensor, value: tf.Tensor) -> tf.Tensor:

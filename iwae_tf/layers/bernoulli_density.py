@@ -21,9 +21,13 @@ def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, 
     sigmoid, which the gradient uses again, and one logarithm for up to 64 pixels. On two CPU cores a training step with
     k = 50 takes 0.86 (20 images) and 0.79 (100 images) of the time that it takes with TensorFlow's softplus.
 
+    With bfloat16 features the three products with W are of bfloat16 too, as in the hidden layers, and l is what it is
+    rounded to wherever it stands: x_d l_d - max(l_d, 0) is then still nothing for a pixel that is well explained.
+    All else is float32. A step takes 0.85 of the time of float32.
+
     Args:
-        features: float32 [k, B, F].
-        kernel: W, [F, D], D a multiple of 16.
+        features: float32 or bfloat16 [k, B, F].
+        kernel: W, float32 [F, D], D a multiple of 16.
         bias: b, [D].
         value: x in [0, 1], [B, D].
 
@@ -37,25 +41,28 @@ def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, 
 def _log_prob(features, kernel, bias, value):
     num_units, num_pixels = kernel.shape
     samples_and_images = tf.shape(features)[:-1]
-    rows = tf.reshape(features, [-1, num_units])  # [k B, F]
-    logits = tf.nn.bias_add(tf.matmul(rows, kernel), bias)  # [k B, D]
+    image_shape = tf.concat([samples_and_images, [num_pixels]], axis=0)
+    rows, rounded_kernel = tf.reshape(features, [-1, num_units]), tf.cast(kernel, features.dtype)  # [k B, F], [F, D]
+    logits = tf.nn.bias_add(tf.cast(tf.matmul(rows, rounded_kernel), tf.float32), bias)  # [k B, D]
     probabilities = tf.sigmoid(logits)
     factors = _largest_divisor(num_pixels // LANES)
     likelier = tf.reshape(tf.maximum(probabilities, 1.0 - probabilities), [-1, factors, LANES])
     log_products = tf.reshape(tf.math.log(tf.reduce_prod(likelier, axis=1)), [-1, num_pixels // factors])
     log_likelier = tf.reduce_sum(log_products, axis=-1)  # [k B]
     above_zero = tf.reduce_sum(tf.nn.relu(logits), axis=-1)
-    weighted = tf.matmul(value, kernel, transpose_b=True)  # W x, [B, F]
-    products = tf.reduce_sum(features * weighted, axis=-1) + tf.linalg.matvec(value, bias)  # [k, B]
+    if features.dtype == tf.float32:
+        weighted = tf.matmul(value, kernel, transpose_b=True)  # W x, [B, F]
+        products = tf.reduce_sum(features * weighted, axis=-1) + tf.linalg.matvec(value, bias)  # [k, B]
+    else:  # of the logits as they were rounded
+        products = tf.reduce_sum(value * tf.reshape(logits, image_shape), axis=-1)
     log_p = products + tf.reshape(log_likelier - above_zero, samples_and_images)
 
     def gradient(upstream):  # [k, B]
-        image_shape = tf.concat([samples_and_images, [num_pixels]], axis=0)
         residuals = tf.reshape(value - tf.reshape(probabilities, image_shape), [-1, num_pixels])  # [k B, D]
-        row_weights = tf.reshape(upstream, [-1, 1])
-        to_rows = row_weights * tf.matmul(residuals, kernel, transpose_b=True)
-        to_kernel = tf.matmul(row_weights * rows, residuals, transpose_a=True)
-        to_bias = tf.matmul(row_weights, residuals, transpose_a=True)[0]
+        residuals, row_weights = (tf.cast(t, rows.dtype) for t in (residuals, tf.reshape(upstream, [-1, 1])))
+        to_rows = row_weights * tf.matmul(residuals, rounded_kernel, transpose_b=True)
+        to_kernel = tf.cast(tf.matmul(row_weights * rows, residuals, transpose_a=True), tf.float32)
+        to_bias = tf.cast(tf.matmul(row_weights, residuals, transpose_a=True)[0], tf.float32)
         to_value = tf.reduce_sum(upstream[..., None] * tf.reshape(logits, image_shape), axis=0)
         return tf.reshape(to_rows, tf.shape(features)), to_kernel, to_bias, to_value
 

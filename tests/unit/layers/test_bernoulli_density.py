@@ -77,6 +77,57 @@ def test_the_gradient_is_that_of_the_plain_formula(num_pixels, compiled):
         np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-5)  # float32 sums of up to 30 numbers of about 1
 
 
+def _bfloat16(array):
+    """Float64 numbers rounded to bfloat16."""
+    return tf.cast(tf.cast(array, tf.bfloat16), tf.float64).numpy()
+
+
+def test_bfloat16_features_have_the_value_of_logits_from_rounded_products():
+    features, kernel, bias, value = (_bfloat16(a) for a in _arguments(784, binary=True))
+    products = features @ kernel
+    logits = _bfloat16(products) + bias
+    expected = np.sum(value * logits - np.logaddexp(0.0, logits), axis=-1)
+    found = bernoulli_log_prob(tf.cast(features, tf.bfloat16), *_in_float32([kernel, bias, value]))
+    assert found.dtype == tf.float32
+    # Sums in another order end in another bfloat16 number now and then; all pixels rounded otherwise would be 1 off.
+    np.testing.assert_allclose(found, expected, atol=0.1)
+
+
+def test_rounding_to_bfloat16_costs_a_well_explained_image_nothing():
+    rng = np.random.default_rng(0)
+    features, signs = tf.ones([1, 2, 3], tf.bfloat16), rng.choice([-1.0, 1.0], size=64)
+    kernel = tf.constant(signs * rng.uniform(15.0, 25.0, size=(3, 64)), tf.float32)  # logits of 45 to 75, 0.25 apart
+    value = tf.constant(np.tile(signs > 0, (2, 1)), tf.float32)
+    np.testing.assert_allclose(bernoulli_log_prob(features, kernel, tf.zeros([64]), value), 0.0, atol=3e-4)
+
+
+def test_the_gradient_by_bfloat16_products_is_near_that_of_float32():
+    arguments = _in_float32([_bfloat16(a) for a in _arguments(784)])
+    gradients = {}
+    for dtype in (tf.float32, tf.bfloat16):
+        inputs = [tf.cast(arguments[0], dtype), *arguments[1:]]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            target = tf.reduce_sum(bernoulli_log_prob(*inputs))
+        gradients[dtype] = tape.gradient(target, inputs)
+        assert [g.dtype for g in gradients[dtype]] == [i.dtype for i in inputs]
+    for exact, rounded in zip(gradients[tf.float32], gradients[tf.bfloat16], strict=True):
+        difference = tf.norm(tf.cast(rounded, tf.float32) - exact) / tf.norm(exact)
+        assert 0.0 < float(difference) < 0.01  # 8 bits
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+def test_a_layer_keeps_float16_features_out_of_the_products(dtype):
+    layer = Bernoulli(64, iter(range(9)), mean=np.linspace(0.1, 0.9, 64))
+    layer.build((None, 5))
+    rng = np.random.default_rng(0)
+    features = tf.cast(_bfloat16(rng.uniform(0.1, 1.0, size=(30, 4, 5))), dtype)  # exact in all three
+    value = tf.constant(rng.random((4, 64)), tf.float32)
+    exact = layer.log_prob_of_features(tf.cast(features, tf.float32), value)
+    changed = np.abs(layer.log_prob_of_features(features, value) - exact).max()
+    assert (changed > 0.0) == (dtype == tf.bfloat16)
+
+
 @pytest.mark.parametrize("leading", [(3, 4), (4,), (2, 3, 4)])
 @pytest.mark.parametrize("num_images", [1, 4])
 @pytest.mark.parametrize("num_pixels", [16, 30])  # 30 make no groups
