@@ -1,4 +1,4 @@
-"""What 16 bits in the hidden layers cost and change on MNIST: time of a step and of scoring, and the shift of L_5000.
+"""What 16 bits in the networks cost and change on MNIST: time of a step and of scoring, and the shift of L_5000.
 
     python benchmarks/precision.py --data-dir DIR [--epochs 2] [--images 400] [--rounds 50] [--out docs/results]
 
@@ -30,7 +30,7 @@ WIDE = (1000, 1000)
 
 
 def with_precision(model: iwae_tf.IWAE, precision: str) -> iwae_tf.IWAE:
-    """The same model with hidden layers of another precision."""
+    """The same model with another precision."""
     other = iwae_tf.IWAE.from_config({**model.get_config(), "dtype": POLICIES[precision]})
     other.set_weights(model.get_weights())
     return other

@@ -86,7 +86,7 @@ class ModelConfig:
     )
     precision: str = setting(
         "float32",
-        "of the hidden layers; weights, densities and log-weights are float32 in each",
+        "of the networks' products; weights, densities and log-weights are float32 in each",
         choices=("float32", "bfloat16", "float16"),
     )
 

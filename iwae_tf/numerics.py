@@ -57,24 +57,24 @@ class GroupedBound(NamedTuple):
 
     Attributes:
         closed_sum: sum of log mean w over the complete groups, float64 [B].
-        closed_count: number of complete groups, int.
+        closed_count: number of complete groups, int32 scalar.
         open_log_sum: log of the sum of w in the group under way, float64 [B]; -inf where it is empty.
-        open_count: number of samples in the group under way, int.
+        open_count: number of samples in the group under way, int32 scalar.
     """
 
     closed_sum: tf.Tensor
-    closed_count: int
+    closed_count: tf.Tensor
     open_log_sum: tf.Tensor
-    open_count: int
+    open_count: tf.Tensor
 
 
 def empty_grouped_bound(batch_size: int) -> GroupedBound:
     """The state before the first sample, for `batch_size` examples."""
     empty = tf.fill([batch_size], tf.constant(float("-inf"), tf.float64))
-    return GroupedBound(tf.zeros([batch_size], tf.float64), 0, empty, 0)
+    return GroupedBound(tf.zeros([batch_size], tf.float64), tf.constant(0), empty, tf.constant(0))
 
 
-def update_grouped_bound(state: GroupedBound, log_w: tf.Tensor, k: int) -> GroupedBound:
+def update_grouped_bound(state: GroupedBound, log_w: tf.Tensor, k: int | tf.Tensor) -> GroupedBound:
     """Takes a chunk of samples into the estimate of L_k: the mean over consecutive groups of k of log mean w.
 
     Every group of k independent samples gives an unbiased estimate of L_k, so one stream of samples serves every k.
@@ -88,25 +88,25 @@ def update_grouped_bound(state: GroupedBound, log_w: tf.Tensor, k: int) -> Group
     Returns:
         The new state.
     """
-    chunk = log_w.shape[0]
+    chunk = tf.shape(log_w)[0]
     log_w = tf.cast(log_w, tf.float64)
     groups = (state.open_count + tf.range(chunk)) // k  # [c], 0 is the group under way
     log_sums = _segment_log_sum_exp(log_w, groups)  # [groups touched, B]
     first = tf.reduce_logsumexp(tf.stack([state.open_log_sum, log_sums[0]]), axis=0)
     log_sums = tf.concat([first[None], log_sums[1:]], axis=0)
-    closed, still_open = divmod(state.open_count + chunk, k)
-    log_k = tf.math.log(tf.constant(k, tf.float64))
+    closed, still_open = (state.open_count + chunk) // k, (state.open_count + chunk) % k
+    log_k = tf.math.log(tf.cast(k, tf.float64))
     return GroupedBound(
         closed_sum=state.closed_sum + tf.reduce_sum(log_sums[:closed] - log_k, axis=0),
         closed_count=state.closed_count + closed,
-        open_log_sum=log_sums[-1] if still_open else tf.fill(tf.shape(first), tf.constant(float("-inf"), tf.float64)),
+        open_log_sum=tf.where(still_open > 0, log_sums[-1], tf.constant(float("-inf"), tf.float64)),
         open_count=still_open,
     )
 
 
 def grouped_bound(state: GroupedBound) -> tf.Tensor:
     """L_k per example from the complete groups, float64 [B]; samples of a group left incomplete are not used."""
-    return state.closed_sum / state.closed_count
+    return state.closed_sum / tf.cast(state.closed_count, tf.float64)
 
 
 def _segment_log_sum_exp(log_w: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:

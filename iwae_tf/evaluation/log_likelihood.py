@@ -24,6 +24,11 @@ from iwae_tf.weight_statistics import (
 PAPER_SAMPLE_SIZES = (1, 5, 50, 500, 5000)
 
 _update = tf.function(update_statistics, reduce_retracing=True, autograph=False)
+_update_bounds = tf.function(
+    lambda bounds, log_w: {k: update_grouped_bound(bound, log_w, k) for k, bound in bounds.items()},
+    reduce_retracing=True,
+    autograph=False,
+)
 _summarize = tf.function(summarize, reduce_retracing=True, autograph=False)
 
 
@@ -136,7 +141,7 @@ def likelihood_batches(
         bounds = {k: empty_grouped_bound(len(rows)) for k in sizes}
         state = empty_statistics(len(rows), most)
         for log_w in model.log_weight_chunks(rows, num_samples, seed, rows=numbers):
-            bounds = {k: update_grouped_bound(bound, log_w, k) for k, bound in bounds.items()}
+            bounds = _update_bounds(bounds, log_w)
             state = _update(state, log_w, tf.ones_like(log_w, tf.bool))
         if target_standard_error is not None:
             state = _go_on(model, rows, numbers, state, seed, target_standard_error, most)

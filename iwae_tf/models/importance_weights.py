@@ -13,6 +13,8 @@ from iwae_tf.models.tiles import log_weights_in_tiles
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
 from iwae_tf.replicas import split_rows
 
+_update_bound = tf.function(update_grouped_bound, reduce_retracing=True, autograph=False)
+
 
 class ImportanceWeights(BoundTrainer):
     """log w = log p(x, h) - log q(h | x) of a model with the two networks, `latent_units` and `checked`."""
@@ -97,6 +99,6 @@ class ImportanceWeights(BoundTrainer):
             part = x[first : first + MAX_ROWS]
             state, rows = empty_grouped_bound(part.shape[0]), first + tf.range(part.shape[0])
             for log_w in self.log_weight_chunks(part, num_samples, seed, rows=rows):
-                state = update_grouped_bound(state, log_w, num_samples)
+                state = _update_bound(state, log_w, tf.constant(num_samples))
             estimates.append(grouped_bound(state))
         return tf.concat(estimates, axis=0)

@@ -45,7 +45,7 @@ class IWAE(ImportanceWeights):
             must have no state: dropout and batch normalisation are refused. Losses of theirs are not added.
         prior: of the top layer, a Keras layer with `log_prob(h)`, [..., H] -> [...], and `sample(n, key)`, [n, H]; None
             for that of `latent`.
-        **kwargs: `name`, and `dtype`, "float32", "mixed_bfloat16" or "mixed_float16" (hidden layers in 16 bits); Keras'
+        **kwargs: `name`, and `dtype`, "float32", "mixed_bfloat16" or "mixed_float16" (products of 16 bits); Keras'
             global policy if not given.
 
     Raises:

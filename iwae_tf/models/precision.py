@@ -9,8 +9,9 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 def checked_policy(policy):
     """The dtype policy, if scores and gradients under it can be trusted.
 
-    Under the mixed ones the hidden tanh layers compute in 16 bits. The weights, the layers that make `loc`, the log
-    scale and the logits, and all that is computed from these stay in float32. A model keeps its policy when it is
+    Under the mixed ones the hidden tanh layers compute in 16 bits, and under bfloat16 the product that makes Bernoulli
+    logits in a log-likelihood (`iwae_tf.layers.bernoulli_density`). The weights, the layers that make `loc` and the log
+    scale, and all that is computed from these and from logits stay in float32. A model keeps its policy when it is
     saved, so that its scores do not depend on who loads it.
 
     bfloat16 has the range of float32 and 8 bits. float16 has 11 bits and little range, and so its gradients are scaled
