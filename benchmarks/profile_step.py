@@ -26,8 +26,8 @@ STEPS = 40
 KINDS = {
     "matrix products": ("MatMul",),
     "random numbers": ("Stateless", "RandomGetKeyCounter", "Sin", "Cos", "Sqrt"),
-    "log-likelihood and its gradient: sigmoid, maximum, product": ("Sigmoid", "Maximum", "Prod", "Relu"),
-    "tanh and its gradient": ("Tanh",),
+    "tanh, of the hidden layers and of the logits": ("Tanh",),
+    "log-likelihood: absolute value, product, positive part": ("Abs", "Prod", "Relu"),
     "Adam": ("Adam",),
     "bias and its gradient": ("BiasAdd",),
     "checks": ("L2Loss", "Assert", "IsFinite"),
