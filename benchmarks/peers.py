@@ -1,6 +1,7 @@
 """The same model and step in other ways, each computed in a process of its own with that framework's own threads."""
 
 import argparse
+import atexit
 import functools
 import importlib
 import importlib.util
@@ -48,7 +49,9 @@ def _process(name: str) -> subprocess.Popen:
     words = [sys.executable, "-m", "benchmarks.peers", name]
     environment = {**THREADS_SLEEP, **os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen(words, cwd=ROOT, env=environment, **pipes)
+    process = subprocess.Popen(words, cwd=ROOT, env=environment, **pipes)
+    atexit.register(process.communicate)  # it ends with its input
+    return process
 
 
 def _ask(name: str, *size: int) -> float:
