@@ -37,7 +37,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             given = unknown[0].split("=")[0]
-            nearest = difflib.get_close_matches(given, flags, n=1)
+            longer = [flag for flag in flags if len(given) > 2 and flag.startswith(given)]
+            nearest = longer or difflib.get_close_matches(given, flags, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             self.error(f"unknown argument {given}{hint}")
         return parsed

@@ -163,6 +163,7 @@ def test_help_names_every_setting_with_its_default():
         ("--k 2.5", "invalid integer value: '2.5'"),
         ("--k -3", "got -3"),
         ("--epoch 3", "did you mean --epochs?"),
+        ("--out runs/a", "did you mean --output-dir?"),
         ("--objective iwea", "did you mean 'iwae'?"),
         ("--dataset minst", "did you mean 'mnist'?"),
         ("--likelihood bernouli", "did you mean 'bernoulli'?"),
