@@ -53,10 +53,11 @@ def _log_prob(features, kernel, bias, value):
     above_zero = 2.0 * tf.reduce_sum(tf.nn.relu(half_logits), axis=-1)
     if features.dtype == tf.float32:
         weighted = tf.matmul(value, kernel, transpose_b=True)  # W x, [B, F]
-        products = tf.reduce_sum(features * weighted, axis=-1) + tf.linalg.matvec(value, bias)  # [k, B]
+        products, bias_products = tf.reduce_sum(features * weighted, axis=-1), tf.linalg.matvec(value, bias)
     else:  # of the logits as they were rounded
-        products = 2.0 * tf.reduce_sum(value * tf.reshape(half_logits, image_shape), axis=-1)
-    log_p = products + tf.reshape(log_likelier - above_zero, samples_and_images)
+        products, bias_products = 2.0 * tf.reduce_sum(value * tf.reshape(half_logits, image_shape), axis=-1), 0.0
+    # Differences, as TensorFlow adds several sums in an order that depends on which shapes it knows.
+    log_p = products - (tf.reshape(above_zero - log_likelier, samples_and_images) - bias_products)  # [k, B]
 
     def gradient(upstream):  # [k, B]
         twice_residuals = 2.0 * value - 1.0 - tf.reshape(tanh, image_shape)  # [k, B, D]

@@ -128,6 +128,17 @@ def test_a_layer_keeps_float16_features_out_of_the_products(dtype):
     assert (changed > 0.0) == (dtype == tf.bfloat16)
 
 
+@pytest.mark.parametrize("shape", [(50, 4), (None, 4), (50, None), (None, None)])
+def test_the_bits_do_not_depend_on_which_shapes_a_graph_knows(shape):
+    # TensorFlow rewrites chains of additions where it knows that shapes are equal.
+    rng = np.random.default_rng(0)
+    arguments = np.tanh(rng.normal(size=(50, 4, 8))), rng.normal(size=(8, 48)), rng.normal(size=48), rng.random((4, 48))
+    inputs = _in_float32(arguments)
+    signature = [tf.TensorSpec([*shape, 8]), tf.TensorSpec([8, 48]), tf.TensorSpec([48]), tf.TensorSpec([shape[1], 48])]
+    compiled = tf.function(bernoulli_log_prob, input_signature=signature, autograph=False)
+    np.testing.assert_array_equal(compiled(*inputs), bernoulli_log_prob(*inputs))
+
+
 @pytest.mark.parametrize("leading", [(3, 4), (4,), (2, 3, 4)])
 @pytest.mark.parametrize("num_images", [1, 4])
 @pytest.mark.parametrize("num_pixels", [16, 30])  # 30 make no groups

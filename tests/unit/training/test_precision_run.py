@@ -21,9 +21,9 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Starts a run on grey images of 30 pixels with a precision and some settings."""
+    """Starts a run on grey images of 48 pixels with a precision and some settings."""
     rng = np.random.default_rng(0)
-    parts = {"x_train": rng.random((50, 30)), "x_valid": rng.random((7, 30)), "x_test": rng.random((20, 30))}
+    parts = {"x_train": rng.random((50, 48)), "x_valid": rng.random((7, 48)), "x_test": rng.random((20, 48))}
     np.savez(tmp_path / "mine.npz", **parts)
 
     def make(precision, name="run", resume=False, **settings):
@@ -131,5 +131,5 @@ def test_a_server_scores_an_exported_model_as_float64_does(make_run, precision, 
     (elsewhere,), _ = through_c_api(folder, [request], tmp_path)
     assert_same_bits(answer, elsewhere)
     expected = [log_mean_exp(reference_log_weights(run.model, x, 200, 3)) for x in run.x_test[:4]]
-    # Hidden values have 8 or 11 bits; scores lose what 30 pixels and 3 units make of it.
+    # Hidden values have 8 or 11 bits; scores lose what 48 pixels and 3 units make of it.
     np.testing.assert_allclose(answer["log_prob"], expected, atol=0.02)
