@@ -134,5 +134,5 @@ def markdown(wanted: Reproduction, rows: list[dict]) -> str:
     for row in rows:
         ours = f"{row['ours_nll']:.2f} +- {row['ours_standard_error']:.2f}"
         values = (f"{row['paper_nll']:.2f}", f"{row['difference']:+.2f}", row["ours_active"], row["paper_active"])
-        lines.append(f"| {row['cell']} | {ours} | {' | '.join(values)} | {row['minutes']:.0f} |")
+        lines.append(f"| {row['cell']} | {ours} | {' | '.join(values)} | {row['minutes']:.1f} |")
     return "\n".join(lines) + "\n"
