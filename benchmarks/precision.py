@@ -24,6 +24,7 @@ import iwae_tf
 from benchmarks.timing import measure, ratios_to
 from iwae_tf.data.binarization import binarize_once
 from iwae_tf.models.precision import POLICIES
+from iwae_tf.threads import one_thread_for_an_operation
 
 K, SEED, SAMPLES, PART = 50, 0, 5000, 20
 WIDE = (1000, 1000)
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--out", type=Path, help="folder for precision.csv")
     arguments = parser.parse_args()
+    one_thread_for_an_operation()  # as the commands do
     dataset = iwae_tf.data.load("mnist", arguments.data_dir)
     x = binarize_once(dataset.intensities("test"), "test")[: arguments.images]
     model = trained(dataset, arguments.epochs)

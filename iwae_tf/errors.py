@@ -34,6 +34,13 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The first name that begins so, else the one most like it, if there is one."""
+    known = list(known)
+    longer = [other for other in known if len(name) > 2 and other.startswith(name)]
+    return next(iter(longer or difflib.get_close_matches(name, known, n=1)), None)
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a registry, with the nearest name if there is one.
 
@@ -46,8 +53,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
         An `InputError` to raise.
     """
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    nearest = nearest_name(str(name), known)
+    hint = f"did you mean {nearest!r}? " if nearest else ""
     return InputError(f"unknown {kind} {name!r}: {hint}known: {', '.join(known)}")
 
 

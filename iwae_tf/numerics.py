@@ -94,7 +94,8 @@ def update_grouped_bound(state: GroupedBound, log_w: tf.Tensor, k: int | tf.Tens
     log_sums = _segment_log_sum_exp(log_w, groups)  # [groups touched, B]
     first = tf.reduce_logsumexp(tf.stack([state.open_log_sum, log_sums[0]]), axis=0)
     log_sums = tf.concat([first[None], log_sums[1:]], axis=0)
-    closed, still_open = (state.open_count + chunk) // k, (state.open_count + chunk) % k
+    taken = state.open_count + chunk
+    closed, still_open = taken // k, taken % k
     log_k = tf.math.log(tf.cast(k, tf.float64))
     return GroupedBound(
         closed_sum=state.closed_sum + tf.reduce_sum(log_sums[:closed] - log_k, axis=0),

@@ -2,11 +2,10 @@
 
 import argparse
 import dataclasses
-import difflib
 import importlib
 from typing import NoReturn
 
-from iwae_tf.errors import InputError, unknown_name
+from iwae_tf.errors import InputError, nearest_name, unknown_name
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -37,9 +36,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             given = unknown[0].split("=")[0]
-            longer = [flag for flag in flags if len(given) > 2 and flag.startswith(given)]
-            nearest = longer or difflib.get_close_matches(given, flags, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            nearest = nearest_name(given, flags)
+            hint = f"; did you mean {nearest}?" if nearest else ""
             self.error(f"unknown argument {given}{hint}")
         return parsed
 

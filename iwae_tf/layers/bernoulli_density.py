@@ -24,7 +24,7 @@ def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, 
 
     With bfloat16 features the three products with W are of bfloat16 too, as in the hidden layers, and l is what it is
     rounded to wherever it stands: x_d l_d - max(l_d, 0) is then still nothing for a pixel that is well explained.
-    All else is float32. A step takes 0.92 (20 images) and 0.86 (100 images) of the time that float32 takes.
+    All else is float32. A step takes 0.90 (20 images) and 0.86 (100 images) of the time that float32 takes.
 
     Args:
         features: float32 or bfloat16 [k, B, F].
@@ -61,11 +61,11 @@ def _log_prob(features, kernel, bias, value):
 
     def gradient(upstream):  # [k, B]
         twice_residuals = 2.0 * value - 1.0 - tf.reshape(tanh, image_shape)  # [k, B, D]
-        residuals = tf.cast(tf.reshape(twice_residuals, [-1, num_pixels]), rows.dtype)
-        row_weights = tf.cast(tf.reshape(0.5 * upstream, [-1, 1]), rows.dtype)
-        to_rows = row_weights * tf.matmul(residuals, rounded_kernel, transpose_b=True)
-        to_kernel = tf.cast(tf.matmul(row_weights * rows, residuals, transpose_a=True), tf.float32)
-        to_bias = tf.cast(tf.matmul(row_weights, residuals, transpose_a=True)[0], tf.float32)
+        twice_residuals = tf.cast(tf.reshape(twice_residuals, [-1, num_pixels]), rows.dtype)  # [k B, D]
+        half_weights = tf.cast(tf.reshape(0.5 * upstream, [-1, 1]), rows.dtype)
+        to_rows = half_weights * tf.matmul(twice_residuals, rounded_kernel, transpose_b=True)
+        to_kernel = tf.cast(tf.matmul(half_weights * rows, twice_residuals, transpose_a=True), tf.float32)
+        to_bias = tf.cast(tf.matmul(half_weights, twice_residuals, transpose_a=True)[0], tf.float32)
         to_value = tf.reduce_sum(2.0 * upstream[..., None] * tf.reshape(half_logits, image_shape), axis=0)
         return tf.reshape(to_rows, tf.shape(features)), to_kernel, to_bias, to_value
 

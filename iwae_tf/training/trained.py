@@ -1,10 +1,9 @@
 """A finished run, read back from its folder."""
 
-import difflib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from iwae_tf.errors import InputError
+from iwae_tf.errors import InputError, nearest_name
 from iwae_tf.training.run_folder import read_json
 
 
@@ -21,8 +20,8 @@ def check_run(path: Path) -> None:
     """Raises `InputError` unless the folder is that of a run, finished or not. Imports no TensorFlow."""
     if not path.is_dir():
         runs = sorted(str(config.parent) for config in path.parent.glob("*/config.json"))
-        nearest = difflib.get_close_matches(str(path), runs, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else "train one with train.py"
+        nearest = nearest_name(str(path), runs)
+        hint = f"did you mean {nearest}?" if nearest else "train one with train.py"
         raise InputError(f"there is no run folder {path}; {hint}")
     if not (path / "config.json").is_file():
         raise InputError(f"{path} is not the folder of a run: it has no config.json")
