@@ -130,7 +130,7 @@ class BoundTrainer(keras.Model):
         """Sets the steps that one call of the compiled step takes in a `fit` with these arguments."""
         given = inspect.signature(super().fit).bind_partial(*args, **kwargs).arguments
         one_by_one = self.distributed or self.run_eagerly  # Keras takes one step at a time over replicas
-        steps = 1 if one_by_one else steps_in_a_call(given.get("callbacks"), given.get("steps_per_epoch"))
+        steps = 1 if one_by_one else steps_in_a_call(given)
         if steps != self.steps_per_execution:
             self.steps_per_execution = steps
             self.make_train_function(force=True)

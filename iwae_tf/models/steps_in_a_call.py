@@ -5,21 +5,36 @@ import keras
 MOST_STEPS = 20
 
 
-def steps_in_a_call(callbacks, steps_per_epoch: int | None) -> int:
+def steps_in_a_call(arguments: dict) -> int:
     """Up to 20; 1 where a callback is called for every batch.
 
     Args:
-        callbacks: as `fit` gets them.
-        steps_per_epoch: None where the data ends by itself.
+        arguments: of `fit`, by name.
     """
+    callbacks, steps_per_epoch = arguments.get("callbacks"), arguments.get("steps_per_epoch")
     if callbacks is not None and any(map(_counts_batches, _listed(callbacks))):
         return 1
-    return MOST_STEPS if steps_per_epoch is None else largest_divisor(steps_per_epoch, MOST_STEPS)
+    if steps_per_epoch is not None:
+        return largest_divisor(steps_per_epoch, MOST_STEPS)
+    number = _batches_of_an_array(arguments)
+    if number is None:
+        return MOST_STEPS
+    # Keras' bar counts whole calls: few steps are to lie beyond the last batch.
+    most = min(number, MOST_STEPS)
+    return min(range(most, most // 2, -1), key=lambda steps: -number % steps)
 
 
 def largest_divisor(number: int, limit: int) -> int:
     """Steps that Keras takes in one call have to divide the epoch, or of data without end it takes some too many."""
     return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
+
+
+def _batches_of_an_array(arguments: dict) -> int | None:
+    """How many batches `fit` makes of x; None where x is no array, or an empty one."""
+    x, batch_size = arguments.get("x"), arguments.get("batch_size") or 32
+    if not hasattr(x, "shape"):
+        return None
+    return -(-int(len(x) * (1.0 - arguments.get("validation_split", 0.0))) // batch_size) or None
 
 
 def _listed(callbacks) -> list:

@@ -55,7 +55,7 @@ def test_a_callback_that_counts_batches_sees_each():
     model, *_ = fitted(callbacks=[counter])
     assert counter.batches == list(range(9))
     model.fit(binary_images(70), batch_size=8, verbose=0)  # and a fit without it is quick again
-    assert model.steps_per_execution == 20
+    assert model.steps_per_execution == 9
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,30 @@ def test_a_callback_that_counts_batches_sees_each():
     ],
 )
 def test_steps_in_a_call_divide_an_epoch_of_endless_data_and_spare_who_counts(callbacks, steps_per_epoch, expected):
-    assert steps_in_a_call(callbacks, steps_per_epoch) == expected
+    assert steps_in_a_call({"callbacks": callbacks, "steps_per_epoch": steps_per_epoch}) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "expected"),
+    [
+        (1, {}, 1),
+        (32 * 20, {}, 20),
+        (13 * 8, {"batch_size": 8}, 13),
+        (13 * 8, {"batch_size": 8, "validation_split": 0.5}, 7),
+        (65 * 8 - 3, {"batch_size": 8}, 13),
+        (67 * 8, {"batch_size": 8}, 17),  # 68 steps, and the last finds no batch
+        (0, {}, 20),
+    ],
+)
+def test_few_steps_of_the_calls_lie_beyond_the_last_batch_of_an_array(images, arguments, expected):
+    assert steps_in_a_call({"x": np.zeros([images, 4]), **arguments}) == expected
+
+
+def test_the_bar_of_keras_counts_the_batches_of_an_epoch(capfd):
+    model = small_model(gain=1.0)
+    model.compile(objective=IWAEBound(4))
+    model.fit(binary_images(13 * 8), batch_size=8, verbose=1)
+    assert "13/13" in capfd.readouterr().out
 
 
 def test_the_largest_divisor():
