@@ -14,7 +14,7 @@ import tensorflow as tf
 from benchmarks.sizes import DIM, images
 from benchmarks.steps import network
 from iwae_tf import threads
-from iwae_tf.models.tiles import log_weights_in_tiles
+from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK
 from iwae_tf.objectives import DReG, IWAEBound
 
 PRODUCTS = ("MatMul", "BatchMatMulV2")
@@ -108,11 +108,11 @@ def training_step(layers: int, objective, batch_size: int = 20) -> Work:
 
 
 def evaluation(layers: int, num_samples: int = 500, batch_size: int = 20) -> Work:
-    """Of the log-weights of a chunk of samples, their noise given."""
+    """Of the log-weights of a chunk of samples."""
     model = network(layers)
-    noise = tf.TensorSpec([num_samples, batch_size, sum(model.latent_units)], tf.float32)
-    log_weights = tf.function(lambda x, noise: log_weights_in_tiles(model, x, noise), autograph=False)
-    return work_of(log_weights.get_concrete_function(tf.constant(images(batch_size)), noise).graph)
+    blocks = tf.range(num_samples // SAMPLES_PER_BLOCK)
+    arguments = tf.constant(images(batch_size)), tf.range(batch_size), blocks, tf.constant(0)
+    return work_of(model._log_weights_of_blocks.get_concrete_function(*arguments).graph)
 
 
 CASES = {

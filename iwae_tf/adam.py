@@ -14,18 +14,25 @@ class Adam(keras.optimizers.Adam):
     Reference: Kingma & Ba (2015), algorithm 1, in the form before section 2.1, with epsilon added to the root.
     """
 
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """Keras' hook for what all variables share: the correction of both moments, in a step's rate once for all."""
+        if not self.amsgrad:
+            step = tf.cast(self.iterations, tf.float32) + 1.0
+            correction = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
+            learning_rate = tf.cast(learning_rate, tf.float32) * correction
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
+
     def update_step(self, gradient, variable, learning_rate):
-        if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
+        if self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
-        step = tf.cast(self.iterations, variable.dtype) + 1.0
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
-            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
+            beta1_power=tf.zeros([], variable.dtype),  # the rate has been corrected
+            beta2_power=tf.zeros([], variable.dtype),
             lr=tf.cast(learning_rate, variable.dtype),
             beta1=self.beta_1,
             beta2=self.beta_2,

@@ -8,10 +8,11 @@ import tensorflow as tf
 from iwae_tf import seeds
 from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK, evaluation_noise
-from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream
+from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream, samples_in_chunk
 
 # Blocks of noise are numbered from 0; what resamples block b has the key of b + RESAMPLING, which no noise has.
 RESAMPLING = 2**31
+SAMPLES_IN_CHUNK = 10_000  # times images: their latents are held together
 
 Latents = tuple[tf.Tensor, ...]
 
@@ -150,7 +151,8 @@ def _weighted_samples(
     Chunks are whole blocks of 50 samples, but for the last.
     """
     num_samples, rows = positive_integer("num_samples", num_samples), first_row + tf.range(x.shape[0])
-    for chunk in log_weight_stream(draws, x, rows, 0, num_samples, check_seed(seed), None):
+    chunk_size = samples_in_chunk(x.shape[0], SAMPLES_IN_CHUNK)
+    for chunk in log_weight_stream(draws, x, rows, 0, num_samples, check_seed(seed), chunk_size):
         *h, log_w = tf.split(chunk, [*model.latent_units, 1], axis=-1)
         yield tuple(h), log_w[:, :, 0]
 

@@ -11,6 +11,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.models.bound_tracker import BoundTracker
 from iwae_tf.models.step_errors import BAD_BOUND, BAD_INPUT, asserted, plain_errors
 from iwae_tf.models.steps_in_a_call import steps_in_a_call
+from iwae_tf.models.weights import weights_read_once
 from iwae_tf.objectives.gradients import bound_and_gradients
 from iwae_tf.objectives.iwae import IWAEBound
 from iwae_tf.objectives.objective import Objective
@@ -168,10 +169,11 @@ class BoundTrainer(keras.Model):
             return seeds.key(self.seed, purpose, step, counter)
 
         key = key_of(seeds.Purpose.TRAIN_NOISE)
-        parts = [
-            bound_and_gradients(self, self.objective, part, self._noise(part_share, key), key_of, part_share)
-            for part, part_share in share.split(x, self._num_parts(x.shape[0]))
-        ]
+        with weights_read_once(self):
+            parts = [
+                bound_and_gradients(self, self.objective, part, self._noise(part_share, key), key_of, part_share)
+                for part, part_share in share.split(x, self._num_parts(x.shape[0]))
+            ]
         if len(parts) == 1:
             return parts[0]
         bounds, gradients = zip(*parts, strict=True)

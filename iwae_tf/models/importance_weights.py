@@ -7,11 +7,13 @@ import tensorflow as tf
 from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.layers.standard_normal import StandardNormal
 from iwae_tf.models.bound_trainer import BoundTrainer
-from iwae_tf.models.evaluation_noise import evaluation_noise
-from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream
+from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream, samples_in_chunk
 from iwae_tf.models.tiles import log_weights_in_tiles
+from iwae_tf.models.weights import weights_read_once
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
 from iwae_tf.replicas import split_rows
+
+WEIGHTS_IN_CHUNK = 200_000  # images times samples, whose statistics are taken together: few calls, and a few megabytes
 
 _update_bound = tf.function(update_grouped_bound, reduce_retracing=True, autograph=False)
 
@@ -23,7 +25,8 @@ class ImportanceWeights(BoundTrainer):
         super().__init__(**kwargs)
 
         def log_weights_of_blocks(x, rows, blocks, seed):  # -> [50 n, B]
-            return log_weights_in_tiles(self, x, evaluation_noise(rows, blocks, seed, sum(self.latent_units)))
+            with weights_read_once(self):
+                return log_weights_in_tiles(self, x, rows, blocks, seed)
 
         self._log_weights_of_blocks = split_rows(self.distribute_strategy, log_weights_of_blocks)
 
@@ -66,6 +69,7 @@ class ImportanceWeights(BoundTrainer):
             float32 [c, B]; c is the chunk size, less at the ends.
         """
         x = self.checked(x)
+        chunk_size = samples_in_chunk(x.shape[0], WEIGHTS_IN_CHUNK) if chunk_size is None else chunk_size
         last_sample = first_sample + positive_integer("num_samples", num_samples)
         rows = tf.range(x.shape[0]) if rows is None else tf.cast(rows, tf.int32)
         return log_weight_stream(

@@ -7,9 +7,12 @@ import tensorflow as tf
 from iwae_tf.errors import InputError, positive_integer
 from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK
 
-# What goes through the networks at once in evaluation: images, and images times samples. They bound its memory.
-MAX_ROWS = 200
-ROWS_PER_CHUNK = MAX_ROWS * SAMPLES_PER_BLOCK
+MAX_ROWS = 200  # images that are evaluated together
+
+
+def samples_in_chunk(num_images: int, most: int) -> int:
+    """How many samples to take at a time, whole blocks of them: `most` is of samples times images."""
+    return SAMPLES_PER_BLOCK * max(1, most // (SAMPLES_PER_BLOCK * num_images))
 
 
 def log_weight_stream(
@@ -19,7 +22,7 @@ def log_weight_stream(
     first_sample: int,
     last_sample: int,
     seed: int,
-    chunk_size: int | None,
+    chunk_size: int,
 ) -> Iterator[tf.Tensor]:
     """Log-weights of the samples from `first_sample` up to, not including, `last_sample`.
 
@@ -30,13 +33,11 @@ def log_weight_stream(
         first_sample: >= 0.
         last_sample: > first_sample.
         seed: seed of the noise.
-        chunk_size: samples in a chunk, a multiple of 50; None chooses one that keeps memory small.
+        chunk_size: samples in a chunk, a multiple of 50.
 
     Yields:
         float32 [c, B].
     """
-    if chunk_size is None:
-        chunk_size = SAMPLES_PER_BLOCK * max(1, ROWS_PER_CHUNK // (SAMPLES_PER_BLOCK * x.shape[0]))
     if positive_integer("chunk_size", chunk_size) % SAMPLES_PER_BLOCK:
         raise InputError(f"chunk_size must be a multiple of {SAMPLES_PER_BLOCK}, got {chunk_size}")
     begin = first_sample - first_sample % SAMPLES_PER_BLOCK

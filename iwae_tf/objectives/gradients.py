@@ -50,7 +50,10 @@ def bound_and_gradients(
 
 
 def _variables(layer) -> list[tf.Variable]:
-    """The TensorFlow variables behind a layer's trainable Keras variables; a tape watches only those."""
+    """What TensorFlow differentiates by for a layer's trainable variables; a tape watches only those.
+
+    Variables of TensorFlow, or tensors where the weights have been read (`iwae_tf.models.weights`).
+    """
     return [variable.value for variable in layer.trainable_variables]
 
 

@@ -1,16 +1,19 @@
 """The functions of an exported model: batches of rows in, batches of rows out.
 
-A server joins requests along the first axis and cuts the answers apart again, so every input and output has it. Rows
-are computed one after the other: each has the same shapes whatever its batch, and so the same bits. Nothing here may
-hold state, call Python, ask for XLA (servers switch it off) or assert, since one bad row would fail its neighbours.
+A server joins requests along the first axis and cuts the answers apart again, so every input and output has it. Each
+row is computed by itself, up to ten at once: it has the same shapes whatever its batch, and so the same bits. Nothing
+here may hold state, call Python, ask for XLA (servers switch it off) or assert, since one bad row would fail its
+neighbours.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from iwae_tf import seeds
+from iwae_tf.models.weights import weights_read_once
 from iwae_tf.serving import row
 from iwae_tf.serving.row import RowSettings
 from iwae_tf.serving.scores import BAD_X, DTYPES, OK
@@ -76,13 +79,22 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
 
         return tf.map_fn(one, seed, fn_output_signature={"x_mean": tf.float32, "x": tf.float32})
 
-    return {
+    def reading_weights_first(function):
+        @functools.wraps(function)
+        def with_weights_read(*tensors):
+            with weights_read_once(model):
+                return function(*tensors)
+
+        return with_weights_read
+
+    functions = {
         "serving_default": Signature(score_default, [x]),
         "log_prob_k": Signature(score, [x, num_samples, seed]),
         "encode": Signature(encode, [x]),
         "reconstruct": Signature(reconstruct, [x]),
         "sample": Signature(sample, [seed]),
     }
+    return {name: Signature(reading_weights_first(function), inputs) for name, (function, inputs) in functions.items()}
 
 
 def _with_status(outputs: dict[str, tf.Tensor], bad: tf.Tensor) -> dict[str, tf.Tensor]:

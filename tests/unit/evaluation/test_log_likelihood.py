@@ -72,10 +72,10 @@ def test_the_batch_size_changes_nothing_but_rounding(model, x, batch_size):
         np.testing.assert_allclose(bound, whole.bounds[k], **ROUNDING)
 
 
-@pytest.mark.parametrize("rows_per_chunk", [1, 50 * N, 130 * N])  # chunks of 50, 50 and 100 samples
-def test_the_chunk_size_changes_nothing_but_rounding(model, x, monkeypatch, rows_per_chunk):
+@pytest.mark.parametrize("weights_in_chunk", [1, 50 * N, 130 * N])  # chunks of 50, 50 and 100 samples
+def test_the_chunk_size_changes_nothing_but_rounding(model, x, monkeypatch, weights_in_chunk):
     whole = estimate_log_likelihood(model, x, 133, sample_sizes=(1, 7, 60))
-    monkeypatch.setattr("iwae_tf.models.log_weight_stream.ROWS_PER_CHUNK", rows_per_chunk)
+    monkeypatch.setattr("iwae_tf.models.importance_weights.WEIGHTS_IN_CHUNK", weights_in_chunk)
     chunked = estimate_log_likelihood(model, x, 133, sample_sizes=(1, 7, 60))
     for k, bound in chunked.bounds.items():
         np.testing.assert_allclose(bound, whole.bounds[k], **ROUNDING)

@@ -11,7 +11,6 @@ from small_models import binary_images, small_model
 from iwae_tf import InputError, seeds
 from iwae_tf.evaluation import posterior
 from iwae_tf.evaluation.posterior import posterior_expectation, posterior_samples
-from iwae_tf.models import log_weight_stream
 from iwae_tf.models.evaluation_noise import evaluation_noise
 
 INF, NAN = float("inf"), float("nan")
@@ -47,7 +46,7 @@ def given_log_weights():
 @pytest.fixture(params=[50, 100, 10_000])
 def chunk_rows(request, monkeypatch):
     """Row-samples in a chunk: with 6 rows chunks of 50, 50 and 1650 samples."""
-    monkeypatch.setattr(log_weight_stream, "ROWS_PER_CHUNK", request.param)
+    monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", request.param)
 
 
 @pytest.mark.parametrize("num_samples", [3, 50, 173, 200])
@@ -83,7 +82,7 @@ def test_a_large_constant_in_f_costs_the_error_no_digits(monkeypatch):
     log_w = given_log_weights()
     h = np.random.default_rng(1).standard_normal((200, 6, 5)).astype(np.float32)
     give(monkeypatch, log_w, [h])
-    monkeypatch.setattr(log_weight_stream, "ROWS_PER_CHUNK", 1)
+    monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", 1)
     near, far = (
         posterior_expectation(small_model(), lambda h, c=c: tf.cast(h[0], tf.float64) + c, binary_images(6), 200)
         for c in (0.0, 1e8)
@@ -165,12 +164,12 @@ def test_the_draws_are_those_behind_the_log_weights(model):
     np.testing.assert_allclose(estimate.standard_error, error, **ROUNDING)
 
 
-@pytest.mark.parametrize("rows_per_chunk", [1, 150])
-def test_the_chunk_size_and_the_batch_change_nothing_but_rounding(model, monkeypatch, rows_per_chunk):
+@pytest.mark.parametrize("samples_in_chunk", [1, 150])
+def test_the_chunk_size_and_the_batch_change_nothing_but_rounding(model, monkeypatch, samples_in_chunk):
     x = binary_images(5)
     whole = posterior_expectation(model, lambda h: h[0], x, 170, seed=3)
     draws = posterior_samples(model, x, 200, 170, seed=3)
-    monkeypatch.setattr(log_weight_stream, "ROWS_PER_CHUNK", rows_per_chunk)
+    monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", samples_in_chunk)
     monkeypatch.setattr(posterior, "MAX_ROWS", 2)
     part = posterior_expectation(model, lambda h: h[0], x[2:4], 170, seed=3, first_row=2)
     for value, expected in zip(part, whole, strict=True):
