@@ -71,16 +71,16 @@ def floor(needed: list[Product], backward: bool, parts: int = 1):
     return lambda: multiply(data)[0].numpy()  # reading one number's tensor waits for all
 
 
-def floors(needed: list[Product], backward: bool) -> dict[str, Callable[[], object]]:
-    """The same products whole, and in as many parts as there are threads; which is faster, the clock has to say.
+def step_floors(needed: list[Product]) -> dict[str, Callable[[], object]]:
+    """The products of a step whole, and in as many parts as there are threads; which is faster, the clock has to say.
 
     With B = 20 and k = 50 two parts were faster than whole products in one thread each, with k = 1 the whole ones; four
     parts and more were never faster. TensorFlow's own threads, in a process apart, came close to the better of both.
     """
     parts = tf.config.threading.get_inter_op_parallelism_threads() or 2
     return {
-        "floor": floor(needed, backward),
-        f"floor, in {parts} parts": floor(needed, backward, parts),
+        "floor": floor(needed, backward=True),
+        f"floor, in {parts} parts": floor(needed, backward=True, parts=parts),
     }
 
 
