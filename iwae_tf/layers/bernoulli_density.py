@@ -24,7 +24,7 @@ def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, 
 
     With bfloat16 features the three products with W are of bfloat16 too, as in the hidden layers, and l is what it is
     rounded to wherever it stands: x_d l_d - max(l_d, 0) is then still nothing for a pixel that is well explained.
-    All else is float32. A step takes 0.90 (20 images) and 0.86 (100 images) of the time that float32 takes.
+    All else is float32. A step takes 0.84 (20 images) and 0.80 (100 images) of the time that float32 takes.
 
     Args:
         features: float32 or bfloat16 [k, B, F].
@@ -43,8 +43,8 @@ def _log_prob(features, kernel, bias, value):
     num_units, num_pixels = kernel.shape
     samples_and_images = tf.shape(features)[:-1]
     image_shape = tf.concat([samples_and_images, [num_pixels]], axis=0)
-    rows, rounded_kernel = tf.reshape(features, [-1, num_units]), tf.cast(kernel, features.dtype)  # [k B, F], [F, D]
-    half_logits = tf.nn.bias_add(tf.cast(tf.matmul(rows, 0.5 * rounded_kernel), tf.float32), 0.5 * bias)  # [k B, D]
+    rows, half_kernel = tf.reshape(features, [-1, num_units]), tf.cast(0.5 * kernel, features.dtype)  # [k B, F], [F, D]
+    half_logits = tf.nn.bias_add(tf.cast(tf.matmul(rows, half_kernel), tf.float32), 0.5 * bias)  # [k B, D]
     tanh = tf.tanh(half_logits)
     factors = _largest_divisor(num_pixels // LANES)
     likelier = tf.reshape(1.0 + tf.abs(tanh), [-1, factors, LANES])  # twice the probability of the likelier value
@@ -63,7 +63,8 @@ def _log_prob(features, kernel, bias, value):
         twice_residuals = 2.0 * value - 1.0 - tf.reshape(tanh, image_shape)  # [k, B, D]
         twice_residuals = tf.cast(tf.reshape(twice_residuals, [-1, num_pixels]), rows.dtype)  # [k B, D]
         half_weights = tf.cast(tf.reshape(0.5 * upstream, [-1, 1]), rows.dtype)
-        to_rows = half_weights * tf.matmul(twice_residuals, rounded_kernel, transpose_b=True)
+        weights = tf.cast(tf.reshape(upstream, [-1, 1]), rows.dtype)
+        to_rows = weights * tf.matmul(twice_residuals, half_kernel, transpose_b=True)
         to_kernel = tf.cast(tf.matmul(half_weights * rows, twice_residuals, transpose_a=True), tf.float32)
         to_bias = tf.cast(tf.matmul(half_weights, twice_residuals, transpose_a=True)[0], tf.float32)
         to_value = tf.reduce_sum(2.0 * upstream[..., None] * tf.reshape(half_logits, image_shape), axis=0)
