@@ -39,7 +39,7 @@ class MLP(keras.layers.Layer):
         if self.dense and self.compute_dtype == "float16":  # bfloat16 has the range that gradients need
             kernels, biases = ([tf.convert_to_tensor(getattr(d, w)) for d in self.dense] for w in ("kernel", "bias"))
             return tanh_layers(tf.cast(inputs, tf.float32), kernels, biases)
-        # Of a matrix TensorFlow computes product, bias and tanh in one kernel; apart, the last two are slow in bfloat16.
+        # Of a matrix TensorFlow computes product, bias and tanh in one kernel; the last two are slow alone in bfloat16.
         # A score takes 0.93 of the time. In float32 it is all the same.
         as_matrix = self.compute_dtype == "bfloat16"
         features = tf.reshape(inputs, [-1, inputs.shape[-1]]) if as_matrix else inputs
