@@ -37,5 +37,5 @@ class Adam(keras.optimizers.Adam):
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
-            grad=tf.cast(gradient, variable.dtype),
+            grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
         )

@@ -37,10 +37,14 @@ class Share(NamedTuple):
         ]
 
 
+def num_rows(x: tf.Tensor) -> int | tf.Tensor:
+    """B of x [B, ...]: an int where the graph knows it, else an int32 scalar."""
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+
+
 def whole(x: tf.Tensor) -> Share:
     """The share that is all rows of x [B, ...]."""
-    size = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-    return Share(size, size)
+    return Share(num_rows(x), num_rows(x))
 
 
 def share_of_batch(x: tf.Tensor) -> Share:

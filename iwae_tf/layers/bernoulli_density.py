@@ -62,8 +62,8 @@ def _log_prob(features, kernel, bias, value):
     def gradient(upstream):  # [k, B]
         twice_residuals = 2.0 * value - 1.0 - tf.reshape(tanh, image_shape)  # [k, B, D]
         twice_residuals = tf.cast(tf.reshape(twice_residuals, [-1, num_pixels]), rows.dtype)  # [k B, D]
-        half_weights = tf.cast(tf.reshape(0.5 * upstream, [-1, 1]), rows.dtype)
         weights = tf.cast(tf.reshape(upstream, [-1, 1]), rows.dtype)
+        half_weights = 0.5 * weights
         to_rows = weights * tf.matmul(twice_residuals, half_kernel, transpose_b=True)
         to_kernel = tf.cast(tf.matmul(half_weights * rows, twice_residuals, transpose_a=True), tf.float32)
         to_bias = tf.cast(tf.matmul(half_weights, twice_residuals, transpose_a=True)[0], tf.float32)

@@ -1,5 +1,7 @@
 """A user's layer in the place of the hidden tanh layers."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -39,12 +41,17 @@ class Folded(keras.layers.Layer):
 
     def call(self, inputs):
         """[..., C] -> float32 features [..., *S]."""
-        features = tf.cast(self.layer(tf.reshape(inputs, [-1, inputs.shape[-1]])), tf.float32)
-        shaped = tf.reshape(features, tf.concat([tf.shape(inputs)[:-1], self.feature_shape], axis=0))
-        return tf.ensure_shape(shaped, [*inputs.shape[:-1], *self.feature_shape])
+        return on_rows(lambda rows: tf.cast(self.layer(rows), tf.float32), inputs, self.feature_shape)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], *self.feature_shape)
+
+
+def on_rows(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor, feature_shape: tuple[int, ...]) -> tf.Tensor:
+    """A function of rows, [N, C] -> [N, ...], for inputs with any leading axes: [..., C] -> [..., *feature_shape]."""
+    features = function(tf.reshape(inputs, [-1, inputs.shape[-1]]))
+    shaped = tf.reshape(features, tf.concat([tf.shape(inputs)[:-1], feature_shape], axis=0))
+    return tf.ensure_shape(shaped, [*inputs.shape[:-1], *feature_shape])
 
 
 def check_stateless(layer: keras.layers.Layer, role: str) -> None:

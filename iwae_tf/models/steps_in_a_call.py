@@ -17,7 +17,7 @@ def steps_in_a_call(arguments: dict) -> int:
     if steps_per_epoch is not None:
         return largest_divisor(steps_per_epoch, MOST_STEPS)
     number = _batches_of_an_array(arguments)
-    if number is None:
+    if not number:
         return MOST_STEPS
     # Keras' bar counts whole calls: few steps are to lie beyond the last batch.
     most = min(number, MOST_STEPS)
@@ -30,11 +30,11 @@ def largest_divisor(number: int, limit: int) -> int:
 
 
 def _batches_of_an_array(arguments: dict) -> int | None:
-    """How many batches `fit` makes of x; None where x is no array, or an empty one."""
+    """How many batches `fit` makes of x; None where x is no array."""
     x, batch_size = arguments.get("x"), arguments.get("batch_size") or 32
     if not hasattr(x, "shape"):
         return None
-    return -(-int(len(x) * (1.0 - arguments.get("validation_split", 0.0))) // batch_size) or None
+    return -(-int(len(x) * (1.0 - arguments.get("validation_split", 0.0))) // batch_size)
 
 
 def _listed(callbacks) -> list:

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK, evaluation_noise
+from iwae_tf.replicas import num_rows
 
 # Blocks times images that go through the networks at once, 1000 rows. What a layer writes for them, say 784 logits for
 # each, the next operation finds in the processor's cache: 0.88 of the time of 10,000 rows at once, on two CPU cores.
@@ -22,7 +23,7 @@ def log_weights_in_tiles(model, x: tf.Tensor, rows: tf.Tensor, blocks: tf.Tensor
         blocks: int [n], consecutive numbers.
         seed: of the noise, int scalar.
     """
-    num_blocks, num_images = _length(blocks), _length(x)
+    num_blocks, num_images = num_rows(blocks), num_rows(x)
     pieces = _ceil_divided(num_blocks, BLOCKS_IN_TILE)
     blocks_here = _ceil_divided(num_blocks, pieces)
     images_here = _lesser(BLOCKS_IN_TILE // blocks_here, num_images)
@@ -43,11 +44,6 @@ def log_weights_in_tiles(model, x: tf.Tensor, rows: tf.Tensor, blocks: tf.Tensor
     by_piece = tf.transpose(tf.reshape(log_w, [pieces, groups, samples_here, images_here]), [0, 2, 1, 3])
     whole_tiles = tf.reshape(by_piece, [pieces * samples_here, groups * images_here])
     return whole_tiles[: SAMPLES_PER_BLOCK * num_blocks, :num_images]
-
-
-def _length(values):
-    """Along the first axis: an int if the graph knows it, which can then be counted."""
-    return tf.shape(values)[0] if values.shape[0] is None else values.shape[0]
 
 
 def _lesser(one, other):

@@ -46,6 +46,18 @@ def test_it_takes_the_steps_of_keras_adam_and_keeps_the_same_state(arguments):
         np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-7)
 
 
+def test_a_gradient_in_slices_is_taken_as_keras_takes_it():
+    after = []
+    for optimizer_class in (Adam, keras.optimizers.Adam):
+        variable, optimizer = keras.Variable(np.ones((4, 2)), dtype="float32"), optimizer_class(0.1)
+        for _ in range(3):
+            slices = tf.IndexedSlices(tf.constant([[1.0, -2.0], [3.0, 4.0]]), tf.constant([2, 0]), tf.constant([4, 2]))
+            optimizer.apply([slices], [variable])
+        after.append(variable.numpy())
+    assert (after[0][[0, 2]] != 1.0).all()
+    np.testing.assert_allclose(*after, rtol=1e-5)
+
+
 def test_it_is_the_default_and_goes_on_from_a_saved_model(tmp_path):
     x, model = binary_images(40), small_model()
     model.compile()

@@ -109,9 +109,9 @@ def test_no_batch_is_filled_up_with_rows_that_cost_time(batching):
 
 
 def test_work_that_waits_is_done_before_the_time_out(batching, flags):
-    # 9 ms a row: 784 pixels and 5000 samples on two cores.
+    # 17 ms a row alone, 9 beside others: 784 pixels and 5000 samples on two cores.
     rows = batching.max_enqueued_batches.value * batching.max_execution_batch_size.value
-    assert rows * 9 < int(flags["rest_api_timeout_in_ms"])
+    assert rows * 17 < int(flags["rest_api_timeout_in_ms"])
 
 
 def test_metrics_have_a_path():
