@@ -20,8 +20,8 @@ from iwae_tf.objectives import DReG, IWAEBound
 PRODUCTS = ("MatMul", "BatchMatMulV2")
 # What writes nothing: another shape of the same numbers, or a name for them.
 NOTHING_WRITTEN = {
-    "Const", "ExpandDims", "Identity", "IdentityN", "NoOp", "Placeholder", "PreventGradient", "ReadVariableOp",
-    "Reshape", "Shape", "Squeeze", "StopGradient",
+    "Const", "EnsureShape", "ExpandDims", "Identity", "IdentityN", "NoOp", "Placeholder", "PreventGradient",
+    "ReadVariableOp", "Reshape", "Shape", "Squeeze", "StopGradient",
 }  # fmt: skip
 
 

@@ -94,20 +94,29 @@ def row_normals(first, count, width, key: tf.Tensor) -> tf.Tensor:
     Reference: Box & Muller (1958), A note on the generation of random normal deviates.
     """
     half = -(-width // (2 * _VECTOR)) * _VECTOR
-    uniforms = _row_uniforms(first, count, 2 * half, key)
+    uniforms = row_uniforms(first, count, 2 * half, key)
     radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniforms[:, :half]))
     angle = (2.0 * np.pi) * uniforms[:, half:]
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=1)[:, :width]
 
 
-def _row_uniforms(first, count, width, key):
-    """The generator numbers its blocks of four: row r starts at block r * width / 4. Width is a multiple of four."""
+def row_uniforms(first, count, width, key: tf.Tensor) -> tf.Tensor:
+    """Rows of uniform numbers in [0, 1), each a function of the key and its number alone, float32 [count, width].
+
+    Args:
+        first: number of the first row, int >= 0.
+        count: how many rows.
+        width: numbers in a row.
+        key: of the stream, int64 [2].
+    """
+    blocks = -(-width // 4)  # of the generator, which numbers its blocks of four: row r starts at block r * blocks
     state, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=key)
-    block = tf.cast(first, tf.int64) * tf.cast(width // 4, tf.int64)
-    counter = tf.bitcast(tf.bitcast(counter, tf.int64) + tf.stack([block, 0]), tf.uint64)
-    return tf.raw_ops.StatelessRandomUniformV2(
-        shape=tf.stack([count, width]), key=state, counter=counter, alg=tf.random.Algorithm.PHILOX.value
+    first_block = tf.cast(first, tf.int64) * tf.cast(blocks, tf.int64)
+    counter = tf.bitcast(tf.bitcast(counter, tf.int64) + tf.stack([first_block, 0]), tf.uint64)
+    uniforms = tf.raw_ops.StatelessRandomUniformV2(
+        shape=tf.stack([count, 4 * blocks]), key=state, counter=counter, alg=tf.random.Algorithm.PHILOX.value
     )
+    return uniforms[:, :width]
 
 
 def uniform(shape, key: tf.Tensor) -> tf.Tensor:

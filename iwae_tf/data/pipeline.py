@@ -3,8 +3,11 @@
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.data.binarization import binarize_batch
+from iwae_tf.data.binarization import binarize_rows
 from iwae_tf.data.dataset import Dataset
+
+# Several small batches are made by one call and cut apart: batches of 20 take 0.6 of the time.
+ROWS_AT_ONCE = 200
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -29,30 +32,30 @@ def training_batches(
     Returns:
         A `tf.data.Dataset` of float32 [B, D].
     """
-    first_epoch, first_batch = divmod(first_step, steps_per_epoch(len(dataset.x_train), batch_size))
+    num_images = len(dataset.x_train)
+    first_epoch, first_batch = divmod(first_step, steps_per_epoch(num_images, batch_size))
+    rows_at_once = batch_size * max(1, ROWS_AT_ONCE // batch_size)
     with tf.device("CPU"):  # where tf.data runs
         images = tf.constant(dataset.x_train)
     scale = tf.constant(dataset.scale, tf.float32)
 
     @tf.autograph.experimental.do_not_convert
-    def indices_of_epoch(epoch):
-        numbers = tf.range(len(dataset.x_train), dtype=tf.int64)
+    def batches_of_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(
-            numbers, seeds.key(seed, seeds.Purpose.SHUFFLE, epoch), alg=seeds.ALGORITHM
+            tf.range(num_images, dtype=tf.int64), seeds.key(seed, seeds.Purpose.SHUFFLE, epoch), alg=seeds.ALGORITHM
         )
-        skipped = tf.where(tf.equal(epoch, first_epoch), tf.cast(first_batch, tf.int64), 0)
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate().skip(skipped)
-        return batches.map(lambda number, indices: (epoch, number, indices))
+        key = seeds.key(seed, seeds.Purpose.BINARIZE_TRAIN, epoch)
 
-    @tf.autograph.experimental.do_not_convert
-    def pixels(epoch, number, indices):
-        x = tf.cast(tf.gather(images, indices), tf.float32) / scale
-        if not binarized:
-            return x
-        return binarize_batch(x, seeds.key(seed, seeds.Purpose.BINARIZE_TRAIN, epoch, number))
+        @tf.autograph.experimental.do_not_convert
+        def rows_from(first):
+            x = tf.cast(tf.gather(images, order[first : first + rows_at_once]), tf.float32) / scale
+            return binarize_rows(x, first, key) if binarized else x
 
-    epochs = tf.data.Dataset.range(first_epoch, 2**31)
-    batches = epochs.flat_map(indices_of_epoch).map(pixels, num_parallel_calls=2, deterministic=True).prefetch(4)
+        begin = tf.where(tf.equal(epoch, first_epoch), tf.cast(first_batch * batch_size, tf.int64), 0)
+        starts = tf.data.Dataset.range(begin, num_images, rows_at_once)
+        return starts.map(rows_from, num_parallel_calls=2, deterministic=True).rebatch(batch_size)
+
+    batches = tf.data.Dataset.range(first_epoch, 2**31).flat_map(batches_of_epoch)
     # Threads of their own, and no search for better settings: batches take 0.73 of the time on two CPU cores, and wait
     # for no thread that computes a step.
     options = tf.data.Options()

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.layers.bernoulli_density import LANES, bernoulli_log_prob
+from iwae_tf.layers.bernoulli_density import LANES, bernoulli_log_prob, shared_terms
 from iwae_tf.layers.likelihood import Likelihood
+from iwae_tf.layers.shared_terms import NO_TERMS, SharedTerms
 
 
 class BernoulliParameters(NamedTuple):
@@ -48,16 +49,24 @@ class Bernoulli(Likelihood):
         """[..., F] -> logits [..., D]."""
         return self.logits(features)
 
-    def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    def shared_terms(self, value: tf.Tensor, precision: str) -> SharedTerms:
+        """Of `bernoulli_log_prob`, where `log_prob_of_features` calls it."""
+        if self.logits.num_axes or self.logits.units % LANES:
+            return NO_TERMS
+        return shared_terms(*self._weights(), value, tf.bfloat16 if precision == "bfloat16" else tf.float32)
+
+    def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor, shared=NO_TERMS) -> tf.Tensor:
         """log p(value | features), as `log_prob` of `self(features)`: features [k, B, F], value [B, D] -> [k, B]."""
         same_images = features.shape.rank == 3 and features.shape[1:2].is_compatible_with(value.shape[:-1])
         # Features of each pixel, pixels that make no groups, or one image for many points.
         if self.logits.num_axes or self.logits.units % LANES or not same_images:
             return self.log_prob(self(features), value)
-        kernel, bias = (tf.convert_to_tensor(variable) for variable in (self.logits.kernel, self.logits.bias))
         if features.dtype != tf.bfloat16:  # float16 has not the range for the gradient
             features = tf.cast(features, tf.float32)
-        return bernoulli_log_prob(features, kernel, bias, value)
+        return bernoulli_log_prob(features, *self._weights(), value, shared)
+
+    def _weights(self):
+        return tf.convert_to_tensor(self.logits.kernel), tf.convert_to_tensor(self.logits.bias)
 
     @staticmethod
     def log_prob(logits: tf.Tensor, value: tf.Tensor) -> tf.Tensor:

@@ -2,13 +2,29 @@
 
 import tensorflow as tf
 
+from iwae_tf.layers.shared_terms import NO_TERMS, SharedTerms
+
 # Every so many-th pixel goes into one product: the processor multiplies whole vectors. And rows of such length end
 # where vectors end, so that the bits of a row do not depend on where it lies in memory.
 LANES = 16
 MOST_FACTORS = 64  # a product of so many numbers from [1, 2] keeps all its digits in float32
 
 
-def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+def shared_terms(kernel: tf.Tensor, bias: tf.Tensor, value: tf.Tensor, precision: tf.DType) -> SharedTerms:
+    """What of `bernoulli_log_prob` is the same for all samples; `precision` is that of the features.
+
+    Returns:
+        Of the images W x [B, F] and b . x [B], nothing in bfloat16; of the weights W / 2 and b / 2 in that precision.
+    """
+    halves = tf.cast(0.5 * kernel, precision), tf.cast(0.5 * bias, precision)
+    if precision == tf.bfloat16:
+        return SharedTerms((), halves)
+    return SharedTerms((tf.matmul(value, kernel, transpose_b=True), tf.linalg.matvec(value, bias)), halves)
+
+
+def bernoulli_log_prob(
+    features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, value: tf.Tensor, shared: SharedTerms = NO_TERMS
+) -> tf.Tensor:
     """The log-likelihood of pixels with logits l = features W + b, and its gradient.
 
         log p(x) = sum_d x_d l_d - max(l_d, 0) + log sigmoid(|l_d|)
@@ -31,30 +47,39 @@ def bernoulli_log_prob(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, 
         kernel: W, float32 [F, D], D a multiple of 16.
         bias: b, [D].
         value: x in [0, 1], [B, D].
+        shared: `shared_terms` of the others, where they are computed once for many samples.
 
     Returns:
         [k, B], in nats; finite for finite logits.
     """
-    return _log_prob(features, kernel, bias, value)
+
+    @tf.custom_gradient
+    def log_prob(features, kernel, bias, value):
+        terms = shared if shared.of_weights else shared_terms(kernel, bias, value, features.dtype)
+        return _log_prob_and_gradient(features, value, terms)
+
+    return log_prob(features, kernel, bias, value)
 
 
-@tf.custom_gradient
-def _log_prob(features, kernel, bias, value):
-    num_units, num_pixels = kernel.shape
+def _log_prob_and_gradient(features, value, terms):
+    half_kernel, half_bias = terms.of_weights
+    num_units, num_pixels = half_kernel.shape
     samples_and_images = tf.shape(features)[:-1]
     image_shape = tf.concat([samples_and_images, [num_pixels]], axis=0)
-    rows, half_kernel = tf.reshape(features, [-1, num_units]), tf.cast(0.5 * kernel, features.dtype)  # [k B, F], [F, D]
-    half_logits = tf.nn.bias_add(tf.cast(tf.matmul(rows, half_kernel), tf.float32), 0.5 * bias)  # [k B, D]
+    rows = tf.reshape(features, [-1, num_units])  # [k B, F]
+    half_logits = tf.cast(tf.nn.bias_add(tf.matmul(rows, half_kernel), half_bias), tf.float32)  # [k B, D]
     tanh = tf.tanh(half_logits)
     factors = _largest_divisor(num_pixels // LANES)
     likelier = tf.reshape(1.0 + tf.abs(tanh), [-1, factors, LANES])  # twice the probability of the likelier value
     log_products = tf.math.log(0.5**factors * tf.reduce_prod(likelier, axis=1))
     log_likelier = tf.reduce_sum(tf.reshape(log_products, [-1, num_pixels // factors]), axis=-1)  # [k B]
     above_zero = 2.0 * tf.reduce_sum(tf.nn.relu(half_logits), axis=-1)
-    if features.dtype == tf.float32:
-        weighted = tf.matmul(value, kernel, transpose_b=True)  # W x, [B, F]
-        products, bias_products = tf.reduce_sum(features * weighted, axis=-1), tf.linalg.matvec(value, bias)
-    else:  # of the logits as they were rounded
+    if terms.of_images:
+        weighted, bias_products = terms.of_images
+        products = tf.reduce_sum(features * weighted, axis=-1)
+    elif value.shape[0] == 1:  # of the logits as they were rounded; one image is one product
+        products, bias_products = 2.0 * tf.reshape(tf.linalg.matvec(half_logits, value[0]), samples_and_images), 0.0
+    else:
         products, bias_products = 2.0 * tf.reduce_sum(value * tf.reshape(half_logits, image_shape), axis=-1), 0.0
     # Differences, as TensorFlow adds several sums in an order that depends on which shapes it knows.
     log_p = products - (tf.reshape(above_zero - log_likelier, samples_and_images) - bias_products)  # [k, B]

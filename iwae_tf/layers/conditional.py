@@ -3,6 +3,7 @@
 import keras
 
 from iwae_tf.layers.mlp import MLP
+from iwae_tf.layers.shared_terms import NO_TERMS
 
 
 class Conditional(keras.layers.Layer):
@@ -23,9 +24,13 @@ class Conditional(keras.layers.Layer):
         self.head.build(self.hidden.compute_output_shape(input_shape))
         self.built = True
 
-    def log_prob(self, condition, value):
+    def shared_terms(self, value):
+        """What `log_prob` can be given, for a likelihood as the head and value [B, D]."""
+        return self.head.shared_terms(value, self.hidden.compute_dtype)
+
+    def log_prob(self, condition, value, shared=NO_TERMS):
         """log p(value | condition), [...], in nats: condition [..., C], value [..., D]."""
-        return self.head.log_prob_of_features(self.hidden(condition), value)
+        return self.head.log_prob_of_features(self.hidden(condition), value, shared)
 
     def call(self, condition):
         """[..., C] -> parameters of the distribution, with the same leading axes."""

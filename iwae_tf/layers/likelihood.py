@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from iwae_tf.layers.readout import Readout
+from iwae_tf.layers.shared_terms import NO_TERMS, SharedTerms
 
 
 class Likelihood(keras.layers.Layer):
@@ -80,8 +81,12 @@ class Likelihood(keras.layers.Layer):
         """The same as a `tfp.distributions.Distribution` with event shape [D], for `IWAE.likelihood` alone."""
         raise NotImplementedError
 
-    def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-        """log p(value | features): features [k, B, F], value [B, D] -> [k, B]."""
+    def shared_terms(self, value: tf.Tensor, precision: str) -> SharedTerms:
+        """What `log_prob_of_features` can be given: value [B, D], and the precision of the features, say "float32"."""
+        return NO_TERMS
+
+    def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor, shared=NO_TERMS) -> tf.Tensor:
+        """log p(value | features): features [k, B, F], value [B, D], its `shared_terms` if they are known -> [k, B]."""
         return self.log_prob(self(features), value)
 
     @staticmethod

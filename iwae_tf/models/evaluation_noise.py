@@ -20,10 +20,12 @@ def evaluation_noise(rows: tf.Tensor, blocks: tf.Tensor, seed: tf.Tensor, units:
         float32 [50 n, B, H].
     """
     keys = seeds.key(seed, seeds.Purpose.EVALUATION_NOISE, rows)
-    draws = tf.map_fn(
-        lambda key: seeds.row_normals(blocks[0], tf.size(blocks), SAMPLES_PER_BLOCK * units, key),
-        keys,
-        fn_output_signature=tf.float32,
-    )  # [B, n, 50 H]
+
+    def of_image(key):  # -> [n, 50 H]
+        return seeds.row_normals(blocks[0], tf.size(blocks), SAMPLES_PER_BLOCK * units, key)
+
+    if rows.shape[0] == 1:  # no loop
+        return tf.reshape(of_image(keys[0]), [-1, 1, units])
+    draws = tf.map_fn(of_image, keys, fn_output_signature=tf.float32)  # [B, n, 50 H]
     noise = tf.reshape(draws, [tf.shape(rows)[0], -1, units])  # [B, 50 n, H]
     return tf.transpose(noise, [1, 0, 2])

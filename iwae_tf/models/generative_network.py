@@ -10,6 +10,7 @@ from iwae_tf.layers.folded import Folded
 from iwae_tf.layers.making import checked_prior, make_likelihood
 from iwae_tf.layers.mlp import MLP
 from iwae_tf.layers.registry import latent_class, prior_class
+from iwae_tf.layers.shared_terms import NO_TERMS
 
 
 class GenerativeNetwork(keras.layers.Layer):
@@ -74,13 +75,13 @@ class GenerativeNetwork(keras.layers.Layer):
             log_p = log_p + stage.head.log_prob(stage(condition), value)
         return log_p
 
-    def log_likelihood(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        """log p(x | h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
-        return self.likelihood_stage.log_prob(h[0], x)
+    def log_likelihood(self, x: tf.Tensor, h: tuple[tf.Tensor, ...], shared=NO_TERMS) -> tf.Tensor:
+        """log p(x | h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]; `shared` is of the likelihood stage."""
+        return self.likelihood_stage.log_prob(h[0], x, shared)
 
-    def log_prob(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        """log p(x, h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
-        return self.log_likelihood(x, h) + self.log_prior(h)
+    def log_prob(self, x: tf.Tensor, h: tuple[tf.Tensor, ...], shared=NO_TERMS) -> tf.Tensor:
+        """log p(x, h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]; `shared` is of the likelihood stage."""
+        return self.log_likelihood(x, h, shared) + self.log_prior(h)
 
     def sample_latents(self, n: int, key_of: Callable[[int], tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """n draws of p(h), a tuple of [n, H_l].

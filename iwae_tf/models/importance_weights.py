@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.layers.shared_terms import SharedTerms
 from iwae_tf.layers.standard_normal import StandardNormal
 from iwae_tf.models.bound_trainer import BoundTrainer
 from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream, samples_in_chunk
@@ -30,10 +31,22 @@ class ImportanceWeights(BoundTrainer):
 
         self._log_weights_of_blocks = split_rows(self.distribute_strategy, log_weights_of_blocks)
 
-    def log_weights_from_noise(self, x, noise, first_parameters=None):
-        """log p(x, h) - log q(h | x) at h made from standard normal noise: x [B, D], noise [k, B, sum H] -> [k, B]."""
+    def shared_terms(self, x) -> SharedTerms:
+        """What `log_weights_from_noise` can be given for x [B, D]."""
+        of_images, of_weights = self.generative_network.likelihood_stage.shared_terms(x)
+        return SharedTerms((self.inference_network.first_parameters(x), of_images), of_weights)
+
+    def log_weights_from_noise(self, x, noise, shared=None):
+        """log p(x, h) - log q(h | x) at h made from standard normal noise, [k, B].
+
+        Args:
+            x: [B, D].
+            noise: [k, B, sum of H_l].
+            shared: `shared_terms` of x, where they are computed once for many samples.
+        """
+        (first_parameters, of_images), of_weights = ((None, ()), ()) if shared is None else shared
         h, log_q = self.inference_network.transform(x, noise, first_parameters)
-        return self.generative_network.log_prob(x, h) - log_q
+        return self.generative_network.log_prob(x, h, SharedTerms(of_images, of_weights)) - log_q
 
     def log_weight_parts(self, x, noise):
         """log p(x | h) and log p(h) - log q(h | x), whose sum are the log-weights: shapes as above, both [k, B]."""

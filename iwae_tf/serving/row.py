@@ -78,7 +78,7 @@ def score(model, x: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor, settings
     pixels, bad_x, stream = observe(model, x, seed, settings.input_rule)
     bad_number = (num_samples < 1) | (num_samples > settings.max_samples)
     status = tf.where(bad_x, BAD_X, tf.where(bad_number, BAD_NUM_SAMPLES, OK))
-    first_parameters = model.inference_network.first_parameters(pixels)
+    shared = model.shared_terms(pixels)
     wanted = tf.where(status == OK, num_samples, 0)
 
     def take(state, number, first, size):
@@ -86,7 +86,7 @@ def score(model, x: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor, settings
             [size, 1, sum(model.latent_units)], seeds.request_key(stream, Purpose.REQUEST_NOISE, number)
         )
         used = (first + tf.range(size) < wanted)[:, None]
-        return update_statistics(state, model.log_weights_from_noise(pixels, noise, first_parameters), used)
+        return update_statistics(state, model.log_weights_from_noise(pixels, noise, shared), used)
 
     def body(number, state):
         return number + 1, take(state, number, FIRST_CHUNK + (number - 1) * CHUNK, CHUNK)

@@ -54,7 +54,7 @@ def test_bytes_are_those_of_what_is_written_and_needed():
 def test_images_k_times_through_the_encoder_exceed_the_bounds(monkeypatch):
     plain = IWAE.log_weights_from_noise
 
-    def tiled(self, x, noise, first_parameters=None):
+    def tiled(self, x, noise, shared=None):
         num_samples, num_images, units = noise.shape
         rows = tf.tile(x, [num_samples, 1])  # [k B, D]
         log_w = plain(self, rows, tf.reshape(noise, [1, num_samples * num_images, units]))
@@ -71,8 +71,8 @@ def test_a_product_too_many_exceeds_the_bounds(monkeypatch):
     plain = IWAE.log_weights_from_noise
     more = tf.constant(np.eye(50, dtype=np.float32))
 
-    def wasteful(self, x, noise, first_parameters=None):
-        return plain(self, x, noise @ more, first_parameters)
+    def wasteful(self, x, noise, shared=None):
+        return plain(self, x, noise @ more, shared)
 
     monkeypatch.setattr(IWAE, "log_weights_from_noise", wasteful)
     counts, bound = counted_work.training_step(1, IWAEBound(50)), BOUNDS["iwae, k = 50"]

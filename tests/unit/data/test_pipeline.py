@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from iwae_tf import seeds
-from iwae_tf.data import Dataset
+from iwae_tf.data import Dataset, pipeline
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 
 N, BITS, GREY = 23, 5, 40  # 23 images, told apart by 5 pixels that are black or white, and 40 grey pixels
@@ -123,12 +123,16 @@ def test_values_that_are_intensities_already_stay_as_they_are():
     np.testing.assert_array_equal(batch[np.lexsort(batch.T)], x[np.lexsort(x.T)])
 
 
-def test_a_binarized_batch_has_the_draws_of_its_seed_epoch_and_number():
+@pytest.mark.parametrize("rows_at_once", [1, 5, 10, 200])
+def test_a_binarized_image_has_the_draws_of_its_seed_epoch_and_place(monkeypatch, rows_at_once):
+    monkeypatch.setattr(pipeline, "ROWS_AT_ONCE", rows_at_once)
     for epoch, batches in enumerate(epochs_of(2, 5, seed=9)):
-        for number, batch in enumerate(batches):
-            draws = seeds.uniform(batch.shape, seeds.key(9, seeds.Purpose.BINARIZE_TRAIN, epoch, number))
-            intensities = dataset().x_train[numbers_of(batch)].astype(np.float32) / np.float32(255)
-            np.testing.assert_array_equal(batch, draws < intensities)
+        images = np.concatenate(batches)
+        key = seeds.key(9, seeds.Purpose.BINARIZE_TRAIN, epoch)
+        draws = seeds.row_uniforms(0, *images.shape, key)
+        intensities = dataset().x_train[numbers_of(images)].astype(np.float32) / np.float32(255)
+        np.testing.assert_array_equal(images, draws < intensities)
+        assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
 
 
 def by_number(batches):

@@ -84,13 +84,16 @@ def _bfloat16(array):
 
 def test_bfloat16_features_have_the_value_of_logits_from_rounded_products():
     features, kernel, bias, value = (_bfloat16(a) for a in _arguments(784, binary=True))
-    products = features @ kernel
-    logits = _bfloat16(products) + bias
-    expected = np.sum(value * logits - np.logaddexp(0.0, logits), axis=-1)
-    found = bernoulli_log_prob(tf.cast(features, tf.bfloat16), *_in_float32([kernel, bias, value]))
+    compiled = tf.function(bernoulli_log_prob, autograph=False)
+    found = compiled(tf.cast(features, tf.bfloat16), *_in_float32([kernel, bias, value]))
     assert found.dtype == tf.float32
-    # Sums in another order end in another bfloat16 number now and then; all pixels rounded otherwise would be 1 off.
-    np.testing.assert_allclose(found, expected, atol=0.1)
+    products = features @ kernel
+    differences = []
+    for logits in (_bfloat16(products + bias), _bfloat16(_bfloat16(products) + bias)):  # in one kernel, or in two
+        expected = np.sum(value * logits - np.logaddexp(0.0, logits), axis=-1)
+        differences.append(np.abs(found - expected).max())
+    # Sums in another order end in another bfloat16 number now and then; the other rounding is 0.2 off.
+    assert min(differences) < 0.1
 
 
 def test_rounding_to_bfloat16_costs_a_well_explained_image_nothing():
