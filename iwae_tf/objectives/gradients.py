@@ -39,7 +39,7 @@ def bound_and_gradients(
         log_w, phi_gradients, theta_gradients = backward(model, objective, x, noise, objective.gradient_weights, share)
     else:
         log_w = objective.log_weights(model, x, noise)
-        uniforms = seeds.row_uniforms(0, objective.backward_samples, share.size, key_of(Purpose.BACKWARD_SAMPLES))
+        uniforms = seeds.uniform([objective.backward_samples, share.size], key_of(Purpose.BACKWARD_SAMPLES))
         drawn, rows = draw_backward_samples(objective.gradient_weights(log_w), share.of(uniforms))
         noise = gather_samples(noise, drawn)  # [m, B, H]
         _, phi_gradients, theta_gradients = backward(model, objective, x, noise, lambda _: rows, share)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from iwae_tf.layers.bernoulli import Bernoulli
-from iwae_tf.layers.bernoulli_density import bernoulli_log_prob
+from iwae_tf.layers.bernoulli_density import bernoulli_log_prob, shared_terms
+from iwae_tf.layers.shared_terms import NO_TERMS
 
 
 def _arguments(num_pixels, scale=1.0, binary=False, seed=0):
@@ -94,6 +95,31 @@ def test_bfloat16_features_have_the_value_of_logits_from_rounded_products():
         differences.append(np.abs(found - expected).max())
     # Sums in another order end in another bfloat16 number now and then; the other rounding is 0.2 off.
     assert min(differences) < 0.1
+
+
+@pytest.mark.parametrize("images", [1, 4])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_shared_terms_computed_before_change_neither_value_nor_gradient(dtype, images):
+    features, *others = _in_float32(_arguments(48))
+    inputs = [tf.cast(features[:, :images], dtype), *others[:2], others[2][:images]]
+    results = []
+    for shared in (NO_TERMS, shared_terms(*inputs[1:], dtype)):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            log_p = bernoulli_log_prob(*inputs, shared)
+        results.append([log_p, *tape.gradient(log_p, inputs)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(tf.cast(one, tf.float32), tf.cast(other, tf.float32))
+
+
+def test_one_image_by_bfloat16_products_has_the_value_that_it_has_among_others():
+    features, kernel, bias, value = _in_float32(_arguments(784))
+    features = tf.cast(features, tf.bfloat16)
+    together = bernoulli_log_prob(features, kernel, bias, value)
+    for image in range(4):
+        one = slice(image, image + 1)
+        alone = bernoulli_log_prob(features[:, one], kernel, bias, value[one])
+        np.testing.assert_allclose(alone, together[:, one], rtol=1e-6)  # float32
 
 
 def test_rounding_to_bfloat16_costs_a_well_explained_image_nothing():
