@@ -109,9 +109,11 @@ def test_two_replicas_take_the_steps_of_one(mirrored, name):
     assert together["step"] == alone["step"] == 10
     # The same sums in another order: rounding of float32, through ten steps of SGD, which unlike Adam hides no factor.
     # Half a batch weighed wrong, or other noise, would be off by 1e-3 and more.
-    np.testing.assert_allclose(together["weights"], alone["weights"], atol=2e-5)
+    # The signals of a score function are differences of log-weights, many nats large, and so is what rounding does.
+    rounding = 5e-5 if name == "score function" else 5e-6
+    np.testing.assert_allclose(together["weights"], alone["weights"], atol=rounding)
     for part in ("bound", "val_bound", "log_likelihood", "one_row"):
-        np.testing.assert_allclose(together[part], alone[part], rtol=1e-5, err_msg=part)
+        np.testing.assert_allclose(together[part], alone[part], rtol=2 * rounding, err_msg=part)
 
 
 def test_xla_is_refused_and_a_bound_that_is_not_finite_on_one_replica_stops_all():
