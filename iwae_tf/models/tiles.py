@@ -47,12 +47,12 @@ def log_weights_in_tiles(model, x: tf.Tensor, rows: tf.Tensor, blocks: tf.Tensor
 
 
 def _in_lanes(function, number):
-    """A function of 0, 1, ... up to `number`, in each lane one after the other: int to float32 [...], [number, ...]."""
+    """A function int -> float32 [...] at 0 to `number` - 1, in each lane one after the other: [number, ...]."""
     length = _ceil_divided(number, LANES)
     lanes = _ceil_divided(number, length)
 
-    def lane(first):
-        numbers = tf.minimum(first + tf.range(length), number - 1)  # of the last lane the last one may come oftener
+    def lane(first):  # the last one may go beyond the last number, which is dropped
+        numbers = first + tf.range(length)
         return tf.map_fn(function, numbers, parallel_iterations=1, fn_output_signature=tf.float32)
 
     found = tf.map_fn(lane, length * tf.range(lanes), parallel_iterations=LANES, fn_output_signature=tf.float32)
