@@ -94,7 +94,7 @@ def row_normals(first, count, width, key: tf.Tensor) -> tf.Tensor:
     Reference: Box & Muller (1958), A note on the generation of random normal deviates.
     """
     half = -(-width // (2 * _VECTOR)) * _VECTOR
-    uniforms = row_uniforms(first, count, 2 * half, key)
+    uniforms = _whole_blocks(first, count, half // 2, key)
     radius = tf.sqrt(-2.0 * tf.math.log(1.0 - uniforms[:, :half]))
     angle = (2.0 * np.pi) * uniforms[:, half:]
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=1)[:, :width]
@@ -109,14 +109,17 @@ def row_uniforms(first, count, width, key: tf.Tensor) -> tf.Tensor:
         width: numbers in a row.
         key: of the stream, int64 [2].
     """
-    blocks = -(-width // 4)  # of the generator, which numbers its blocks of four: row r starts at block r * blocks
+    return _whole_blocks(first, count, -(-width // 4), key)[:, :width]
+
+
+def _whole_blocks(first, count, blocks, key):
+    """[count, 4 * blocks]: the generator numbers its blocks of four, and row r starts at block r * blocks."""
     state, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=key)
     first_block = tf.cast(first, tf.int64) * tf.cast(blocks, tf.int64)
     counter = tf.bitcast(tf.bitcast(counter, tf.int64) + tf.stack([first_block, 0]), tf.uint64)
-    uniforms = tf.raw_ops.StatelessRandomUniformV2(
+    return tf.raw_ops.StatelessRandomUniformV2(
         shape=tf.stack([count, 4 * blocks]), key=state, counter=counter, alg=tf.random.Algorithm.PHILOX.value
     )
-    return uniforms[:, :width]
 
 
 def uniform(shape, key: tf.Tensor) -> tf.Tensor:

@@ -20,10 +20,11 @@ def binarize(intensities: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         float32 [B, D] of 0 and 1. A row depends on its own key and intensities alone.
     """
 
-    def of_row(intensities, key):
+    def of_row(row):
+        intensities, key = row
         return _drawn(seeds.uniform(tf.shape(intensities), key), intensities)
 
-    return tf.map_fn(lambda row: of_row(*row), (intensities, keys), fn_output_signature=tf.float32)
+    return tf.map_fn(of_row, (intensities, keys), fn_output_signature=tf.float32)
 
 
 def binarize_rows(intensities: tf.Tensor, first, key: tf.Tensor) -> tf.Tensor:

@@ -51,19 +51,23 @@ class Bernoulli(Likelihood):
 
     def shared_terms(self, value: tf.Tensor, precision: str) -> SharedTerms:
         """Of `bernoulli_log_prob`, where `log_prob_of_features` calls it."""
-        if self.logits.num_axes or self.logits.units % LANES:
+        if not self._in_groups:
             return NO_TERMS
         return shared_terms(*self._weights(), value, tf.bfloat16 if precision == "bfloat16" else tf.float32)
 
     def log_prob_of_features(self, features: tf.Tensor, value: tf.Tensor, shared=NO_TERMS) -> tf.Tensor:
         """log p(value | features), as `log_prob` of `self(features)`: features [k, B, F], value [B, D] -> [k, B]."""
         same_images = features.shape.rank == 3 and features.shape[1:2].is_compatible_with(value.shape[:-1])
-        # Features of each pixel, pixels that make no groups, or one image for many points.
-        if self.logits.num_axes or self.logits.units % LANES or not same_images:
+        if not self._in_groups or not same_images:  # one image for many points
             return self.log_prob(self(features), value)
         if features.dtype != tf.bfloat16:  # float16 has not the range for the gradient
             features = tf.cast(features, tf.float32)
         return bernoulli_log_prob(features, *self._weights(), value, shared)
+
+    @property
+    def _in_groups(self) -> bool:
+        """Whether pixels make whole groups, and not each has its own features."""
+        return not self.logits.num_axes and self.logits.units % LANES == 0
 
     def _weights(self):
         return tf.convert_to_tensor(self.logits.kernel), tf.convert_to_tensor(self.logits.bias)
