@@ -1,0 +1,175 @@
+"""Declarations: what the package says of an objective, a likelihood or a data set, in one place beside its code.
+
+The command line lists names and settings before TensorFlow is imported (5 s), so the declarations of this package are
+read from its source, where every argument of `declare` is a literal. A module of a user, named by `--plugin`, is
+imported, and `declare` registers what it decorates.
+"""
+
+import ast
+import dataclasses
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from iwae_tf.errors import InputError, unknown_name
+
+# kind -> package in which its declarations stand
+PACKAGES = {"objective": "objectives", "likelihood": "distributions", "latent": "distributions", "dataset": "data"}
+
+_registered: dict[str, dict[str, "Declaration"]] = {kind: {} for kind in PACKAGES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A constructor argument that the command line offers as a flag.
+
+    Attributes:
+        help: one line.
+        type: of a value: int, float or bool.
+        default: used when the flag is not given.
+    """
+
+    help: str
+    type: type
+    default: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """One objective, likelihood, kind of latent unit or data set.
+
+    Attributes:
+        kind: a key of `PACKAGES`.
+        name: as on the command line.
+        help: one line, when one would use it.
+        module: where it is defined.
+        attribute: name of the class or function in that module.
+        settings: its own settings by name, beside those that all of its kind have.
+        facts: what else its kind declares, e.g. `binarised` of a likelihood or `files` of a data set.
+    """
+
+    kind: str
+    name: str
+    help: str
+    module: str
+    attribute: str
+    settings: Mapping[str, Setting]
+    facts: Mapping[str, Any]
+
+    def load(self) -> Any:
+        """Imports and returns the class or function."""
+        return getattr(importlib.import_module(self.module), self.attribute)
+
+
+def declare(kind: str, name: str, help: str, *, settings: Mapping[str, str] | None = None, **facts: Any) -> Callable:
+    """Decorates a class or function and makes it known under a name.
+
+    Args:
+        kind: "objective", "likelihood", "latent" or "dataset".
+        name: as users type it.
+        help: one line, when one would use it.
+        settings: constructor arguments that become flags, with a line of help each. Type and default are taken from
+            the signature: `groups: int = 5`.
+        **facts: what else the kind declares; kept as class attributes as well, where a class is decorated.
+
+    Returns:
+        A decorator that returns the class or function itself.
+
+    Raises:
+        InputError: the name is taken by something else.
+    """
+    if kind not in PACKAGES:
+        raise unknown_name("kind", kind, PACKAGES)
+
+    def decorator(decorated):
+        known = declared(kind).get(name)
+        if known and (known.module, known.attribute) != (decorated.__module__, decorated.__qualname__):
+            raise InputError(f"the {kind} {name!r} is declared already, in {known.module}: choose another name")
+        arguments = inspect.signature(decorated).parameters
+        own = {
+            setting: Setting(text, _plain_type(arguments[setting].annotation), arguments[setting].default)
+            for setting, text in (settings or {}).items()
+        }
+        declaration = Declaration(kind, name, help, decorated.__module__, decorated.__qualname__, own, facts)
+        _registered[kind][name] = declaration
+        if inspect.isclass(decorated):
+            decorated.declaration = declaration
+            for fact, value in facts.items():
+                setattr(decorated, fact, value)
+        return decorated
+
+    return decorator
+
+
+def declared(kind: str) -> dict[str, Declaration]:
+    """Returns all declarations of a kind by name: the package's own in the order of its source, then those of plugins."""
+    return {**_built_in(kind), **_registered[kind]}
+
+
+def find(kind: str, name: str) -> Declaration:
+    """Returns the declaration of a name.
+
+    Raises:
+        InputError: for an unknown name, with the nearest one.
+    """
+    known = declared(kind)
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    return known[name]
+
+
+def load_plugins(modules: tuple[str, ...]) -> None:
+    """Imports modules that declare more.
+
+    Raises:
+        InputError: a module cannot be imported.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                f"--plugin {module} cannot be imported ({error}): give the name of a Python module in the current folder "
+                "or in the environment"
+            ) from error
+
+
+@functools.cache
+def _built_in(kind: str) -> dict[str, Declaration]:
+    """Reads the `@declare(...)` decorators in the source of a package of this project, without importing it."""
+    package = PACKAGES[kind]
+    found = {}
+    for path in sorted((Path(__file__).parent / package).glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for call in getattr(node, "decorator_list", ()):
+                if not isinstance(call, ast.Call) or getattr(call.func, "id", None) != "declare":
+                    continue
+                found_kind, name, text = (ast.literal_eval(argument) for argument in call.args)
+                if found_kind != kind:
+                    continue
+                facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+                own = {setting: _setting(node, setting, line) for setting, line in facts.pop("settings", {}).items()}
+                module = f"{__package__}.{package}.{path.stem}"
+                found[name] = Declaration(kind, name, text, module, node.name, own, facts)
+    return found
+
+
+def _setting(definition: ast.ClassDef | ast.FunctionDef, name: str, text: str) -> Setting:
+    """Reads type and default of an argument from the source of a class or function."""
+    if isinstance(definition, ast.ClassDef):
+        (definition,) = (node for node in definition.body if getattr(node, "name", None) == "__init__")
+    arguments = definition.args.args[-len(definition.args.defaults) :]
+    for argument, default in zip(arguments, definition.args.defaults, strict=True):
+        if argument.arg == name:
+            annotation = ast.unparse(argument.annotation)
+            return Setting(text, _plain_type(annotation), ast.literal_eval(default))
+    raise TypeError(f"{definition.name} declares the setting {name!r} and has no argument of that name with a default")
+
+
+def _plain_type(annotation) -> type:
+    """The type of a value: of `int | None`, given as a type or as source text, it is int."""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    return {"int": int, "float": float, "bool": bool}[text.split("|")[0].strip()]
