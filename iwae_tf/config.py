@@ -1,4 +1,4 @@
-"""Settings of a run: one set of frozen dataclasses that are the flags, their help, `config.json` and the Python API.
+"""Settings: frozen dataclasses that define the flags, their help texts, `config.json` and the Python API.
 
 Each field made by `setting` is a command line flag of the same name with dashes. Nothing here imports TensorFlow.
 """
@@ -7,8 +7,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+from iwae_tf.declarations import declared
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.fields import check_fields, setting
 
 
 class Network(NamedTuple):
@@ -24,9 +24,33 @@ PAPER_NETWORKS = {
     2: Network(latent_units=(100, 50), hidden_units=((200, 200), (100, 100))),
 }
 PAPER_EPOCHS = sum(3**stage for stage in range(8))  # 3,280 passes over the training data
-RELIABLE_PARETO_K = 0.7  # Vehtari et al. (2024), section 3.2: above it an importance weighted mean is not to be trusted
+RELIABLE_PARETO_K = 0.7  # Vehtari et al. (2024), section 3.2: above it an importance weighted mean is unreliable
 EXPORT_DIR = "export/models"
+SPLITS = ("test", "valid", "train")
+FIGURE_FORMATS = ("png", "pdf", "svg")
 DEFAULT_EPOCHS = 60  # the default data set, digits, gains nothing from more
+
+
+def setting(default: Any, text: str, **flag: Any) -> Any:
+    """Returns a dataclass field with its help text and the properties of its flag.
+
+    Args:
+        default: the default value.
+        text: the help text.
+        **flag: `parse` (text -> value), `nargs`, `metavar`, `choices`, or `declared`, the kind of declaration whose
+            names are the known values, and `flag`, the name of the flag if it is not that of the field.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, **flag})
+
+
+def check_fields(settings: Any, *, positive: tuple[str, ...] = ()) -> None:
+    """Raises `InputError` unless the fields named are integers >= 1 and fields with choices hold one of them."""
+    for name in positive:
+        positive_integer(name, getattr(settings, name))
+    for field in dataclasses.fields(settings):
+        choices, value = field.metadata.get("choices"), getattr(settings, field.name)
+        if choices and value is not None and (isinstance(value, bool) or value not in choices):
+            raise InputError(f"{field.name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def _comma_list(text: str) -> tuple[int, ...]:
@@ -41,7 +65,7 @@ class DataConfig:
         "digits",
         "a name, or the path of an .npz file with x_train, x_test and if wanted x_valid (uint8, or float in [0, 1])",
         metavar="NAME|FILE.npz",
-        names="iwae_tf.data.registry:DATASETS",
+        declared="dataset",
     )
     data_dir: str | None = setting(
         None, "folder to read the data from, without network: IDX, .npz, .amat, chardata.mat or a TFDS folder"
@@ -67,26 +91,26 @@ class ModelConfig:
         nargs="+",
         metavar="N,N",
     )
-    latent: str = setting("gaussian", "units of the stochastic layers", names="iwae_tf.layers.registry:LATENTS")
+    latent: str = setting("gaussian", "units of the stochastic layers", declared="latent")
     likelihood: str = setting(
         "bernoulli",
-        "distribution of a pixel; scores under different ones do not compare",
-        names="iwae_tf.layers.registry:LIKELIHOODS",
+        "distribution of a pixel; scores under different likelihoods are not comparable",
+        declared="likelihood",
     )
     levels: int | None = setting(
         None,
-        "discretized-logistic, categorical: values that a pixel can have (default: as the data set was read, 256 for "
-        "8-bit grey values)",
+        "likelihoods over levels: number of values that a pixel can have (default: from the data set, 256 for 8-bit "
+        "grey values)",
         parse=int,
     )
     network: str = setting(
         "mlp",
-        "conv: convolutions from the image to the first stochastic layer and back, in place of its tanh layers",
+        "conv: convolutions between the image and the first stochastic layer, in place of its tanh layers",
         choices=("mlp", "conv"),
     )
     precision: str = setting(
         "float32",
-        "of the networks' products; weights, densities and log-weights are float32 in each",
+        "dtype of the networks' matrix products; weights, densities and log-weights are always float32",
         choices=("float32", "bfloat16", "float16"),
     )
 
@@ -108,9 +132,9 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """What is maximised, and how."""
+    """Objective and optimisation."""
 
-    objective: str = setting("iwae", "the bound and its gradient", names="iwae_tf.objectives.registry:OBJECTIVES")
+    objective: str = setting("iwae", "the bound and its gradient", declared="objective")
     k: int = setting(50, "importance samples for each image; with iwae, k = 1 is the VAE", parse=int)
     epochs: int | None = setting(
         None,
@@ -128,7 +152,7 @@ class TrainingConfig:
     seed: int = setting(0, "seed of weights, data order, binarisation and noise", parse=int)
     early_stopping: int | None = setting(
         None,
-        "stop when the validation bound has not risen for so many epochs, and take the model of the best epoch",
+        "stop when the validation bound has not risen for this many epochs, and keep the model of the best epoch",
         parse=int,
         metavar="EPOCHS",
     )
@@ -146,39 +170,45 @@ class TrainingConfig:
         check_seed(self.seed)
 
 
-@dataclasses.dataclass(frozen=True)
-class ObjectiveConfig:
-    """What some objectives have beside k; `python -m iwae_tf objectives` lists which."""
+def objective_config() -> type:
+    """Returns a dataclass with the settings of every declared objective, plugins included, each None if not given."""
+    own: dict[str, dict] = {}
+    for name, declaration in declared("objective").items():
+        for field, spec in declaration.settings.items():
+            own.setdefault(field, {}).setdefault((spec.help, spec.type, spec.default), []).append(name)
+    fields = []
+    for field, variants in own.items():
+        lines = [
+            f"{', '.join(names)}: {text}" + ("" if default in (None, False) else f" (default: {default})")
+            for (text, _, default), names in variants.items()
+        ]
+        kind = next(iter(variants))[1]
+        flag = (False, {}) if kind is bool else (None, {"parse": kind})
+        fields.append((field, Any, setting(flag[0], "; ".join(lines), **flag[1])))
+    return dataclasses.make_dataclass("ObjectiveConfig", fields, bases=(_ObjectiveConfig,), frozen=True)
 
-    groups: int | None = setting(None, "miwae, piwae: M, groups of k / M samples (default: 5)", parse=int)
-    beta: float | None = setting(None, "ciwae: share of the ELBO, from 0 to 1 (default: 0.05)", parse=float)
-    learn_beta: bool = setting(False, "ciwae: beta is where it starts, and falls as the bound is climbed")
-    alpha: float | None = setting(
-        None, "vr-iwae: order, 0 is iwae, near 1 elbo; dreg-alpha: 0 is dreg, 1 rws-dreg (default: 0.5)", parse=float
-    )
-    order: int | None = setting(None, "jvi: 1 or 2 (default: 1)", parse=int)
-    points: int | None = setting(None, "tvo: K, terms of the sum (default: 5)", parse=int)
+
+@dataclasses.dataclass(frozen=True)
+class _ObjectiveConfig:
+    """Settings of single objectives besides k; `python -m iwae_tf objectives` lists which has which."""
+
     backward_samples: int | None = setting(
         None, "send only this many of the k samples, drawn by their weights, through the backward pass", parse=int
     )
-    kl_annealing: int | None = setting(
-        None, "elbo, elbo-kl: epochs over which the weight of the KL divergence rises to 1", parse=int
-    )
-
-    def __post_init__(self):  # the objectives themselves check what they take
-        if self.kl_annealing is not None:
-            positive_integer("kl_annealing", self.kl_annealing)
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings that were given."""
+        """The settings that were given, by name; the constructor of the objective checks them."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None and value is not False}
 
 
+ObjectiveConfig = objective_config()
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How log p(x) of the test images is estimated."""
+    """Estimation of log p(x) of the test images."""
 
     eval_samples: int = setting(5000, "importance samples for each test image", parse=int)
 
@@ -188,7 +218,7 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WorkersConfig:
-    """On how many devices and hosts; changes a result by rounding alone."""
+    """Devices and hosts; they change a result by rounding alone."""
 
     strategy: str = setting(
         "none",
@@ -203,16 +233,17 @@ class WorkersConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OutputConfig:
-    """Where the run is kept, and what is shown."""
+    """Outputs: run folder, exports, progress."""
 
     output_dir: str | None = setting(None, "run folder (default: runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED)")
-    export: bool = setting(False, f"write a SavedModel for a server to {EXPORT_DIR}/RUN when all is done")
-    tensorboard: bool = setting(False, "write event files for TensorBoard to RUN/tensorboard, after each epoch")
-    resume: bool = setting(False, "go on with the run in the run folder")
+    export: bool = setting(False, f"write a SavedModel for a server to {EXPORT_DIR}/RUN at the end")
+    tensorboard: bool = setting(False, "write event files for TensorBoard to RUN/tensorboard after each epoch")
+    resume: bool = setting(False, "continue the run in the run folder")
     overwrite: bool = setting(False, "replace the run in the run folder")
     verbose: int = setting(
         1, "0: the closing table only, 1: progress bars, 2: a line for each epoch as well", parse=int, choices=(0, 1, 2)
     )
+    figure_format: str = setting("png", "format of the figures", choices=FIGURE_FORMATS)
 
     def __post_init__(self):
         check_fields(self)
@@ -227,16 +258,88 @@ class RunConfig:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: _ObjectiveConfig = ObjectiveConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    plugins: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """Nested plain types; tuples as lists, as JSON has them."""
-        return {
-            section: {name: _as_lists(value) for name, value in values.items()}
-            for section, values in dataclasses.asdict(self).items()
-        }
+        return _as_lists(dataclasses.asdict(self))
 
 
 def _as_lists(value):
+    if isinstance(value, dict):
+        return {name: _as_lists(item) for name, item in value.items()}
     return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def most_samples(num_samples: int, target: float | None, max_samples: int | None) -> int:
+    """Returns the largest number of samples of an example, given a target for its standard error or None.
+
+    Raises:
+        InputError: the three do not fit together.
+    """
+    if target is None:
+        if max_samples is not None:
+            raise InputError(f"max_samples = {max_samples} without target_standard_error: give both, or num_samples")
+        return num_samples
+    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < float("inf"):
+        raise InputError(f"target_standard_error must be a number of nats > 0, got {target!r}")
+    if num_samples < 2:
+        raise InputError("num_samples must be at least 2 with a target_standard_error: one sample has no error")
+    most = 40 * num_samples if max_samples is None else positive_integer("max_samples", max_samples)
+    if most < num_samples:
+        raise InputError(f"max_samples must be at least num_samples = {num_samples}, got {max_samples}")
+    return most
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoringConfig:
+    """Scoring of a trained model."""
+
+    split: str = setting("test", "images of the run's data set to score", choices=SPLITS, flag="part")
+    num_samples: int = setting(5000, "importance samples for each image; with a target, the initial number", parse=int)
+    target_standard_error: float | None = setting(
+        None,
+        "draw for each image until its standard error is this small, in nats, and its Pareto k below 0.7",
+        parse=float,
+    )
+    max_samples: int | None = setting(
+        None, "the most samples for an image, with a target (default: 40 times --num-samples)", parse=int
+    )
+    seed: int = setting(0, "seed of the importance samples", parse=int)
+    gap: bool = setting(False, "score as many training images too: the train-test gap")
+    prune: bool = setting(False, "score again without the inactive latent units")
+    jackknife: bool = setting(False, "correct the bias of the estimate by the jackknife, of order 1 and 2")
+    annealed: int = setting(
+        0, "also score this many of the images by annealed importance sampling, and certify it", parse=int
+    )
+    deviation: bool = setting(False, "measure the spread of single estimates of L_50 against the paper's bound on it")
+    data_dir: str | None = setting(None, "folder to read the data from, if it is not the run's")
+    figure_format: str = setting("png", "format of the figures", choices=FIGURE_FORMATS)
+
+    def __post_init__(self):
+        check_fields(self, positive=("num_samples",))
+        most_samples(self.num_samples, self.target_standard_error, self.max_samples)
+        check_seed(self.seed)
+        if isinstance(self.annealed, bool) or not isinstance(self.annealed, int) or self.annealed < 0:
+            raise InputError(f"annealed must be a number of images >= 0, got {self.annealed!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Settings of an exported model."""
+
+    num_samples: int = setting(5000, "importance samples of a score if the request does not give a number", parse=int)
+    max_samples: int = setting(50_000, "largest number of samples that a request may ask for", parse=int)
+    input: str | None = setting(
+        None,
+        "pixels between 0 and 1 are drawn from their intensity (binary, the default), or scored by their expected "
+        "log-likelihood (intensity); for Bernoulli pixels only",
+        choices=("binary", "intensity"),
+    )
+
+    def __post_init__(self):
+        check_fields(self, positive=("num_samples", "max_samples"))
+        if self.num_samples > self.max_samples:
+            raise InputError(f"num_samples must be at most max_samples = {self.max_samples}, got {self.num_samples}")

@@ -1,14 +1,17 @@
-"""What a stream of log importance weights says about log p(x) and about itself, in fixed memory."""
+"""Statistics of a stream of log importance weights in fixed memory: log p(x), its error, Pareto k, and the bounds L_k."""
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from iwae_tf.pareto import pareto_shape, tail_length
+MIN_TAIL = 5  # fewer points above the cutoff determine no shape
+# Weights this far below the largest, in nats, are not part of the tail: float64 loses their differences.
+RANGE = 650.0
 
 
 class WeightStatistics(NamedTuple):
-    """State of `update_statistics`.
+    """Running sums over a stream of log-weights, the state of `update_statistics`.
 
     Attributes:
         count: number of samples so far, int32 [B].
@@ -28,15 +31,15 @@ class WeightStatistics(NamedTuple):
 
 
 class WeightSummary(NamedTuple):
-    """What is known of log p(x) after a stream of samples, each float64 [B].
+    """Estimate of log p(x) from a stream of samples and how far to trust it, each float64 [B].
 
     Attributes:
         log_likelihood: log of the mean weight, in nats.
         elbo: mean log-weight, in nats.
-        standard_error: of `log_likelihood`, by the delta method, in nats; NaN for one sample. It is too small where
-            the effective sample size is.
+        standard_error: of `log_likelihood`, by the delta method, in nats; NaN for one sample. Biased low where
+            the effective sample size is small.
         effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of samples (Kong 1992).
-        pareto_k: shape of the tail of the weights, see `iwae_tf.pareto.pareto_shape`; NaN where `log_likelihood` is.
+        pareto_k: shape of the tail of the weights, see `pareto_shape`; NaN where `log_likelihood` is.
     """
 
     log_likelihood: tf.Tensor
@@ -47,57 +50,36 @@ class WeightSummary(NamedTuple):
 
 
 def empty_statistics(batch_size, max_samples: int) -> WeightStatistics:
-    """The state before the first sample.
+    """Returns the state before the first sample.
 
     Args:
         batch_size: B, an int or a scalar tensor.
-        max_samples: the most samples that will come; it sets the size of the tail that is kept.
+        max_samples: the largest number of samples to come, an int or a scalar tensor; sets the size of the kept tail.
     """
     zeros = tf.zeros([batch_size], tf.float64)
     tail = tf.fill([batch_size, tail_length(max_samples) + 1], tf.constant(float("-inf"), tf.float32))
     return WeightStatistics(tf.zeros([batch_size], tf.int32), zeros, zeros - float("inf"), zeros, zeros, tail)
 
 
-def update_statistics(state: WeightStatistics, log_w: tf.Tensor, used: tf.Tensor) -> WeightStatistics:
-    """Takes a chunk of samples.
-
-    Args:
-        state: the state so far.
-        log_w: the next log-weights, float32 [c, B].
-        used: which of them count, bool [c, B].
-
-    Returns:
-        The new state.
-    """
-    weighed = tf.where(used, log_w, -float("inf"))  # [c, B]
-    in_double = tf.cast(weighed, tf.float64)
+def update_statistics(state: WeightStatistics, log_w: tf.Tensor) -> WeightStatistics:
+    """Returns the state after a further chunk of samples, float32 [c, B] for any c >= 0."""
+    in_double = tf.cast(log_w, tf.float64)
     largest = tf.maximum(state.largest, tf.reduce_max(in_double, axis=0))
     shift = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))
     rescale = tf.exp(state.largest - shift)  # 0 before the first sample
     weights = tf.exp(in_double - shift)  # [c, B], at most 1
     return WeightStatistics(
-        count=state.count + tf.reduce_sum(tf.cast(used, tf.int32), axis=0),
-        log_w_sum=state.log_w_sum + tf.reduce_sum(tf.cast(tf.where(used, log_w, 0.0), tf.float64), axis=0),
+        count=state.count + tf.shape(log_w)[0],
+        log_w_sum=state.log_w_sum + tf.reduce_sum(in_double, axis=0),
         largest=largest,
         weight_sum=state.weight_sum * rescale + tf.reduce_sum(weights, axis=0),
         square_sum=state.square_sum * tf.square(rescale) + tf.reduce_sum(tf.square(weights), axis=0),
-        tail=tf.math.top_k(tf.concat([state.tail, tf.transpose(weighed)], axis=1), tf.shape(state.tail)[1]).values,
+        tail=tf.math.top_k(tf.concat([state.tail, tf.transpose(log_w)], axis=1), tf.shape(state.tail)[1]).values,
     )
 
 
-def gather_statistics(state: WeightStatistics, rows: tf.Tensor) -> WeightStatistics:
-    """The state of some rows: rows int [b] -> a state of b rows."""
-    return WeightStatistics(*(tf.gather(values, rows) for values in state))
-
-
-def scatter_statistics(state: WeightStatistics, rows: tf.Tensor, part: WeightStatistics) -> WeightStatistics:
-    """The state with those of some rows replaced; undoes `gather_statistics`."""
-    updated = (tf.tensor_scatter_nd_update(old, rows[:, None], new) for old, new in zip(state, part, strict=True))
-    return WeightStatistics(*updated)
-
-
 def summarize(state: WeightStatistics) -> WeightSummary:
-    """The statistics of all samples taken so far.
+    """Returns the statistics of all samples so far.
 
     Reference: Burda, Grosse, Salakhutdinov (2016), equation 8, for `log_likelihood`; Owen (2013), Monte Carlo theory,
     methods and examples, section 9.3, for the effective sample size.
@@ -112,6 +94,137 @@ def summarize(state: WeightStatistics) -> WeightSummary:
         elbo=state.log_w_sum / count,
         standard_error=tf.sqrt(relative_variance),
         effective_sample_size=ess,
-        # NaN has no place in the order of the tail, which may look sound without it.
+        # NaN has no rank, so the tail may look sound without it.
         pareto_k=tf.where(tf.math.is_nan(log_likelihood), log_likelihood, pareto_k),
     )
+
+
+def tail_length(num_samples):
+    """Returns the number of largest weights in the tail, ceil(min(S / 5, 3 sqrt(S))): an int, or an int32 tensor.
+
+    Reference: Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling, section 3.
+    """
+    if not tf.is_tensor(num_samples):
+        return math.ceil(min(num_samples / 5, 3 * math.sqrt(num_samples)))
+    samples = tf.cast(num_samples, tf.float64)
+    return tf.cast(tf.math.ceil(tf.minimum(samples / 5.0, 3.0 * tf.sqrt(samples))), tf.int32)
+
+
+def pareto_shape(largest_log_w: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
+    """Returns the shape k-hat of a generalised Pareto distribution fitted to the largest importance weights.
+
+    The weights have moments up to order 1 / k-hat. Below 0.5 their variance is finite and standard errors are valid;
+    above 0.7 the mean of this many weights is unreliable, and above 1 there is no mean.
+
+    Args:
+        largest_log_w: the largest log-weights in falling order, [B, T], T > `tail_length(num_samples)`.
+        num_samples: S, the number of weights, int32 [B].
+
+    Returns:
+        float64 [B]; inf where fewer than 5 weights stand out (fewer than 21 samples, or all weight on a few), -inf
+        where the largest weights are all equal.
+
+    Reference: Vehtari et al. (2024), section 3 and appendix C; Zhang & Stephens (2009), equations 6 to 9.
+    """
+    log_w = tf.cast(largest_log_w, tf.float64)
+    log_w = log_w - log_w[:, :1]  # [B, T], the largest is 0
+    length = tail_length(num_samples)  # [B]
+    cutoff = tf.maximum(tf.gather(log_w, length, batch_dims=1), -RANGE)[:, None]  # [B, 1]
+    in_tail = log_w > cutoff  # [B, T]; in falling order, so that nothing after the tail exceeds it
+    excesses = tf.where(in_tail, tf.exp(log_w) - tf.exp(cutoff), 0.0)
+    number = tf.reduce_sum(tf.cast(in_tail, tf.int32), axis=1)  # [B]
+    shape = _zhang_stephens(excesses, number)
+    infinity = tf.constant(float("inf"), tf.float64)
+    equal = (length >= MIN_TAIL) & (cutoff[:, 0] == 0.0)
+    return tf.where(number >= MIN_TAIL, shape, tf.where(equal, -infinity, infinity))
+
+
+def _zhang_stephens(excesses: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Returns the shape of a generalised Pareto distribution.
+
+    Args:
+        excesses: in falling order, then zeros, [B, T].
+        number: of excesses that are not zero, [B].
+
+    The likelihood is profiled over theta, whose posterior mean is taken over a grid; a weak prior pulls the shape
+    towards 0.5 with the weight of ten points.
+    """
+    n = tf.cast(number, tf.float64)[:, None]  # [B, 1]
+    first_quartile = number - tf.cast(tf.floor(tf.cast(number, tf.float64) / 4.0 + 0.5), tf.int32)
+    quartile = tf.gather(excesses, tf.maximum(first_quartile, 0), batch_dims=1)[:, None]  # [B, 1]
+    grid_size = 30.0 + tf.floor(tf.sqrt(n))  # [B, 1]
+    most = 30 + tf.cast(tf.floor(tf.sqrt(tf.cast(tf.shape(excesses)[1], tf.float64))), tf.int32)
+    position = tf.range(1, most + 1, dtype=tf.int32)
+    position = tf.cast(position, tf.float64)[None]  # [1, G]
+    theta = 1.0 / excesses[:, :1] + (1.0 - tf.sqrt(grid_size / (position - 0.5))) / (3.0 * quartile)  # [B, G]
+    shape = tf.reduce_sum(tf.math.log1p(-theta[:, :, None] * excesses[:, None, :]), axis=2) / n  # [B, G]
+    log_profile = n * (tf.math.log(-theta / shape) - shape - 1.0)
+    log_profile = tf.where(position <= grid_size, log_profile, -float("inf"))
+    theta = tf.reduce_sum(tf.where(position <= grid_size, tf.nn.softmax(log_profile, axis=1) * theta, 0.0), axis=1)
+    shape = tf.reduce_sum(tf.math.log1p(-theta[:, None] * excesses), axis=1) / n[:, 0]
+    return (n[:, 0] * shape + 10 * 0.5) / (n[:, 0] + 10.0)
+
+
+class GroupedBound(NamedTuple):
+    """Running estimate of L_k over a stream, the state of `update_grouped_bound`.
+
+    Attributes:
+        closed_sum: sum of log mean w over the complete groups, float64 [B].
+        closed_count: number of complete groups, int32 scalar.
+        open_log_sum: log of the sum of w in the group in progress, float64 [B]; -inf where it is empty.
+        open_count: number of samples in the group in progress, int32 scalar.
+    """
+
+    closed_sum: tf.Tensor
+    closed_count: tf.Tensor
+    open_log_sum: tf.Tensor
+    open_count: tf.Tensor
+
+
+def empty_grouped_bound(batch_size: int) -> GroupedBound:
+    """Returns the state before the first sample, for `batch_size` examples."""
+    empty = tf.fill([batch_size], tf.constant(float("-inf"), tf.float64))
+    return GroupedBound(tf.zeros([batch_size], tf.float64), tf.constant(0), empty, tf.constant(0))
+
+
+def update_grouped_bound(state: GroupedBound, log_w: tf.Tensor, k: int | tf.Tensor) -> GroupedBound:
+    """Adds a chunk of samples to the estimate of L_k: the mean over consecutive groups of k of log mean w.
+
+    Every group of k independent samples gives an unbiased estimate of L_k, so one stream of samples serves every k.
+    The result does not depend on the chunk sizes, up to float64 rounding.
+
+    Args:
+        state: the state so far.
+        log_w: the next log-weights, [c, B] for any c >= 1.
+        k: group size, >= 1.
+
+    Returns:
+        The new state.
+    """
+    chunk = tf.shape(log_w)[0]
+    log_w = tf.cast(log_w, tf.float64)
+    groups = (state.open_count + tf.range(chunk)) // k  # [c], 0 is the group in progress
+    log_sums = _segment_log_sum_exp(log_w, groups)  # [groups touched, B]
+    first = tf.reduce_logsumexp(tf.stack([state.open_log_sum, log_sums[0]]), axis=0)
+    log_sums = tf.concat([first[None], log_sums[1:]], axis=0)
+    taken = state.open_count + chunk
+    closed, still_open = taken // k, taken % k
+    log_k = tf.math.log(tf.cast(k, tf.float64))
+    return GroupedBound(
+        closed_sum=state.closed_sum + tf.reduce_sum(log_sums[:closed] - log_k, axis=0),
+        closed_count=state.closed_count + closed,
+        open_log_sum=tf.where(still_open > 0, log_sums[-1], tf.constant(float("-inf"), tf.float64)),
+        open_count=still_open,
+    )
+
+
+def grouped_bound(state: GroupedBound) -> tf.Tensor:
+    """Returns L_k per example from the complete groups, float64 [B]; an incomplete group is not used."""
+    return state.closed_sum / tf.cast(state.closed_count, tf.float64)
+
+
+def _segment_log_sum_exp(log_w: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:
+    """Returns log sum exp over rows of equal segment number; segments are sorted and start at 0. [c, B] -> [S, B]."""
+    shift = tf.math.segment_max(log_w, segments)  # [S, B]
+    shift = tf.where(tf.math.is_finite(shift), shift, tf.zeros_like(shift))  # a group of -inf sums to log 0 = -inf
+    return tf.math.log(tf.math.segment_sum(tf.exp(log_w - tf.gather(shift, segments)), segments)) + shift

@@ -5,7 +5,7 @@ from iwae_tf.evaluation.annealing import AnnealedEstimate, annealed_log_likeliho
 from iwae_tf.evaluation.bidirectional import BidirectionalBounds, bidirectional_bounds
 from iwae_tf.evaluation.deviation import Deviation, deviation
 from iwae_tf.evaluation.jackknife import JackknifeEstimate, jackknife, jackknife_log_likelihood
-from iwae_tf.evaluation.log_likelihood import PAPER_SAMPLE_SIZES, LikelihoodEstimate, estimate_log_likelihood
+from iwae_tf.evaluation.estimate import PAPER_SAMPLE_SIZES, LikelihoodEstimate, estimate_log_likelihood
 from iwae_tf.evaluation.posterior import posterior_expectation, posterior_samples
 from iwae_tf.evaluation.prune import pruned
 

@@ -1,50 +1,64 @@
-"""The importance weighted autoencoder as a Keras model, with any number of stochastic layers."""
+"""The importance weighted autoencoder as a Keras model: the algorithm on one page.
 
-from collections.abc import Sequence
+A training step reads from top to bottom: `train_step` -> `_bound_and_gradients` (noise) -> `bound_and_gradients`
+(log-weights by `log_weights_from_noise`, bound, gradient) -> optimiser. The networks are in `networks.py`, the gradient
+routine in `gradients.py`, the stream of samples that evaluation reads in `streaming.py`, checks in `checks.py`.
+"""
+
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from iwae_tf import seeds
+from iwae_tf import layers, replicas, seeds
 from iwae_tf.config import PAPER_NETWORKS
+from iwae_tf.distributions.bernoulli import BernoulliParameters
+from iwae_tf.distributions.gaussian import GaussianParameters, StandardNormal
+from iwae_tf.distributions.head import Likelihood, likelihood_name
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.layers import conv  # noqa: F401, Keras has to know its classes
-from iwae_tf.layers.bernoulli import BernoulliParameters
-from iwae_tf.layers.gaussian import GaussianParameters
-from iwae_tf.layers.likelihood import Likelihood
-from iwae_tf.layers.making import likelihood_name
-from iwae_tf.models.generative_network import GenerativeNetwork
-from iwae_tf.models.importance_weights import ImportanceWeights
-from iwae_tf.models.inference_network import InferenceNetwork
-from iwae_tf.models.precision import checked_policy
+from iwae_tf.models import checks, streaming
+from iwae_tf.models.gradients import bound_and_gradients
+from iwae_tf.models.mixed_precision import checked_policy
+from iwae_tf.models.networks import GenerativeNetwork, InferenceNetwork, weights_read_once
+from iwae_tf.objectives import bounds, estimators, score_function
+
+REGISTERED = (layers, bounds, estimators, score_function)  # `keras.saving.load_model` must know their classes
+
+ROWS_PER_CALL = 200  # rows that `log_likelihood` scores in one call of the compiled stream
+CHUNK_SIZE = 1000  # samples of every row that `log_weight_chunks` yields by default
 
 
 @keras.saving.register_keras_serializable("iwae_tf")
-class IWAE(ImportanceWeights):
+class IWAE(keras.Model):
     """Importance weighted autoencoder.
 
-    q(h | x) = q(h[0] | x) q(h[1] | h[0]) ... and p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]), each conditional
-    a tanh network, or a user's, with independent units at its end, p(x | h[0]) the likelihood.
+    q(h | x) = q(h[0] | x) q(h[1] | h[0]) ... and p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]); each conditional
+    is a tanh network, or a user's, that ends in independent units, and p(x | h[0]) is the likelihood.
+
+    A step has no state but the weights, the optimiser's step count and `seed`: noise is drawn from the key (seed,
+    step), so a resumed run is the same run. Built and compiled in the scope of a `tf.distribute` strategy, the model
+    takes the step of the whole batch, whose rows the replicas share.
 
     Args:
         data_dim: D, the number of pixels.
         latent_units: H_l of each stochastic layer, nearest x first.
         hidden_units: widths of the tanh layers below each stochastic layer; the generative network mirrors them.
-        likelihood: of x given h[0], a name in `iwae_tf.layers.registry.LIKELIHOODS`, or a class derived from
-            `iwae_tf.layers.Likelihood` and registered with Keras.
-        data_mean: mean of the training data, [D], from which the bias of the output starts; None starts at 0.
+        likelihood: of x given h[0], a declared name (`iwae_tf.declarations.declared("likelihood")`), or a class derived
+            from `iwae_tf.layers.Likelihood` and declared or registered with Keras.
+        data_mean: mean of the training data, [D], for the initial bias of the output; None starts at 0.
         seed: seed of the initial weights and of all noise in training, an integer in [0, 2**31 - 1].
         latent: units of every stochastic layer, "gaussian" with a standard normal prior, or "bernoulli" (0 or 1) with a
             prior of learned logits: a sigmoid belief network.
         levels: L, the number of values i / (L - 1) that a pixel can have, for the likelihoods over levels; else None.
-        encoder: Keras layer from x [N, D] to features below q(h[0] | x), in the place of hidden_units[0]; e.g.
-            `iwae_tf.layers.ConvEncoder`. Features with more than one axis are joined.
+        encoder: Keras layer from x [N, D] to features below q(h[0] | x), in place of hidden_units[0]; e.g.
+            `iwae_tf.layers.ConvEncoder`. Features with more than one axis are flattened.
         decoder: Keras layer from h[0], [N, H], to features below p(x | h[0]): [N, F] for each row, or for each pixel,
             [N, height, width, F] of `iwae_tf.layers.ConvDecoder`. Both keep their own initialisers and dtypes. They
-            must have no state: dropout and batch normalisation are refused. Losses of theirs are not added.
+            must have no state: dropout and batch normalisation are refused. Their losses are not added.
         prior: of the top layer, a Keras layer with `log_prob(h)`, [..., H] -> [...], and `sample(n, key)`, [n, H]; None
-            for that of `latent`.
+            for the default of `latent`.
         **kwargs: `name`, and `dtype`, "float32", "mixed_bfloat16" or "mixed_float16" (products of 16 bits); Keras'
             global policy if not given.
 
@@ -80,11 +94,11 @@ class IWAE(ImportanceWeights):
                 f"{len(self.latent_units)} and {len(self.hidden_units)}"
             )
         self.likelihood_name, self.latent, self.levels = likelihood_name(likelihood), latent, levels
-        self.data_mean = None if data_mean is None else _checked_mean(data_mean, self.data_dim)
+        self.data_mean = None if data_mean is None else checks.checked_mean(data_mean, self.data_dim)
         self.seed = check_seed(seed)
-        self._has_users_prior = prior is not None
-        initializer_seeds = seeds.initializer_seeds(self.seed)
-        sizes, policy = (self.data_dim, self.latent_units, self.hidden_units, latent), checked_policy(self.dtype_policy)
+        self._has_user_prior = prior is not None
+        initializer_seeds, policy = seeds.initializer_seeds(self.seed), checked_policy(self.dtype_policy)
+        sizes = (self.data_dim, self.latent_units, self.hidden_units, latent)
         self.inference_network = InferenceNetwork(
             *sizes, initializer_seeds, encoder, name="inference_network", dtype=policy
         )
@@ -99,26 +113,316 @@ class IWAE(ImportanceWeights):
             name="generative_network",
             dtype=policy,
         )
+        self.bound_tracker = replicas.BoundTracker()
+        self._estimate_rows = replicas.split_rows(
+            self.distribute_strategy, functools.partial(streaming.estimate_rows, self)
+        )
+        self._chunk_log_weights = replicas.split_rows(
+            self.distribute_strategy, functools.partial(streaming.chunk_log_weights, self)
+        )
         self.built = True
 
     @classmethod
     def one_layer(cls, data_dim: int, **kwargs) -> "IWAE":
-        """The paper's network with one stochastic layer: D-200-200-50 and back."""
+        """Builds the paper's network with one stochastic layer: D-200-200-50 and mirrored."""
         return cls(data_dim, *PAPER_NETWORKS[1], **kwargs)
 
     @classmethod
     def two_layer(cls, data_dim: int, **kwargs) -> "IWAE":
-        """The paper's network with two stochastic layers: D-200-200-100-100-100-50 and back."""
+        """Builds the paper's network with two stochastic layers: D-200-200-100-100-100-50 and mirrored."""
         return cls(data_dim, *PAPER_NETWORKS[2], **kwargs)
 
     def build(self, input_shape=None):
-        """Nothing to do: the constructor makes all weights, so that an untrained model can be saved."""
+        """Does nothing: the constructor makes all weights, so that an untrained model can be saved."""
+
+    # Training
+
+    def compile(self, optimizer=None, objective=None, jit_compile="auto", steps_per_execution=None, **kwargs):
+        """Configures training.
+
+        Args:
+            optimizer: a Keras optimizer or its name; None is the paper's `Adam(1e-3, epsilon=1e-4)`.
+            objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
+            jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles on a
+                GPU. With several replicas it is False.
+            steps_per_execution: as in Keras; None lets `fit` choose: up to 20, and 1 where a callback counts batches.
+            **kwargs: `run_eagerly` as in Keras.
+
+        Raises:
+            InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, for an objective
+                that does not exist for this model, for an optimizer that scales the loss, and for XLA with several
+                replicas.
+        """
+        objective = bounds.IWAEBound(num_samples=50) if objective is None else objective
+        checks.check_compile(self, optimizer, objective, jit_compile, kwargs)
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
+        self.objective = objective
+        self._fit_chooses_steps = steps_per_execution is None
+        kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}
+        # XLA drops assertions, so it compiles the pass through the networks alone, not the checks around it.
+        super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+        self.optimizer.build(self.trainable_variables)
+        self._jit_argument = jit_compile
+        on_gpu = bool(tf.config.list_physical_devices("GPU")) and not self.distributed
+        self.uses_xla = on_gpu if jit_compile == "auto" else jit_compile
+        self._forward_backward = tf.function(
+            self._bound_and_gradients, jit_compile=self.uses_xla, reduce_retracing=True, autograph=False
+        )
+
+    def fit(self, *args, **kwargs):
+        """Trains as `keras.Model.fit` does: x in arrays, tf.data, generators; labels are ignored.
+
+        Raises:
+            InputError: (a `ValueError`) if x has the wrong size or values that the likelihood cannot observe.
+            InputError: if the bound or its gradient stops being finite; that step is not taken.
+        """
+        if self.compiled:
+            self.objective.begin_fit()
+            given = inspect.signature(super().fit).bind_partial(*args, **checks.without_weights(kwargs)).arguments
+            if self.objective.callbacks():
+                users = given.get("callbacks") or []
+                given["callbacks"] = [
+                    *(users if isinstance(users, (list, tuple)) else [users]),
+                    *self.objective.callbacks(),
+                ]
+            if self._fit_chooses_steps:
+                self._set_steps_per_call(given)
+            args, kwargs = (), given
+        with checks.readable_errors(self):
+            return super().fit(*args, **checks.without_weights(kwargs))
+
+    def train_step(self, data):
+        """Takes one gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""
+        x = checks.checked_batch(self, data)  # [B, D]
+        share = [replicas.share_of_batch(x)] if self.distributed else []  # XLA needs constants on a single replica
+        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations), *share)
+        finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
+        bound_sum, num_examples, num_bad = self._sums(bound, finite)
+        with checks.asserted(tf.equal(num_bad, 0.0), [checks.BAD_BOUND]):  # before any weight or the step count changes
+            self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self.trainable_variables)
+        return self._logs(bound_sum, num_examples)
+
+    def _bound_and_gradients(self, x, step, *share):
+        """Returns the bound, [B], and the gradients of `trainable_variables`, with noise from the key (seed, step)."""
+        share = share[0] if share else replicas.whole(x)
+        num_samples, units = self.objective.num_samples, sum(self.latent_units)
+
+        def key_of(purpose, counter=0):
+            return seeds.key(self.seed, purpose, step, counter)
+
+        def noise(share):
+            rows = seeds.row_normals(share.first, share.here, num_samples * units, key_of(seeds.Purpose.TRAIN_NOISE))
+            return tf.transpose(tf.reshape(rows, [share.here, num_samples, units]), [1, 0, 2])  # [k, B, H]
+
+        number = 1 if self.uses_xla or self.distributed else replicas.num_sub_batches(num_samples, x.shape[0])
+        with weights_read_once(self):
+            results = [
+                bound_and_gradients(self, self.objective, rows, noise(sub_batch), key_of, sub_batch)
+                for rows, sub_batch in share.split(x, number)
+            ]
+        if number == 1:
+            return results[0]
+        bounds, gradients = zip(*results, strict=True)
+        return tf.concat(bounds, axis=0), [tf.add_n(of_variable) for of_variable in zip(*gradients, strict=True)]
+
+    def log_weights_from_noise(self, x, noise):
+        """Returns log w = log p(x, h) - log q(h | x) at h made from noise: x [B, D], noise [k, B, H] -> [k, B]."""
+        h, log_q = self.inference_network.transform(x, noise)
+        return self.generative_network.log_prob(x, h) - log_q
+
+    def log_weight_terms(self, x, noise):
+        """Returns log p(x | h) and log p(h) - log q(h | x), whose sum are the log-weights: both [k, B]."""
+        h, log_q = self.inference_network.transform(x, noise)
+        return self.generative_network.log_likelihood(x, h), self.generative_network.log_prior(h) - log_q
+
+    def log_weight_terms_with_analytic_kl(self, x, noise):
+        """Returns log p(x | h) [k, B] and -KL(q(h | x) || p(h)) [B], for one Gaussian stochastic layer."""
+        if not isinstance(self.generative_network.prior, StandardNormal):
+            raise InputError("the KL divergence has a closed form for the prior N(0, I) alone: use 'elbo'")
+        (stage,) = self.inference_network.stages
+        parameters = stage(x)
+        h = (stage.head.transform(parameters, noise),)
+        return self.generative_network.log_likelihood(x, h), -stage.head.kl_to_standard_normal(parameters)
+
+    def evaluate(self, *args, **kwargs):
+        """Computes the mean of the objective's bound over the data as `keras.Model.evaluate` does, one draw each."""
+        with checks.readable_errors(self):
+            return super().evaluate(*args, **checks.without_weights(kwargs))
+
+    def test_step(self, data):
+        """Computes the bound on a batch, from the first k samples of every row's stream (`streaming.py`)."""
+        x = checks.checked_batch(self, data)
+        noise = streaming.batch_noise(x, self.seed, self.objective.num_samples, sum(self.latent_units))
+        log_w = self.objective.log_weights(self, x, noise)  # [k, B]
+        bound_sum, num_examples, _ = self._sums(self.objective.bound(log_w), finite=True)
+        return self._logs(bound_sum, num_examples)
+
+    @staticmethod
+    def _sums(bound, finite):
+        """Returns sums over all replicas: the bound, the number of examples, the replicas where something is not finite."""
+        bad = tf.cast(tf.logical_not(finite), tf.float32)
+        return tf.unstack(
+            replicas.sum_over_replicas(tf.stack([tf.reduce_sum(bound), tf.cast(tf.size(bound), tf.float32), bad]))
+        )
+
+    def _logs(self, bound_sum, num_examples):
+        self.bound_tracker.update_state(bound_sum, num_examples)
+        mean = self.bound_tracker.result()
+        if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            mean = mean[None]  # Keras averages over workers along the first axis
+        return {"bound": mean, "loss": -mean}
+
+    def _set_steps_per_call(self, given: dict) -> None:
+        one_by_one = self.distributed or self.run_eagerly  # Keras takes one step at a time over replicas
+        steps = 1 if one_by_one else checks.steps_per_call(given)
+        if steps != self.steps_per_execution:
+            self.steps_per_execution = steps
+            self.make_train_function(force=True)
+
+    # Likelihood
+
+    def log_likelihood(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
+        """Estimates log p(x) of every row, in nats: log of the mean of `num_samples` importance weights.
+
+        Memory does not grow with `num_samples`. The expectation is L_k, a lower bound on log p(x).
+
+        Args:
+            x: [B, D].
+            num_samples: k, >= 1; the paper reports k = 5000.
+            seed: seed of the noise, which also depends on the content of the row: identical rows have equal estimates.
+
+        Returns:
+            float64 [B].
+
+        Raises:
+            InputError: (a `ValueError`) for x of the wrong size or with values that the likelihood cannot observe.
+
+        Reference: Burda, Grosse, Salakhutdinov (2016), equation 8.
+        """
+        x, k = self.checked(x), tf.constant(positive_integer("num_samples", num_samples))
+        seed = tf.constant(check_seed(seed), tf.int64)
+        batches = (x[first : first + ROWS_PER_CALL] for first in range(0, x.shape[0], ROWS_PER_CALL))
+        return tf.concat([self._estimate_rows(rows, seed, k, k)["log_likelihood"] for rows in batches], axis=0)
+
+    def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
+        """Returns log importance weights log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""
+        return tf.concat(list(self.log_weight_chunks(x, num_samples, seed)), axis=0)
+
+    def log_weight_chunks(
+        self, x, num_samples: int, seed: int = 0, chunk_size: int | None = None, first_sample: int = 0
+    ) -> Iterator[tf.Tensor]:
+        """Streams log importance weights for evaluation, in memory that does not grow with `num_samples`.
+
+        Sample i of a row is a function of (seed, content of the row, i) alone: other rows, the chunk size and
+        `num_samples` do not change it.
+
+        Args:
+            x: [B, D].
+            num_samples: samples in all.
+            seed: seed of the noise.
+            chunk_size: samples in a chunk, a multiple of 50; None for 1000.
+            first_sample: number of the first sample, to continue where an earlier call ended.
+
+        Yields:
+            float32 [c, B]; c is the chunk size, less at the ends.
+        """
+        x, seed = self.checked(x), tf.constant(check_seed(seed), tf.int64)
+        last = first_sample + positive_integer("num_samples", num_samples)
+        chunk_size = CHUNK_SIZE if chunk_size is None else positive_integer("chunk_size", chunk_size)
+        if chunk_size % streaming.BLOCK:
+            raise InputError(f"chunk_size must be a multiple of {streaming.BLOCK}, got {chunk_size}")
+
+        def chunks():
+            for begin in range(first_sample - first_sample % streaming.BLOCK, last, chunk_size):
+                size = min(chunk_size, -(-(last - begin) // streaming.BLOCK) * streaming.BLOCK)
+                log_w = tf.transpose(self._chunk_log_weights(x, seed, tf.constant(begin), size))  # [size, B]
+                yield log_w[max(first_sample - begin, 0) : last - begin]
+
+        return chunks()
+
+    # Distributions
+
+    @property
+    def likelihood_head(self) -> Likelihood:
+        """The layer that makes the parameters of p(x | h[0]), with its facts: support, levels, `binarised`."""
+        return self.generative_network.likelihood_stage.head
+
+    @property
+    def gaussian_latents(self) -> bool:
+        """True if the latent units are Gaussian."""
+        return self.inference_network.stages[0].head.gaussian
+
+    def posterior(self, x):
+        """Returns q(h | x) as a TFP joint distribution over the tuple h: x [B, D]; samples are tuples of [k, B, H_l]."""
+        return self.inference_network.distribution(self.checked(x))
+
+    def likelihood(self, h):
+        """Returns p(x | h) as a TFP distribution over x: h a tuple of [..., H_l], whose h[0] is read."""
+        stage = self.generative_network.likelihood_stage
+        return stage.head.distribution(stage(h[0]))
+
+    def encode(self, x) -> tuple[GaussianParameters | BernoulliParameters, ...]:
+        """Returns the parameters of q for each stochastic layer, given the mean of the layer below.
+
+        Args:
+            x: [B, D].
+
+        Returns:
+            For each layer `loc`, `log_scale` and `scale`; of binary units `logits` and `probability`: [B, H_l].
+        """
+        return self.inference_network.parameters_along_mean(self.checked(x))
+
+    def reconstruct(self, x) -> tf.Tensor:
+        """Returns the mean of p(x | h) at the mean of q(h[0] | x): [B, D] -> [B, D]."""
+        return self(self.checked(x))
+
+    def call(self, inputs):
+        first, last = self.inference_network.stages[0], self.generative_network.likelihood_stage
+        return last.head.mean(last(first.head.mean(first(inputs))))
+
+    def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
+        """Returns n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, which look better."""
+        n, seed = positive_integer("n", n), check_seed(seed)
+        x, x_mean, _ = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
+        return x_mean if mean else x
+
+    def checked(self, x) -> tf.Tensor:
+        """Returns x as float32 [B, D]; raises `InputError` if it is anything else or empty."""
+        return checks.checked_rows(self, x)
+
+    # Keras
+
+    @property
+    def distributed(self) -> bool:
+        """True with more than one replica."""
+        return self.distribute_strategy.num_replicas_in_sync > 1
+
+    @property
+    def step(self) -> int:
+        """Steps that the optimiser has taken."""
+        return int(tf.convert_to_tensor(self.optimizer.iterations))
+
+    @property
+    def metrics(self):
+        return [self.bound_tracker]
+
+    @property
+    def objective_state(self):
+        """The Keras layer with the compiled objective's own weights, or None; an attribute so that Keras saves it."""
+        return self.objective.state if self.compiled else None
+
+    @property
+    def trainable_variables(self):
+        """Those of the inference network, of the generative network, and of the compiled objective's state."""
+        state = self.objective_state
+        return [*super().trainable_variables, *(state.trainable_variables if state else [])]
 
     def get_config(self):
-        own = {
+        user_layers = {
             "encoder": getattr(self.inference_network.stages[0].hidden, "layer", None),
             "decoder": getattr(self.generative_network.likelihood_stage.hidden, "layer", None),
-            "prior": self.generative_network.prior if self._has_users_prior else None,
+            "prior": self.generative_network.prior if self._has_user_prior else None,
         }
         return {
             **super().get_config(),
@@ -130,73 +434,26 @@ class IWAE(ImportanceWeights):
             "seed": self.seed,
             "latent": self.latent,
             "levels": self.levels,
-            **{name: keras.saving.serialize_keras_object(layer) for name, layer in own.items()},
+            **{name: keras.saving.serialize_keras_object(layer) for name, layer in user_layers.items()},
         }
 
     @classmethod
     def from_config(cls, config):
-        layers = {name: config[name] for name in ("encoder", "decoder", "prior") if config.get(name) is not None}
-        made = {name: keras.saving.deserialize_keras_object(layer) for name, layer in layers.items()}
-        return cls(**{**config, **made})
+        given = {name: config[name] for name in ("encoder", "decoder", "prior") if config.get(name) is not None}
+        user_layers = {name: keras.saving.deserialize_keras_object(layer) for name, layer in given.items()}
+        return cls(**{**config, **user_layers})
 
-    def posterior(self, x):
-        """q(h | x) as a TFP joint distribution over the tuple h: x [B, D]; samples are tuples of [k, B, H_l]."""
-        return self.inference_network.distribution(self.checked(x))
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "objective": keras.saving.serialize_keras_object(self.objective),
+            "jit_compile": self._jit_argument,
+        }
 
-    def likelihood(self, h):
-        """p(x | h) as a TFP distribution over x: h a tuple of [..., H_l], of which h[0] is read."""
-        stage = self.generative_network.likelihood_stage
-        return stage.head.distribution(stage(h[0]))
+    def compile_from_config(self, config):
+        self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
 
-    def encode(self, x) -> tuple[GaussianParameters | BernoulliParameters, ...]:
-        """Parameters of q for each stochastic layer, given the mean of the layer below.
-
-        Args:
-            x: [B, D].
-
-        Returns:
-            For each layer `loc`, `log_scale` and `scale`; of binary units `logits` and `probability`: [B, H_l].
-        """
-        return self.inference_network.parameters_along_mean(self.checked(x))
-
-    def reconstruct(self, x) -> tf.Tensor:
-        """Mean of p(x | h) at the mean of q(h[0] | x): [B, D] -> [B, D]."""
-        return self(self.checked(x))
-
-    def call(self, inputs):
-        first, last = self.inference_network.stages[0], self.generative_network.likelihood_stage
-        return last.head.mean(last(first.head.mean(first(inputs))))
-
-    def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
-        """n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, better to look at."""
-        n, seed = positive_integer("n", n), check_seed(seed)
-        x, x_mean, _ = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
-        return x_mean if mean else x
-
-    def input_requirements(self, came: str) -> str:
-        """The message of every error about x."""
-        head = self.generative_network.likelihood_stage.head
-        return (
-            f"x must be [batch, {self.data_dim}] with {head.support} (no NaN), got {came}. Reshape images to "
-            f"(len(x), -1) and {head.advice}"
-        )
-
-    def _check_size(self, x):
-        if x.shape.rank != 2 or x.shape[1] not in (None, self.data_dim):
-            raise InputError(self.input_requirements(f"shape {tuple(x.shape)}"))
-
-    def checked(self, x) -> tf.Tensor:
-        """x as float32 [B, D]; raises `InputError` if it is anything else or empty."""
-        x = tf.cast(tf.convert_to_tensor(x), tf.float32)
-        self._check_size(x)
-        if x.shape[0] == 0 or not self.generative_network.likelihood_stage.head.in_support(x):
-            values = f"values from {np.min(x)} to {np.max(x)}" if x.shape[0] else "no rows"
-            raise InputError(self.input_requirements(values))
-        return x
-
-
-def _checked_mean(data_mean, data_dim: int) -> list[float]:
-    mean = np.asarray(data_mean, np.float64)
-    if mean.shape != (data_dim,) or not np.isfinite(mean).all():
-        raise InputError(f"data_mean must be {data_dim} finite numbers, got an array of shape {mean.shape}")
-    return mean.tolist()
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Does nothing, all is built; Keras' version adds up a batch over replicas, which must then be of equal size."""

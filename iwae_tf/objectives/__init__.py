@@ -1,21 +1,21 @@
-"""Objectives: what is maximised, as functions of the log importance weights.
+"""Objectives: bounds on log p(x) with estimators of their gradient, as functions of the log importance weights.
 
-The classes of `registry.OBJECTIVES`, their base class `Objective` and the callback `KLAnnealing`; a class is imported
-when it is first used, so that the command line can list them without TensorFlow.
+Every class that `declared("objective")` lists, their base class `Objective`, `GradientWeights` and the callback
+`KLAnnealing`. Classes are imported on first use, so that the command line lists them without TensorFlow.
 """
 
 import importlib
 
-from iwae_tf.objectives.registry import OBJECTIVES, objective_class
+from iwae_tf.declarations import declared
 
-_CLASSES = {cls: module for module, cls, _ in OBJECTIVES.values()}
-_CLASSES["Objective"] = _CLASSES["GradientWeights"] = "iwae_tf.objectives.objective"
-_CLASSES["KLAnnealing"] = "iwae_tf.objectives.kl_annealing"
+_MODULES = {declaration.attribute: declaration.module for declaration in declared("objective").values()}
+_MODULES["Objective"] = _MODULES["GradientWeights"] = "iwae_tf.objectives.objective"
+_MODULES["KLAnnealing"] = "iwae_tf.objectives.bounds"
 
-__all__ = ["OBJECTIVES", "objective_class", *_CLASSES]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str):
-    if name in _CLASSES:
-        return getattr(importlib.import_module(_CLASSES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

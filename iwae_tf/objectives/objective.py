@@ -1,64 +1,101 @@
-"""What an objective is: a bound, and three rows of gradient weights."""
+"""The base class of objectives: a bound, and three rows of gradient weights."""
 
 import abc
-from typing import NamedTuple
+import functools
 
 import keras
 import tensorflow as tf
 
 from iwae_tf.errors import InputError, positive_integer
-from iwae_tf.objectives.registry import name_of
 
 
-class GradientWeights(NamedTuple):
+class GradientWeights:
     """Weights of the samples in the gradient of the bound; constants, never differentiated.
 
         d bound / d theta =  sum_i generative[i] d log p(x, h_i) / d theta
         d bound / d phi   =  sum_i path[i]       (d log w_i / d h_i) (d h_i / d phi)
                            + sum_i score[i]      d log q(h_i | x) / d phi  with h_i held fixed
 
+    `GradientWeights(generative, path, score)` takes any three rows. Two relations between rows make the gradient
+    cheaper, and each has a constructor of its own, so that a relation that is used always holds: `of_bound` and
+    `scaled_path`.
+
     Attributes:
         generative: [k, B].
-        path: [k, B], or None for a row of zeros, which then costs nothing.
+        path: [k, B], or None for a row of zeros, which costs nothing.
         score: [k, B], or None for a row of zeros.
-        path_factor: path / generative, [k, B], where that is a finite number for every log_w: one pass through the
-            generative network then serves both rows. None takes a pass for each.
+        is_bound_derivative: True if generative = path = -score, so that one backward pass gives both gradients.
+        path_factor: path / generative, [k, B], if the rows were made by `scaled_path`; else None.
     """
 
-    generative: tf.Tensor
-    path: tf.Tensor | None
-    score: tf.Tensor | None
-    path_factor: tf.Tensor | None = None
+    def __init__(self, generative: tf.Tensor, path: tf.Tensor | None, score: tf.Tensor | None):
+        self.generative, self.path, self.score = generative, path, score
+        self.is_bound_derivative = False
+        self.path_factor = None
+
+    @classmethod
+    def of_bound(cls, weights: tf.Tensor) -> "GradientWeights":
+        """Returns the rows of a bound's own derivative: `weights` = d bound / d log_w, [k, B]."""
+        rows = cls(weights, weights, -weights)
+        rows.is_bound_derivative = True
+        return rows
+
+    @classmethod
+    def scaled_path(cls, generative: tf.Tensor, factor: tf.Tensor, score: tf.Tensor | None = None) -> "GradientWeights":
+        """Returns rows with path = factor * generative: one pass through p(x, h) serves both rows. [k, B] each."""
+        rows = cls(generative, factor * generative, score)
+        rows.path_factor = factor
+        return rows
+
+    def map(self, function, select=None) -> "GradientWeights":
+        """Applies a function that is linear in a row, e.g. a scale for each sample, to every row.
+
+        Args:
+            function: [k, B] -> [m, B].
+            select: applied to `path_factor` instead, [k, B] -> [m, B]; None leaves it as it is.
+        """
+        mapped = GradientWeights(*(None if row is None else function(row) for row in self.rows))
+        mapped.is_bound_derivative = self.is_bound_derivative
+        mapped.path_factor = (
+            self.path_factor if select is None or self.path_factor is None else select(self.path_factor)
+        )
+        return mapped
+
+    @property
+    def rows(self) -> tuple[tf.Tensor | None, ...]:
+        """generative, path and score."""
+        return self.generative, self.path, self.score
 
 
 class Objective(abc.ABC):
     """A bound on log p(x) with an estimator of its gradient.
 
-    A new objective gives `bound` and `gradient_weights` as functions of the log importance weights, and is entered
-    in `registry.OBJECTIVES`.
+    A subclass defines `bound` and `gradient_weights` as functions of the log importance weights. It registers itself
+    with Keras, so that `model.save` and `keras.saving.load_model` keep it; decorated by
+    `iwae_tf.declarations.declare("objective", name, help)` it is also known by name to the command line.
 
     Args:
         num_samples: k, the number of importance samples for each x, >= 1.
         backward_samples: m, how many of the k samples go through the backward pass, drawn in proportion to their
-            weights so that the mean gradient stays the same; None for all (`backward_samples.py`).
+            weights so that the mean gradient stays the same; None for all (`iwae_tf.models.gradients`).
     """
 
-    # True if generative = path = -score for every log_w, so that one plain backward pass gives the gradient.
-    single_backward = False
-    # False if `path` is None for every log_w: then the samples may be discrete.
-    needs_path = True
-    # True if the inference network learns from draws of the generative network in the place of the score row.
+    # True if the inference network learns from draws of the generative network in place of the score row.
     sleep_phase = False
-    # Why one sample is not enough, for the error; empty where it is.
-    needs_others = ""
-    # A Keras layer that holds what the objective itself learns, by its bound.
+    # Why one sample is not enough, for the error message; empty if it is.
+    needs_several_samples = ""
+    # A Keras layer that holds the objective's own trainable weights, or None.
     state: keras.layers.Layer | None = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable(cls.__module__.split(".")[0])(cls)
 
     def __init__(self, num_samples: int = 1, backward_samples: int | None = None):
         self.num_samples = positive_integer("num_samples", num_samples)
-        if self.needs_others and num_samples < 2:
+        if self.needs_several_samples and num_samples < 2:
             raise InputError(
-                f"{name_of(type(self))} needs at least 2 samples, got {num_samples}: {self.needs_others}; raise --k "
+                f"{self.name} needs at least 2 samples, got {num_samples}: {self.needs_several_samples}; raise --k "
                 "(num_samples)"
             )
         self.backward_samples = backward_samples
@@ -67,49 +104,70 @@ class Objective(abc.ABC):
                 f"backward_samples must be at most the number of samples, {num_samples}, got {backward_samples}"
             )
 
+    @property
+    def name(self) -> str:
+        """The declared name, or the class's name if it is not declared."""
+        declaration = vars(type(self)).get("declaration")
+        return declaration.name if declaration else type(self).__name__
+
     @abc.abstractmethod
     def bound(self, log_w: tf.Tensor) -> tf.Tensor:
-        """The bound for every example, in nats: log importance weights [k, B] -> [B]."""
+        """Returns the bound for every example, in nats: log importance weights [k, B] -> [B]."""
 
     @abc.abstractmethod
     def gradient_weights(self, log_w: tf.Tensor) -> GradientWeights:
-        """The three rows of weights: log importance weights [k, B] -> rows of [k, B]."""
+        """Returns the three rows of weights: log importance weights [k, B] -> rows of [k, B]."""
+
+    @functools.cached_property
+    def _row_structure(self) -> tuple[bool, bool]:
+        """`needs_path` and `is_bound_derivative`, from the rows of equal weights: they do not depend on log_w."""
+        rows = self.gradient_weights(tf.zeros([self.num_samples, 1]))
+        return rows.path is not None, rows.is_bound_derivative
+
+    @property
+    def needs_path(self) -> bool:
+        """True if gradients pass through the samples; otherwise the samples may be discrete."""
+        return self._row_structure[0]
+
+    @property
+    def is_bound_derivative(self) -> bool:
+        """True if one backward pass gives both gradients (`GradientWeights.of_bound`)."""
+        return self._row_structure[1]
 
     def log_weights(self, model, x: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """The log importance weights that `bound` reads: x [B, D], noise [k, B, H] -> [k, B]."""
+        """Returns the log importance weights that `bound` reads: x [B, D], noise [k, B, H] -> [k, B]."""
         return model.log_weights_from_noise(x, noise)
 
     def log_weights_and_target(self, model, x: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`log_weights`, and what the single backward pass differentiates in their place; both [k, B]."""
+        """Returns `log_weights` and the terms whose weighted sum a single backward pass differentiates; both [k, B]."""
         log_w = self.log_weights(model, x, noise)
         return log_w, log_w
 
-    def begin_fit(self) -> None:  # noqa: B027 (most objectives have nothing to do)
-        """Called when `fit` starts: undoes what a `fit` that was stopped has left."""
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Returns callbacks that `fit` adds to the user's."""
+        return []
 
-    def check_model(self, latent_units: tuple[int, ...], latent: str) -> None:
+    def begin_fit(self) -> None:  # noqa: B027 (most objectives have nothing to reset)
+        """Resets what an interrupted `fit` may have left; called when `fit` starts."""
+
+    def check_model(self, latent_units: tuple[int, ...], reparameterised: bool) -> None:
         """Raises `InputError` if the objective does not exist for a model with these stochastic layers.
 
         Args:
             latent_units: H_l of each stochastic layer.
-            latent: name of their distribution, a key of `iwae_tf.layers.registry.LATENTS`.
+            reparameterised: True if gradients pass through the samples of the latent units.
         """
-        if self.needs_path and latent == "bernoulli":
+        if self.needs_path and not reparameterised:
             raise InputError(
-                f"{name_of(type(self))} needs samples that a gradient can pass through, and binary units have none: "
+                f"{self.name} needs samples that a gradient can pass through, and binary units have none: "
                 "use vimco, tvo, rws or rws-sleep"
             )
 
     def get_config(self) -> dict:
-        """Constructor arguments, for Keras serialisation."""
+        """Returns the constructor arguments, for Keras serialisation."""
         return {"num_samples": self.num_samples, "backward_samples": self.backward_samples}
 
     @classmethod
     def from_config(cls, config: dict) -> "Objective":
-        """The inverse of `get_config`."""
+        """Builds the objective from the result of `get_config`."""
         return cls(**config)
-
-
-def serializable(cls: type) -> type:
-    """Class decorator: lets `model.save` and `keras.saving.load_model` keep the objective."""
-    return keras.saving.register_keras_serializable("iwae_tf")(cls)

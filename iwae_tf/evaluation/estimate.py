@@ -1,0 +1,150 @@
+"""log p(x) of a data set, how far to trust it, and the bounds L_k below it, all from one stream of samples."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from iwae_tf.config import most_samples
+from iwae_tf.errors import check_seed, positive_integer
+from iwae_tf.models.streaming import converged
+
+# The numbers of samples the paper trains and evaluates with, and steps between them.
+PAPER_SAMPLE_SIZES = (1, 5, 50, 500, 5000)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LikelihoodEstimate:
+    """log p(x) of every example of a data set. All arrays have one entry for each example, [N], and are in nats.
+
+    Attributes:
+        log_likelihood: log of the mean importance weight, float64.
+        elbo: mean of the log-weights, float64.
+        standard_error: of `log_likelihood`, by the delta method, float64; NaN for one sample. Biased low where the
+            effective sample size is small.
+        effective_sample_size: (sum w)^2 / sum w^2, float64.
+        pareto_k: shape of the tail of the weights, float64; above 0.7 the estimate is unreliable.
+        num_samples: samples drawn, int32.
+        converged: whether `pareto_k` is below 0.7 and, if there is a target, the standard error has reached it.
+        bounds: for each k an unbiased estimate of L_k, float64.
+    """
+
+    log_likelihood: np.ndarray
+    elbo: np.ndarray
+    standard_error: np.ndarray
+    effective_sample_size: np.ndarray
+    pareto_k: np.ndarray
+    num_samples: np.ndarray
+    converged: np.ndarray
+    bounds: dict[int, np.ndarray]
+
+    @property
+    def mean_bounds(self) -> dict[int, float]:
+        """Mean L_k over the examples, for each k."""
+        return {k: float(values.mean()) for k, values in self.bounds.items()}
+
+    @property
+    def bound_standard_errors(self) -> dict[int, float]:
+        """Standard error over the examples of each mean bound; NaN for a single example."""
+        return {k: standard_error_of_mean(values) for k, values in self.bounds.items()}
+
+
+def estimate_log_likelihood(
+    model,
+    x: np.ndarray,
+    num_samples: int = 5000,
+    seed: int = 0,
+    sample_sizes: Sequence[int] = PAPER_SAMPLE_SIZES,
+    batch_size: int = 100,
+    target_standard_error: float | None = None,
+    max_samples: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> LikelihoodEstimate:
+    """Estimates log p(x) for every row of x, its reliability, and L_k.
+
+    One stream of log-weights serves all, in memory that does not grow with the number of samples: L_k is the mean over
+    consecutive groups of k of the first `num_samples`. The noise of a row depends on (seed, content of the row) alone,
+    so the order of the rows and the batch size change nothing.
+
+    With a target, each row continues by itself after `num_samples`: it doubles the number of its samples until its
+    standard error is at most the target and its `pareto_k` below 0.7, or `max_samples` is reached.
+
+    Args:
+        model: an `iwae_tf.IWAE`.
+        x: [N, D].
+        num_samples: samples for each row, k of the estimate of log p(x); with a target, the initial number.
+        seed: seed of the noise.
+        sample_sizes: further k to estimate L_k for; those above `num_samples` are left out.
+        batch_size: rows that one call of the compiled stream scores.
+        target_standard_error: in nats, > 0; None draws `num_samples` for every row.
+        max_samples: the largest number of samples of a row, with a target; 40 times `num_samples` if None.
+        progress: called with the number of rows that are done since the last call, for a progress bar.
+
+    Returns:
+        A `LikelihoodEstimate`.
+
+    Raises:
+        InputError: (a `ValueError`) for x of the wrong size or values, or numbers out of range.
+
+    Reference: Burda, Grosse, Salakhutdinov (2016), equation 8 and section 5.
+    """
+    batches = likelihood_batches(
+        model, x, num_samples, seed, sample_sizes, batch_size, target_standard_error, max_samples
+    )
+    estimates = []
+    for estimate in batches:
+        estimates.append(estimate)
+        if progress:
+            progress(len(estimate.log_likelihood))
+    return concatenate(estimates)
+
+
+def likelihood_batches(
+    model,
+    x: np.ndarray,
+    num_samples: int,
+    seed: int,
+    sample_sizes: Sequence[int],
+    batch_size: int,
+    target_standard_error: float | None,
+    max_samples: int | None,
+    first_row: int = 0,
+) -> Iterator[LikelihoodEstimate]:
+    """Yields `estimate_log_likelihood` for each batch of rows as soon as it is done, beginning with `first_row`."""
+    num_samples = positive_integer("num_samples", num_samples)
+    batch_size = positive_integer("batch_size", batch_size)
+    sizes = {positive_integer("sample_sizes", k) for k in sample_sizes} | {num_samples}
+    sizes = tuple(sorted(k for k in sizes if k <= num_samples))
+    most = most_samples(num_samples, target_standard_error, max_samples)
+    seed = tf.constant(check_seed(seed), tf.int64)
+    for first in range(first_row, max(len(x), 1), batch_size):  # without rows `checked` raises
+        rows = model.checked(x[first : first + batch_size])
+        found = model._estimate_rows(
+            rows, seed, tf.constant(num_samples), tf.constant(most), sizes, target_standard_error
+        )
+        found = tf.nest.map_structure(lambda values: values.numpy(), found)
+        yield LikelihoodEstimate(
+            num_samples=found.pop("count"),
+            converged=converged(found["pareto_k"], found["standard_error"], target_standard_error),
+            **found,
+        )
+
+
+def concatenate(estimates: Sequence[LikelihoodEstimate]) -> LikelihoodEstimate:
+    """Joins the estimates of consecutive rows."""
+    columns = [field.name for field in dataclasses.fields(LikelihoodEstimate) if field.name != "bounds"]
+    return LikelihoodEstimate(
+        **{name: np.concatenate([getattr(estimate, name) for estimate in estimates]) for name in columns},
+        bounds={k: np.concatenate([estimate.bounds[k] for estimate in estimates]) for k in estimates[0].bounds},
+    )
+
+
+def standard_error_of_mean(values: np.ndarray) -> float:
+    """Returns the standard error of the mean over the examples; NaN for a single one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+def monte_carlo_error(standard_errors: np.ndarray) -> float:
+    """Returns the standard error, over draws of the samples, of the mean of independent estimates with these errors."""
+    return float(np.sqrt(np.sum(standard_errors**2)) / len(standard_errors))
