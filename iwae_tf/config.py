@@ -258,7 +258,7 @@ class RunConfig:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    objective: _ObjectiveConfig = ObjectiveConfig()
+    objective: _ObjectiveConfig = dataclasses.field(default_factory=lambda: ObjectiveConfig())
     evaluation: EvaluationConfig = EvaluationConfig()
     plugins: tuple[str, ...] = ()
 

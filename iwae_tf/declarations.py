@@ -105,7 +105,7 @@ def declare(kind: str, name: str, help: str, *, settings: Mapping[str, str] | No
 
 
 def declared(kind: str) -> dict[str, Declaration]:
-    """Returns all declarations of a kind by name: the package's own in the order of its source, then those of plugins."""
+    """Returns all declarations of a kind by name: the package's own in source order, then those of plugins."""
     return {**_built_in(kind), **_registered[kind]}
 
 
@@ -132,8 +132,8 @@ def load_plugins(modules: tuple[str, ...]) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise InputError(
-                f"--plugin {module} cannot be imported ({error}): give the name of a Python module in the current folder "
-                "or in the environment"
+                f"--plugin {module} cannot be imported ({error}): give the name of a Python module in the current "
+                "folder or in the environment"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Layers to build an `iwae_tf.IWAE` from: convolutional networks for images of any size, and the base of likelihoods."""
+"""Building blocks of an `iwae_tf.IWAE`: convolutional networks for images of any size, the base of likelihoods."""
 
 from collections.abc import Sequence
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-
 MAX_CORES = 4  # more have not been measured
 ROWS_IN_SUB_BATCH = 500  # samples times images: the output of a layer for these rows stays in a core's cache
 

@@ -84,7 +84,7 @@ def normal(shape, key: tf.Tensor) -> tf.Tensor:
 
 
 def row_normals(first, count, width, key: tf.Tensor) -> tf.Tensor:
-    """Returns rows of standard normal numbers, each a function of the key and its number alone, float32 [count, width].
+    """Returns rows of standard normal numbers, each a function of key and number alone, float32 [count, width].
 
         z = sqrt(-2 log u) cos(2 pi v)  and  sqrt(-2 log u) sin(2 pi v),  u in (0, 1], v in [0, 1)
 
@@ -106,7 +106,7 @@ def row_normals(first, count, width, key: tf.Tensor) -> tf.Tensor:
 
 
 def row_uniforms(first, count, width, key: tf.Tensor) -> tf.Tensor:
-    """Returns rows of uniform numbers in [0, 1), each a function of the key and its number alone, float32 [count, width].
+    """Returns rows of uniform numbers in [0, 1), each a function of key and number alone, float32 [count, width].
 
     Args:
         first: number of the first row, int >= 0.

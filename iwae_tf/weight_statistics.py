@@ -1,4 +1,4 @@
-"""Statistics of a stream of log importance weights in fixed memory: log p(x), its error, Pareto k, and the bounds L_k."""
+"""Statistics of a stream of log-weights in fixed memory: log p(x), its error, Pareto k, and the bounds L_k."""
 
 import math
 from typing import NamedTuple

@@ -260,7 +260,7 @@ class IWAE(keras.Model):
 
     @staticmethod
     def _sums(bound, finite):
-        """Returns sums over all replicas: the bound, the number of examples, the replicas where something is not finite."""
+        """Returns sums over all replicas: bound, number of examples, replicas where something is not finite."""
         bad = tf.cast(tf.logical_not(finite), tf.float32)
         return tf.unstack(
             replicas.sum_over_replicas(tf.stack([tf.reduce_sum(bound), tf.cast(tf.size(bound), tf.float32), bad]))
@@ -306,7 +306,7 @@ class IWAE(keras.Model):
         return tf.concat([self._estimate_rows(rows, seed, k, k)["log_likelihood"] for rows in batches], axis=0)
 
     def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
-        """Returns log importance weights log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""
+        """Returns log w = log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""
         return tf.concat(list(self.log_weight_chunks(x, num_samples, seed)), axis=0)
 
     def log_weight_chunks(
@@ -354,7 +354,7 @@ class IWAE(keras.Model):
         return self.inference_network.stages[0].head.gaussian
 
     def posterior(self, x):
-        """Returns q(h | x) as a TFP joint distribution over the tuple h: x [B, D]; samples are tuples of [k, B, H_l]."""
+        """Returns q(h | x) as a TFP joint distribution over h: x [B, D]; samples are tuples of [k, B, H_l]."""
         return self.inference_network.distribution(self.checked(x))
 
     def likelihood(self, h):
@@ -382,7 +382,7 @@ class IWAE(keras.Model):
         return last.head.mean(last(first.head.mean(first(inputs))))
 
     def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
-        """Returns n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h, which look better."""
+        """Returns n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h."""
         n, seed = positive_integer("n", n), check_seed(seed)
         x, x_mean, _ = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
         return x_mean if mean else x
@@ -456,4 +456,4 @@ class IWAE(keras.Model):
         self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Does nothing, all is built; Keras' version adds up a batch over replicas, which must then be of equal size."""
+        """Does nothing: Keras' version adds up a batch over replicas, which must then be of equal size."""

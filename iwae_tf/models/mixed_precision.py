@@ -1,4 +1,4 @@
-"""Products of 16 bits: which Keras dtype policies a model may have, and float16 layers that scale their own gradients."""
+"""Products of 16 bits: the allowed dtype policies, and float16 layers that scale their own gradients."""
 
 import tensorflow as tf
 

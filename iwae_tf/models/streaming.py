@@ -1,8 +1,8 @@
 """The one stream of log importance weights: any number of samples of a row, in fixed memory.
 
-`IWAE.log_likelihood`, `iwae_tf.evaluation`, validation and the served signatures read it. Sample i of a row is a function
-of (seed, content of the row, i) alone: other rows, their order, the batch and the number of samples do not change it,
-and identical rows share their samples.
+`IWAE.log_likelihood`, `iwae_tf.evaluation`, validation and the served signatures read it. Sample i of a row is a
+function of (seed, content of the row, i) alone: other rows, their order, the batch and the number of samples do not
+change it, and identical rows share their samples.
 """
 
 import tensorflow as tf
@@ -49,7 +49,9 @@ def row_log_weights(model, x: tf.Tensor, stream: tf.Tensor, first: tf.Tensor | i
     Args:
         model: an `IWAE`.
         x: [1, D].
-        stream, first, num_samples: as of `row_noise`.
+        stream: of the row.
+        first: number of the first sample, a multiple of 50.
+        num_samples: a multiple of 50.
     """
     return model.log_weights_from_noise(x, row_noise(stream, first, num_samples, sum(model.latent_units)))
 

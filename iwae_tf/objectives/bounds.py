@@ -124,8 +124,8 @@ class KLAnnealing(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if not hasattr(self.model.objective, "kl_weight"):
             raise InputError(
-                f"KL annealing is for the objectives elbo and elbo-kl, got {type(self.model.objective).__name__}, whose "
-                "bound has no separate KL term"
+                f"KL annealing is for the objectives elbo and elbo-kl, got {type(self.model.objective).__name__}, "
+                "whose bound has no separate KL term"
             )
 
     def on_epoch_begin(self, epoch, logs=None):
