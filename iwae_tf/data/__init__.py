@@ -1,13 +1,13 @@
-"""Data sets as arrays, `load("mnist")`, `load("images.npz")`, and the batches that a run trains on."""
+"""Data sets as arrays, `load("mnist")` or `load("images.npz")`, and the batches that a run trains on."""
 
 from iwae_tf.data.dataset import Dataset
-from iwae_tf.data.loading import load
+from iwae_tf.data.sources import load
 
 __all__ = ["Dataset", "load", "training_batches"]
 
 
 def __getattr__(name: str):
-    if name == "training_batches":  # needs TensorFlow, which loading arrays does not
+    if name == "training_batches":  # imported lazily: it needs TensorFlow (5 s), arrays do not
         from iwae_tf.data.pipeline import training_batches
 
         return training_batches

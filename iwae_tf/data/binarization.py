@@ -4,49 +4,47 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
+from iwae_tf.data.dataset import SPLITS
 
 # Evaluation uses one binarisation of a data set whatever the run's seed, so that runs are scored on the same pixels.
 EVALUATION_SEED = 0
 
 
-def binarize(intensities: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+def binarize_rows(intensities: tf.Tensor, first, key: tf.Tensor) -> tf.Tensor:
     """Draws every pixel from its intensity; 0 and 1 stay as they are.
 
     Args:
         intensities: float32 [B, D] in [0, 1].
-        keys: int64 [B, 2], the key of each image, from `iwae_tf.seeds.key`.
+        first: number of the first row; a row's pixels depend on the key, its number and its intensities alone.
+        key: of the stream, int64 [2], from `iwae_tf.seeds.key`.
 
     Returns:
-        float32 [B, D] of 0 and 1. A row depends on its own key and intensities alone.
+        float32 [B, D] of 0 and 1.
     """
-
-    def of_row(row):
-        intensities, key = row
-        return _drawn(seeds.uniform(tf.shape(intensities), key), intensities)
-
-    return tf.map_fn(of_row, (intensities, keys), fn_output_signature=tf.float32)
-
-
-def binarize_rows(intensities: tf.Tensor, first, key: tf.Tensor) -> tf.Tensor:
-    """`binarize` of rows with the numbers `first`, `first` + 1 ... under one key, at a fraction of the cost."""
     num_rows, width = tf.shape(intensities)[0], intensities.shape[1]
-    return _drawn(seeds.row_uniforms(first, num_rows, width, key), intensities)
+    return tf.cast(seeds.row_uniforms(first, num_rows, width, key) < intensities, tf.float32)
 
 
-def _drawn(uniforms, intensities):
-    return tf.cast(uniforms < intensities, tf.float32)
-
-
-def binarize_once(intensities: np.ndarray, part: str) -> np.ndarray:
-    """The binarisation used in evaluation, the same in every run: float32 [N, D] -> float32 [N, D].
+def binarize_once(intensities: np.ndarray, split: str) -> np.ndarray:
+    """Returns the binarisation used in evaluation, the same in every run: float32 [N, D] -> float32 [N, D].
 
     Args:
         intensities: in [0, 1].
-        part: "valid" or "test"; each has draws of its own.
+        split: "train", "valid" or "test"; each has its own stream.
     """
     if not len(intensities):
         return intensities
-    parts = ("train", "valid", "test")
     images = tf.range(len(intensities))
-    keys = seeds.key(EVALUATION_SEED, seeds.Purpose.BINARIZE_EVALUATION, parts.index(part), images)
-    return tf.function(binarize, autograph=False)(tf.convert_to_tensor(intensities), keys).numpy()
+    keys = seeds.key(EVALUATION_SEED, seeds.Purpose.BINARIZE_EVALUATION, SPLITS.index(split), images)
+    return _binarize_by_keys(tf.convert_to_tensor(intensities), keys).numpy()
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _binarize_by_keys(intensities, keys):
+    """One key per image, `keys` int64 [N, 2]: slower than `binarize_rows`, and the pixels of all published scores."""
+
+    def binarize_image(image):
+        pixels, key = image
+        return tf.cast(seeds.uniform(tf.shape(pixels), key) < pixels, tf.float32)
+
+    return tf.map_fn(binarize_image, (intensities, keys), fn_output_signature=tf.float32)

@@ -1,23 +1,31 @@
-"""What every loader returns: three arrays of images as they were read, and how to read their values."""
+"""`Dataset`: images in three splits, built from arrays after checks of their shape, dtype and values."""
 
 import dataclasses
+import math
 
 import numpy as np
+
+from iwae_tf.errors import InputError
+
+SPLITS = ("train", "valid", "test")
+
+# Seed of the one draw of validation images; a constant, so that every run trains on the same images.
+_VALIDATION_SEED = 20160501
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images in three parts, flattened, in the number format of their file.
+    """Images in three splits, flattened, in the number format of their file.
 
     Attributes:
-        name: short name, part of the run folder's name.
+        name: short name, used in the name of the run folder.
         x_train: uint8 or float32 [N_train, D].
-        x_valid: the same [N_valid, D]; N_valid is 0 where a user's file has no validation part.
+        x_valid: the same [N_valid, D]; N_valid is 0 if a user's file has no validation images.
         x_test: the same [N_test, D].
         scale: intensities in [0, 1] are `x / scale` (255 for 8-bit grey values, 1 for 0/1 pixels and floats).
-        image_shape: (height, width) with height * width = D; (1, D) for rows that are no pictures.
-        source: one line on where the arrays came from.
-        split: one line on how the three parts were made.
+        image_shape: (height, width) with height * width = D; (1, D) for rows that are not images.
+        source: one line, the files or the package that the arrays come from.
+        split: one line, how the three splits were made.
     """
 
     name: str
@@ -29,6 +37,33 @@ class Dataset:
     source: str
     split: str
 
+    @classmethod
+    def from_arrays(cls, name: str, arrays: dict[str, np.ndarray], source: str, split: str) -> "Dataset":
+        """Returns a data set of checked and flattened images; uint8 arrays are not copied.
+
+        Args:
+            name: see `Dataset`.
+            arrays: "x_train", "x_test" and optionally "x_valid"; each uint8, bool or float in [0, 1], of shape
+                [N, D], [N, H, W] or [N, H, W, 1]. uint8 means 0/1 pixels if no value in any split is above 1, and
+                grey values in 0 to 255 otherwise.
+            source: see `Dataset`; errors begin with it.
+            split: see `Dataset`.
+
+        Raises:
+            InputError: an array is empty, or has another shape, dtype or range of values, or the arrays differ.
+        """
+        shapes, formats, flat = {}, {}, {}
+        for key, x in arrays.items():
+            shapes[key], formats[key], flat[key] = _checked(x, f"{source}: {key}")
+        for kind, values in (("images of (height, width)", shapes), ("numbers", formats)):
+            if len(set(values.values())) > 1:
+                found = ", ".join(f"{key} {value}" for key, value in values.items())
+                raise InputError(f"{source}: the arrays hold different {kind}: {found}; expected the same in all")
+        x_train, x_test = flat["x_train"], flat["x_test"]
+        x_valid = flat.get("x_valid", x_train[:0])
+        grey = x_train.dtype == np.uint8 and max(x.max() for x in flat.values()) > 1
+        return cls(name, x_train, x_valid, x_test, 255.0 if grey else 1.0, shapes["x_train"], source, split)
+
     @property
     def data_dim(self) -> int:
         """D, the number of pixels of an image."""
@@ -36,14 +71,70 @@ class Dataset:
 
     @property
     def levels(self) -> int | None:
-        """How many equally spaced values a pixel can have: scale + 1 for integers, None for floats."""
+        """Number of equally spaced values of a pixel: scale + 1 for integers, None for floats."""
         return int(self.scale) + 1 if self.x_train.dtype == np.uint8 else None
 
-    def intensities(self, part: str) -> np.ndarray:
-        """The images of `part` ("train", "valid" or "test") as float32 in [0, 1], [N, D]."""
-        x = getattr(self, f"x_{part}")
+    def intensities(self, split: str) -> np.ndarray:
+        """Returns the images of "train", "valid" or "test" as float32 in [0, 1], [N, D]."""
+        x = getattr(self, f"x_{split}")
         return x.astype(np.float32) / np.float32(self.scale)
 
     def train_mean(self) -> np.ndarray:
-        """Mean intensity of every pixel over the training images, float32 [D]."""
+        """Returns the mean intensity of every pixel over the training images, float32 [D]."""
         return (self.x_train.mean(axis=0, dtype=np.float64) / self.scale).astype(np.float32)
+
+
+def hold_out(data: Dataset, valid: int, of: int, order: str | None) -> Dataset:
+    """Returns the data set with some of its training images as validation images.
+
+    Args:
+        data: a data set without validation images.
+        valid: number of images held out of a full training split.
+        of: number of images in a full training split. A smaller split gives the same share, rounded down, at least 1.
+        order: the order that the training images are in; their last ones are held out, without a copy. None draws
+            them, for files that may be sorted by class; the draw depends on the number of images alone.
+
+    Raises:
+        InputError: there are fewer than 2 training images.
+    """
+    images = len(data.x_train)
+    if images < 2:
+        raise InputError(f"{data.source}: the training split has 1 image; expected at least 2, one for validation")
+    count = max(1, images * valid // of)
+    if order is not None:
+        kept, held_out = slice(-count), slice(-count, None)
+        split = f"validation: the last {count} of the {images} training images in {order}"
+    else:
+        held_out = np.zeros(images, bool)
+        # RandomState, because NumPy guarantees its numbers across versions; default_rng has no such guarantee.
+        held_out[np.random.RandomState(_VALIDATION_SEED).permutation(images)[:count]] = True
+        kept = ~held_out
+        split = f"validation: {count} of the {images} training images, drawn once for all runs"
+    return dataclasses.replace(data, x_train=data.x_train[kept], x_valid=data.x_train[held_out], split=split)
+
+
+def _checked(x: np.ndarray, name: str) -> tuple[tuple[int, int], str, np.ndarray]:
+    """Returns (height, width), the number format, and the pixels as uint8 or as float32 in [0, 1], [N, D]."""
+    if x.ndim not in (2, 3) and not (x.ndim == 4 and x.shape[3] == 1):
+        raise InputError(f"{name} has shape {x.shape}; expected [N, D], [N, H, W] or [N, H, W, 1]: reshape it")
+    if x.size == 0:
+        raise InputError(f"{name} is empty, shape {x.shape}; expected at least one image: fill it or leave it out")
+    if x.dtype != np.uint8 and x.dtype.kind not in "bf":
+        raise InputError(
+            f"{name} has dtype {x.dtype}; expected uint8 (0 to 255, or 0 and 1), bool or float in [0, 1]: "
+            "save it with .astype('uint8') if its values allow that"
+        )
+    pixels = x.reshape(len(x), -1)
+    width = pixels.shape[1]
+    side = math.isqrt(width)
+    rows_shape = (side, side) if side * side == width else (1, width)
+    shape = rows_shape if x.ndim == 2 else x.shape[1:3]
+    if x.dtype.kind != "f":
+        return shape, x.dtype.name, pixels.view(np.uint8)
+    low, high = x.min(), x.max()
+    if np.isnan(low):
+        raise InputError(f"{name} holds NaN; expected values in [0, 1]: repair or remove those images")
+    if low < 0 or high > 1:
+        remedy = "divide by 255 or save as uint8" if low >= 0 and 1 < high <= 255 else "rescale them"
+        raise InputError(f"{name} has values from {low:g} to {high:g}; floats must lie in [0, 1]: {remedy}")
+    return shape, "float", pixels.astype(np.float32, copy=False)

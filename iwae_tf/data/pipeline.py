@@ -1,4 +1,4 @@
-"""Training batches as a function of the step: the same run whether it is interrupted or not."""
+"""Training batches as a function of seed and step: a resumed run sees the batches of an uninterrupted one."""
 
 import tensorflow as tf
 
@@ -6,26 +6,26 @@ from iwae_tf import seeds
 from iwae_tf.data.binarization import binarize_rows
 from iwae_tf.data.dataset import Dataset
 
-# Several small batches are made by one call and cut apart: batches of 20 take 0.6 of the time.
+# Several small batches are drawn by one call and rebatched: batches of 20 take 0.6 of the time.
 ROWS_AT_ONCE = 200
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Steps of one pass over the images; the last batch of a pass is smaller where it does not come out even."""
+    """Returns the number of steps of an epoch; its last batch is smaller if the batch size does not divide evenly."""
     return -(-num_images // batch_size)
 
 
 def training_batches(
     dataset: Dataset, batch_size: int, seed: int, first_step: int = 0, binarized: bool = True
 ) -> tf.data.Dataset:
-    """Batches of training images without end, shuffled anew in every pass.
+    """Returns an infinite dataset of training batches, shuffled anew in every epoch.
 
     Pixels are drawn anew every time an image is seen. Batch number s depends on (seed, s) alone.
 
     Args:
-        dataset: where the training images come from.
+        dataset: its training images are used.
         batch_size: images in a batch.
-        seed: seed of order and pixels.
+        seed: seed of the order and of the pixels, which have a stream each.
         first_step: number of the first batch; a resumed run starts at its step.
         binarized: False leaves intensities as they are.
 
@@ -35,7 +35,7 @@ def training_batches(
     num_images = len(dataset.x_train)
     first_epoch, first_batch = divmod(first_step, steps_per_epoch(num_images, batch_size))
     rows_at_once = batch_size * max(1, ROWS_AT_ONCE // batch_size)
-    with tf.device("CPU"):  # where tf.data runs
+    with tf.device("CPU"):  # tf.data runs on the CPU
         images = tf.constant(dataset.x_train)
     scale = tf.constant(dataset.scale, tf.float32)
 
@@ -56,8 +56,8 @@ def training_batches(
         return starts.map(rows_from, num_parallel_calls=2, deterministic=True).rebatch(batch_size)
 
     batches = tf.data.Dataset.range(first_epoch, 2**31).flat_map(batches_of_epoch)
-    # Threads of their own, and no search for better settings: batches take 0.73 of the time on two CPU cores, and wait
-    # for no thread that computes a step.
+    # A private thread pool, so that batches never wait for the threads that compute a step, and no autotuning: 0.73 of
+    # the time per batch on 2 CPU cores.
     options = tf.data.Options()
     options.threading.private_threadpool_size = 2
     options.autotune.enabled = False

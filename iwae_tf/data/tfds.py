@@ -1,4 +1,4 @@
-"""The named data sets through TensorFlow Datasets (TFDS): prepared folders, and downloads when there is a network.
+"""Data sets through TensorFlow Datasets (TFDS): prepared folders, and downloads if there is a network.
 
 TFDS stores images in an order of its own, shuffled by a hash that is the same on every machine.
 """
@@ -7,66 +7,66 @@ import contextlib
 import dataclasses
 import http.client
 import io
-import os
 import pathlib
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iwae_tf.data import arrays, binarized_mnist, files, mnist
-from iwae_tf.data.dataset import Dataset
-from iwae_tf.data.registry import missing_data
+from iwae_tf.data import files
+from iwae_tf.data.dataset import Dataset, hold_out
+from iwae_tf.declarations import Declaration
+from iwae_tf.errors import InputError
 
-if TYPE_CHECKING:
-    import tensorflow_datasets as tfds
-
-# Where TFDS downloads each of them from.
-HOSTS = {
-    "mnist": "https://storage.googleapis.com/",
-    "binarized_mnist": "http://www.cs.toronto.edu/",
-    "omniglot": "https://github.com/",
-    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-}
-_TIMEOUT = 5.0
-# 1,280 of the 19,280 images of OMNIGLOT's background set are the validation part.
-_OMNIGLOT_HELD_OUT, _OMNIGLOT_TRAINING_IMAGES = 1_280, 19_280
+_TIMEOUT = 5.0  # seconds
 
 
-def from_folder(name: str, folder: pathlib.Path) -> Dataset | None:
-    """The data set from TFDS's prepared folder in `folder`; None if there is none. Never downloads.
+def from_tfds(declaration: Declaration, folder: pathlib.Path | None) -> Dataset | None:
+    """Returns a declared data set as TFDS prepared it.
+
+    Args:
+        declaration: of the data set, see `iwae_tf.data.sources`.
+        folder: contains the prepared folder; nothing is downloaded. None means TFDS's own folder, and a download if
+            the data set is not in it.
+
+    Returns:
+        A `Dataset`; None if `folder` has no prepared folder of it.
 
     Raises:
-        InputError: the prepared folder cannot be read.
+        InputError: the prepared folder cannot be read, or the download failed.
     """
-    with files.reading(folder / name, "a folder that TFDS prepared"), _quiet():
-        builder = _builder(name, folder)
-        return _to_dataset(name, builder) if builder.is_prepared() else None
+    import tensorflow_datasets
+
+    tensorflow_datasets.disable_progress_bar()
+    name = declaration.facts["tfds"]["name"]
+    parent = pathlib.Path(folder or tensorflow_datasets.core.constants.DATA_DIR)
+    with files.reading(parent / name, "a folder that TFDS prepared"), _quiet():
+        builder = tensorflow_datasets.builder(name, data_dir=folder)
+        if not builder.is_prepared():
+            if folder is not None:
+                return None
+            _download(declaration, builder)
+        return _to_dataset(declaration, builder)
 
 
-def from_tfds(name: str) -> Dataset:
-    """The data set from TFDS's own folder, downloaded into it if it is not there and a network is.
-
-    Raises:
-        InputError: it is not there and cannot be downloaded.
-    """
-    with _quiet():
-        builder = _builder(name)
-        prepared = builder.is_prepared()
-    if not prepared:
-        _download(name, builder)
-    with files.reading(pathlib.Path(builder.data_dir), "a folder that TFDS prepared"), _quiet():
-        return _to_dataset(name, builder)
+def missing_data(declaration: Declaration, tried: str) -> InputError:
+    """Returns the error for a data set that is not on this machine, with the ways to get it."""
+    remedy = f"give --data-dir with a folder that holds {declaration.facts['files']}"
+    if "tfds" in declaration.facts:
+        remedy = (
+            "either connect to the network and run again without --data-dir, so that TensorFlow Datasets (TFDS) "
+            f"downloads it, or {remedy}"
+        )
+    return InputError(f"no data for {declaration.name!r}: {tried}; {remedy}")
 
 
 def has_network(url: str) -> bool:
-    """Whether the host of `url` answers within seconds, through the proxy if one is set.
+    """Returns whether the host of `url` answers within seconds, through the proxy if one is set.
 
-    Any answer counts but a server error: it is what a proxy says that cannot reach the host, and what TFDS would
-    answer with minutes of retries.
+    Any answer counts except a server error: a proxy sends one if it cannot reach the host, and TFDS would then retry
+    for minutes.
     """
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT).close()
@@ -77,64 +77,49 @@ def has_network(url: str) -> bool:
     return True
 
 
-def _builder(name: str, folder: os.PathLike | None = None) -> "tfds.core.DatasetBuilder":
-    import tensorflow_datasets as tfds
-
-    tfds.disable_progress_bar()
-    return tfds.builder(name, data_dir=folder)
-
-
-def _download(name: str, builder: "tfds.core.DatasetBuilder") -> None:
-    # Offline, TFDS retries for minutes before it gives up; so nothing is asked of it without a network.
-    if not has_network(HOSTS[name]):
-        raise missing_data(name, f"TFDS has none prepared in {builder.data_dir}, and {HOSTS[name]} does not answer")
-    print(f"downloading {name} to {builder.data_dir}", file=sys.stderr)
+def _download(declaration: Declaration, builder) -> None:
+    host = declaration.facts["tfds"]["host"]
+    # Offline, TFDS retries for 205 s before it fails, so the network is checked first.
+    if not has_network(host):
+        raise missing_data(declaration, f"TFDS has none prepared in {builder.data_dir}, and {host} does not answer")
+    print(f"downloading {declaration.name} to {builder.data_dir}", file=sys.stderr)
     try:
-        with _quiet():
-            builder.download_and_prepare()
+        builder.download_and_prepare()
     except Exception as error:
-        raise missing_data(name, f"the download by TFDS failed ({files.one_line(error)})") from error
+        raise missing_data(declaration, f"the download by TFDS failed ({files.one_line(error)})") from error
 
 
-def _to_dataset(name: str, builder: "tfds.core.DatasetBuilder") -> Dataset:
-    parts = {"x_train": _images(builder, "train"), "x_test": _images(builder, "test")}
-    if name == "binarized_mnist":
-        parts["x_valid"] = _images(builder, "validation")
+def _to_dataset(declaration: Declaration, builder) -> Dataset:
+    splits = {"x_train": "train", "x_valid": "validation", "x_test": "test"}
+    arrays = {key: _images(builder, split) for key, split in splits.items() if split in builder.info.splits}
     source = f"TFDS {builder.info.full_name} in {builder.data_dir}"
-    data = arrays.make_dataset(name, parts, str(builder.data_dir), source, "as in TFDS")
-    if name == "binarized_mnist":
-        binarized_mnist.check_binary(data)
-        return data
-    if name == "omniglot":
-        data = arrays.hold_out_last(data, _OMNIGLOT_HELD_OUT, _OMNIGLOT_TRAINING_IMAGES, "TFDS's order")
-        caution = "not the 28x28 images and split of chardata.mat (Burda et al.), so figures do not compare with theirs"
-        return dataclasses.replace(data, split=f"{data.split}; {caution}")
-    return arrays.hold_out_last(data, mnist.HELD_OUT, mnist.TRAINING_IMAGES, "TFDS's order")
+    data = Dataset.from_arrays(declaration.name, arrays, source, "as in TFDS")
+    if "x_valid" not in arrays and "held_out" in declaration.facts:
+        data = hold_out(data, *declaration.facts["held_out"], "TFDS's order")
+    note = declaration.facts["tfds"].get("note")
+    return dataclasses.replace(data, split=f"{data.split}; {note}") if note else data
 
 
-def _images(builder: "tfds.core.DatasetBuilder", split: str) -> np.ndarray:
-    """A split's images as they are, uint8 [N, 28, 28, 1]; larger ones as float32 in [0, 1] with ink = 1."""
+def _images(builder, split: str) -> np.ndarray:
+    """Returns the images of a split: uint8 [N, 28, 28, 1], or larger ones resized to float32 in [0, 1] with ink = 1."""
     import tensorflow as tf
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets import decode
 
-    to_28x28 = tf.autograph.experimental.do_not_convert(lambda example: _to_28x28(example["image"]))
-    images = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding({"image": True}))
+    @tf.autograph.experimental.do_not_convert
+    def to_28x28(example):
+        image = example["image"]
+        if image.shape[:2] == (28, 28):
+            return image
+        paper = tf.image.resize(tf.cast(image[..., :1], tf.float32), (28, 28), method="area") / 255.0
+        return tf.clip_by_value(1.0 - paper, 0.0, 1.0)  # the mean of equal numbers can round to above them
+
+    images = builder.as_dataset(split=split, decoders=decode.PartialDecoding({"image": True}))
     return np.concatenate([batch.numpy() for batch in images.map(to_28x28).batch(1024)])
-
-
-def _to_28x28(image):
-    if image.shape[:2] == (28, 28):
-        return image
-    import tensorflow as tf
-
-    paper = tf.image.resize(tf.cast(image[..., :1], tf.float32), (28, 28), method="area") / 255.0
-    # A mean of equal numbers can come out a rounding error above them.
-    return tf.clip_by_value(1.0 - paper, 0.0, 1.0)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TFDS from logging and printing; its errors still come through."""
+    """Keeps TFDS from logging and printing; its exceptions pass through."""
     from absl import logging
 
     verbosity = logging.get_verbosity()

@@ -10,94 +10,109 @@ from absl import logging
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from iwae_tf.data import load, tfds
+from iwae_tf.data.dataset import SPLITS
+from iwae_tf.declarations import declared
 from iwae_tf.errors import InputError
 
-VERSIONS = {"mnist": "3.0.1", "fashion_mnist": "3.0.1", "binarized_mnist": "1.0.0", "omniglot": "3.0.0"}
+NAMES = [name for name, declaration in declared("dataset").items() if "tfds" in declaration.facts]
+GREY = np.random.default_rng(0).integers(0, 256, (25, 28, 28, 1), dtype=np.uint8)
+BINARY = GREY % 2
+PAPER = np.full((4, 105, 105, 3), 255, np.uint8)
+PAPER[:, 0:15, 30:45] = 0  # 4x4 pixels of the small image
+PAPER[1:, 104, 104] = 0  # one of 3.75**2 pixels
 
 
-def prepare(name, folder, **splits):
-    """Writes a folder as TFDS prepares it, with the images of `splits` in their order."""
-    features = tensorflow_datasets.features
-    image_shape = next(iter(splits.values())).shape[1:]
-    tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
-        name=name,
-        version=VERSIONS[name],
-        features=features.FeaturesDict(
-            {"image": features.Image(shape=image_shape), "label": features.ClassLabel(num_classes=10)}
-        ),
-        split_datasets={
-            split: [(i, {"image": image, "label": i % 10}) for i, image in enumerate(images)]
-            for split, images in splits.items()
-        },
-        data_dir=folder,
-        disable_shuffling=True,
-    )
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder as TFDS prepares it, with a few images of each data set in their order."""
+    features, folder = tensorflow_datasets.features, tmp_path_factory.mktemp("tfds")
+    for name, version, splits in (
+        ("mnist", "3.0.1", {"train": GREY[:20], "test": GREY[20:]}),
+        ("binarized_mnist", "1.0.0", {"train": BINARY[:4], "validation": BINARY[4:7], "test": BINARY[7:9]}),
+        ("omniglot", "3.0.0", {"train": PAPER, "test": PAPER[:1]}),
+    ):
+        image = features.Image(shape=splits["train"].shape[1:])
+        tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version=version,
+            features=features.FeaturesDict({"image": image, "label": features.ClassLabel(num_classes=10)}),
+            split_datasets={
+                split: [(i, {"image": x, "label": i % 10}) for i, x in enumerate(images)]
+                for split, images in splits.items()
+            },
+            data_dir=folder,
+            disable_shuffling=True,
+        )
+    return folder
 
 
 @pytest.fixture
 def own_folder(tmp_path, monkeypatch):
-    """A folder for TFDS in place of the user's, which may hold data and must not be written to. Not made yet."""
+    """TFDS's own folder, not made yet, in place of the user's, which may hold data and must not be written to."""
     folder = tmp_path / "tensorflow_datasets"
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(folder))
     return folder
 
 
 @pytest.fixture
-def downloads(monkeypatch):
-    """The list of downloads TFDS was asked for; each of them fails."""
-    asked = []
+def network(monkeypatch):
+    """Sets the answer of the network, and how TFDS downloads; returns the list of calls."""
+    calls = []
 
-    def download_and_prepare(builder):
-        asked.append(builder.name)
-        raise OSError("connection\nlost")
+    def set_network(answer, download=None):
+        def download_and_prepare(builder):
+            calls.append(builder.name)
+            if download is None:
+                raise OSError("connection\nlost")
+            download(builder)
 
-    monkeypatch.setattr(tensorflow_datasets.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
-    return asked
+        monkeypatch.setattr(tfds, "has_network", lambda url: calls.append(url) or answer)
+        monkeypatch.setattr(tensorflow_datasets.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
+        return calls
+
+    return set_network
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_a_prepared_folder_is_read_in_its_order(grey, tmp_path, name, caplog):
-    prepare(name, tmp_path, train=grey(20)[..., None], test=grey(5, seed=1)[..., None])
+def test_a_prepared_folder_is_read_in_its_order_and_in_silence(prepared, caplog):
     caplog.clear()
     verbosity = logging.get_verbosity()
-    data = load(name, tmp_path)
-    assert (data.name, data.scale, data.image_shape, data.x_train.dtype) == (name, 255, (28, 28), np.uint8)
-    np.testing.assert_array_equal(data.x_train, grey(20)[:-1].reshape(-1, 784))
-    np.testing.assert_array_equal(data.x_valid, grey(20)[-1:].reshape(-1, 784))
-    np.testing.assert_array_equal(data.x_test, grey(5, seed=1).reshape(-1, 784))
-    assert "TFDS" in data.source
-    assert "TFDS's order" in data.split
-    assert caplog.records == []
-    assert logging.get_verbosity() == verbosity
+    data = load("mnist", prepared)
+    assert (data.name, data.scale, data.image_shape, data.x_train.dtype) == ("mnist", 255, (28, 28), np.uint8)
+    for split, images in zip(SPLITS, (GREY[:19], GREY[19:20], GREY[20:]), strict=True):
+        np.testing.assert_array_equal(getattr(data, f"x_{split}"), images.reshape(-1, 784))
+    assert data.source == f"TFDS mnist/3.0.1 in {prepared}/mnist/3.0.1"
+    assert data.split == "validation: the last 1 of the 20 training images in TFDS's order"
+    assert (caplog.records, logging.get_verbosity()) == ([], verbosity)
 
 
-def test_a_prepared_binarized_mnist_keeps_its_validation_part(tmp_path):
-    x = np.random.default_rng(0).integers(0, 2, (9, 28, 28, 1), dtype=np.uint8)
-    prepare("binarized_mnist", tmp_path, train=x[:4], validation=x[4:7], test=x[7:])
-    data = load("binarized_mnist", tmp_path)
-    assert (data.scale, data.image_shape) == (1, (28, 28))
-    np.testing.assert_array_equal(data.x_valid, x[4:7].reshape(3, 784))
-    np.testing.assert_array_equal(data.x_test, x[7:].reshape(2, 784))
+def test_a_prepared_binarized_mnist_keeps_its_validation_split(prepared):
+    data = load("binarized_mnist", prepared)
+    assert (data.scale, data.image_shape, data.split) == (1, (28, 28), "as in TFDS")
+    for split, images in zip(SPLITS, (BINARY[:4], BINARY[4:7], BINARY[7:9]), strict=True):
+        np.testing.assert_array_equal(getattr(data, f"x_{split}"), images.reshape(-1, 784))
 
 
-def test_a_prepared_omniglot_becomes_28x28_with_ink_1_by_area_means(tmp_path):
-    paper = np.full((4, 105, 105, 3), 255, np.uint8)
-    paper[:, 0:15, 30:45] = 0  # 4x4 pixels of the small image
-    paper[1:, 104, 104] = 0  # one of 3.75**2 pixels
-    prepare("omniglot", tmp_path, train=paper, test=paper[:1])
-    data = load("omniglot", tmp_path)
+def test_a_prepared_omniglot_becomes_28x28_with_ink_1_by_area_means(prepared):
+    data = load("omniglot", prepared)
     assert (data.scale, data.image_shape, data.x_train.dtype) == (1, (28, 28), np.float32)
-    assert [len(part) for part in (data.x_train, data.x_valid, data.x_test)] == [3, 1, 1]
+    assert [len(data.intensities(split)) for split in SPLITS] == [3, 1, 1]
     small = np.zeros((28, 28), np.float32)
     small[0:4, 8:12] = 1
     np.testing.assert_allclose(data.x_test[0].reshape(28, 28), small, atol=1e-5)
     small[27, 27] = 1 / 3.75**2
     np.testing.assert_allclose(data.x_valid[0].reshape(28, 28), small, atol=1e-5)
-    assert "figures do not compare" in data.split
+    assert data.split.startswith("validation: the last 1 of the 4 training images in TFDS's order; not the 28x28")
 
 
-def test_a_damaged_prepared_folder_is_one_error(grey, tmp_path):
-    prepare("mnist", tmp_path, train=grey(20)[..., None], test=grey(5)[..., None])
+@pytest.mark.parametrize(
+    ("name", "share"), [("mnist", (400, 60_000)), ("omniglot", (1_280, 19_280)), ("fashion_mnist", (400, 60_000))]
+)
+def test_the_full_training_set_gives_its_share_for_validation(name, share):
+    assert declared("dataset")[name].facts["held_out"] == share
+
+
+def test_a_damaged_prepared_folder_is_one_error(prepared, tmp_path):
+    shutil.copytree(prepared / "mnist", tmp_path / "mnist")
     (record,) = tmp_path.glob("mnist/*/mnist-train.tfrecord*")
     record.write_bytes(record.read_bytes()[:500])
     with pytest.raises(InputError, match=r"cannot be read .*; expected a folder that TFDS prepared") as error:
@@ -105,63 +120,47 @@ def test_a_damaged_prepared_folder_is_one_error(grey, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", VERSIONS)
-def test_a_folder_without_the_data_set_never_goes_to_the_network(tmp_path, monkeypatch, downloads, name):
-    monkeypatch.setattr(tfds, "has_network", lambda url: pytest.fail("looked for a network"))
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_downloaded_into_a_given_folder_or_without_network(tmp_path, own_folder, network, name):
+    host, calls = declared("dataset")[name].facts["tfds"]["host"], network(False)
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"no data for '{name}': {tmp_path} holds none of its files; .*--data-dir"):
         load(name, tmp_path)
-    assert downloads == []
+    assert calls == []
+    with pytest.raises(InputError, match=f"no data for '{name}': .*{host} does not answer; either connect") as error:
+        load(name)
+    assert "\n" not in str(error.value)
+    assert calls == [host]
     assert list(tmp_path.rglob("*")) == [tmp_path / name]
 
 
-@pytest.mark.parametrize("name", VERSIONS)
-def test_without_network_nothing_is_downloaded_or_written(own_folder, monkeypatch, downloads, name):
-    monkeypatch.setattr(tfds, "has_network", lambda url: False)
-    with pytest.raises(
-        InputError, match=f"no data for '{name}': .*does not answer; either connect .*--data-dir"
-    ) as error:
-        load(name)
-    assert "\n" not in str(error.value)
-    assert downloads == []
-    assert not own_folder.exists()
-
-
-def test_a_download_that_fails_is_one_line(own_folder, monkeypatch, downloads):
-    monkeypatch.setattr(tfds, "has_network", lambda url: True)
+def test_a_download_that_fails_is_one_line(own_folder, network):
+    calls = network(True)
     with pytest.raises(InputError, match=r"download by TFDS failed \(connection lost\); either connect"):
         load("omniglot")
-    assert downloads == ["omniglot"]
+    assert calls == ["https://github.com/", "omniglot"]
 
 
-def test_what_is_prepared_in_tfds_own_folder_needs_no_network(grey, own_folder, monkeypatch):
-    prepare("mnist", own_folder, train=grey(20)[..., None], test=grey(5)[..., None])
-    monkeypatch.setattr(tfds, "has_network", lambda url: pytest.fail("looked for a network"))
-    assert len(load("mnist").x_train) == 19
-
-
-def test_with_a_network_the_data_set_is_downloaded_and_read(grey, tmp_path, own_folder, monkeypatch, capsys):
-    prepare("mnist", tmp_path / "far", train=grey(20)[..., None], test=grey(5)[..., None])
-
-    def download_and_prepare(builder):
-        shutil.copytree(tmp_path / "far", own_folder)
+def test_with_a_network_the_data_set_is_downloaded_once_and_read(prepared, own_folder, network, capsys):
+    def download(builder):
+        shutil.copytree(prepared, own_folder)
         builder.info.read_from_directory(builder.data_dir)
-        print("what TFDS says")
+        print("progress of TFDS")
         list(tqdm_utils.tqdm(range(2)))
 
-    asked = []
-    monkeypatch.setattr(tfds, "has_network", lambda url: asked.append(url) or True)
-    monkeypatch.setattr(tensorflow_datasets.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
+    calls = network(True, download)
     tensorflow_datasets.enable_progress_bar()
     capsys.readouterr()
     assert len(load("mnist").x_train) == 19
-    assert asked == ["https://storage.googleapis.com/"]
+    assert calls == ["https://storage.googleapis.com/", "mnist"]
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"downloading mnist to {own_folder}/mnist/3.0.1\n")
+    assert len(load("mnist").x_train) == 19
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
-    ("answer", "network"),
+    ("answer", "expected"),
     [
         (urllib.error.HTTPError("url", 404, "Not Found", {}, None), True),
         (urllib.error.HTTPError("url", 503, "no such host, says the proxy", {}, None), False),
@@ -171,7 +170,7 @@ def test_with_a_network_the_data_set_is_downloaded_and_read(grey, tmp_path, own_
         (http.client.BadStatusLine("no HTTP"), False),
     ],
 )
-def test_a_network_is_there_if_the_host_answers(monkeypatch, answer, network):
+def test_a_network_exists_if_the_host_answers(monkeypatch, answer, expected):
     asked = []
 
     def urlopen(request, timeout):
@@ -179,15 +178,14 @@ def test_a_network_is_there_if_the_host_answers(monkeypatch, answer, network):
         raise answer
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    assert tfds.has_network("https://example.org/") is network
+    assert tfds.has_network("https://example.org/") is expected
     assert asked == [("HEAD", "https://example.org/", True)]
 
 
-def test_every_download_is_looked_for_at_the_host_it_comes_from():
+def test_every_host_is_that_of_the_download():
     from tensorflow_datasets.datasets.binarized_mnist import binarized_mnist_dataset_builder
     from tensorflow_datasets.image_classification import mnist, omniglot
 
-    assert mnist.MNIST.URL.startswith(tfds.HOSTS["mnist"])
-    assert mnist.FashionMNIST.URL.startswith(tfds.HOSTS["fashion_mnist"])
-    assert omniglot._DL_URL.startswith(tfds.HOSTS["omniglot"])
-    assert binarized_mnist_dataset_builder._URL.startswith(tfds.HOSTS["binarized_mnist"])
+    urls = (mnist.MNIST.URL, binarized_mnist_dataset_builder._URL, omniglot._DL_URL, mnist.FashionMNIST.URL)
+    for name, url in zip(("mnist", "binarized_mnist", "omniglot", "fashion_mnist"), urls, strict=True):
+        assert url.startswith(declared("dataset")[name].facts["tfds"]["host"])

@@ -63,10 +63,10 @@ def test_images_become_float32_rows():
 
 
 def test_grey_values_are_those_that_a_model_is_trained_on():
-    from iwae_tf.data import arrays
+    from iwae_tf.data import Dataset
 
     x = np.arange(512, dtype=np.uint16).astype(np.uint8).reshape(8, 64)
-    data = arrays.make_dataset("d", {"x_train": x, "x_test": x}, "", "", "")
+    data = Dataset.from_arrays("d", {"x_train": x, "x_test": x}, "", "")
     np.testing.assert_array_equal(as_rows(x), data.intensities("test"))
 
 
