@@ -12,7 +12,6 @@ import iwae_tf
 from iwae_tf import InputError
 from iwae_tf.declarations import declared
 from iwae_tf.distributions.head import likelihood_name
-from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.objectives import DReG
 
 LIKELIHOODS = {
@@ -53,16 +52,16 @@ def test_training_raises_the_bound_and_a_saved_model_scores_as_the_model(likelih
     def bound():
         return float(tf.reduce_mean(model.objective.bound(model.log_weights_from_noise(x, noise))))
 
-    model.compile(keras.optimizers.Adam(1e-2), objective=DReG(5), steps_per_execution=1)
+    model.compile(keras.optimizers.Adam(0.03), objective=DReG(5), run_eagerly=True)
     before = bound()
-    model.fit(tf.data.Dataset.from_tensor_slices(x).batch(2).repeat(20), shuffle=False, verbose=0)
+    model.fit(tf.data.Dataset.from_tensors(x).repeat(12), shuffle=False, verbose=0)
     assert bound() > before + 1.0
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     assert again.likelihood_name == model.likelihood_name == ("tests>Poisson" if likelihood is Poisson else likelihood)
     assert type(again.likelihood_head) is type(model.likelihood_head)
     np.testing.assert_array_equal(again.log_weights_from_noise(x, noise), model.log_weights_from_noise(x, noise))
-    assert again.step == 60
+    assert again.step == 12
     for drawn in (model.sample(4), model.reconstruct(x)[:4], model.sample(4, mean=True)):
         assert drawn.shape == (4, SMALL_DIM)
         assert drawn.dtype == tf.float32
@@ -71,7 +70,7 @@ def test_training_raises_the_bound_and_a_saved_model_scores_as_the_model(likelih
 
 
 @EVERY
-def test_log_weights_are_log_p_of_x_given_h_plus_log_p_minus_log_q_of_h_under_xla_too(likelihood):
+def test_log_weights_are_log_p_of_x_given_h_plus_log_p_minus_log_q_of_h(likelihood):
     model, x = model_of(likelihood), images(likelihood)
     noise = standard_noise(model, 4, 6)
     h, log_q = model.inference_network.transform(x, noise)
@@ -86,12 +85,6 @@ def test_log_weights_are_log_p_of_x_given_h_plus_log_p_minus_log_q_of_h_under_xl
     np.testing.assert_allclose(model.log_weights_from_noise(x, noise), expected, rtol=2e-5, atol=1e-4)
     one = model.log_weights_from_noise(x[2:3], noise[:, 2:3])
     np.testing.assert_allclose(one[:, 0], expected[:, 2], rtol=2e-5, atol=1e-4)  # no row sees another
-    bound, gradients = bound_and_gradients(model, DReG(4), tf.constant(x), noise)
-    step = tf.function(bound_and_gradients, jit_compile=True, autograph=False)
-    compiled_bound, compiled = step(model, DReG(4), tf.constant(x), tf.constant(noise))
-    np.testing.assert_allclose(compiled_bound, bound, rtol=1e-5, atol=1e-4)  # float32 in another order
-    for one, other in zip(compiled, gradients, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-5)
 
 
 def test_a_users_likelihood_is_scored_by_the_stream():

@@ -10,14 +10,14 @@ from iwae_tf import InputError, seeds
 from iwae_tf.evaluation.estimate import estimate_log_likelihood
 from iwae_tf.models import streaming
 
-# Log-weights are float32 sums of up to 100 here; another number of rows in a product rounds otherwise.
+# Log-weights are float32 sums of tens here; another number of rows in a product rounds otherwise.
 ROUNDING = {"rtol": 1e-5, "atol": 1e-4}
 N = 5
 
 
 @pytest.fixture(scope="module")
 def model():
-    return small_model(2)
+    return small_model(2, gain=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +68,16 @@ def test_identical_rows_share_their_noise_and_so_do_0_and_minus_0(model):
     assert np.signbit(negative).any()
     for log_w in (model.log_weights(np.concatenate([row, row, negative]), 60), model.log_likelihood([*row, *negative], 60)[None]):
         np.testing.assert_array_equal(log_w, np.tile(log_w[:, :1], (1, log_w.shape[1])))
+    assert (model.log_likelihood(row, 60, seed=1) != model.log_likelihood(row, 60)).numpy().all()
 
 
 def test_different_rows_seeds_and_samples_have_noise_of_their_own(model):
-    x, units = tf.constant(np.unique(binary_images(300), axis=0)), sum(model.latent_units)
+    x, units = tf.constant(np.unique(binary_images(150), axis=0)), sum(model.latent_units)
     noise = streaming.batch_noise(x, 0, 200, units).numpy()  # [200, B, H]
     assert len(np.unique(noise)) > 0.98 * noise.size  # float32 numbers of a normal repeat by chance
     rows = noise.transpose(1, 0, 2).reshape(len(x), -1)
     # Means over rows fall as those of independent numbers, and no two rows are correlated: 6 standard errors.
-    assert abs(np.std(rows.mean(axis=0)) * np.sqrt(len(x)) - 1.0) < 0.1
+    assert abs(np.std(rows.mean(axis=0)) * np.sqrt(len(x)) - 1.0) < 0.15
     correlations = np.corrcoef(rows)[np.triu_indices(len(x), 1)]
     assert np.abs(correlations).max() < 6.0 / np.sqrt(rows.shape[1])
     log_w = model.log_weights(x[:4], 150).numpy()
