@@ -114,7 +114,10 @@ BAD_NUMBERS = (0, -3, 2.5, "5", True)
             for config in (TrainingConfig, ScoringConfig)
             for v in (-1, 2**31, 1.5, True, "0")
         ),
-        *((ScoringConfig, {"annealed": v}, f"annealed must be a number of images >= 0, got {v}") for v in (-1, 1.5, True)),
+        *(
+            (ScoringConfig, {"annealed": v}, f"annealed must be a number of images >= 0, got {v}")
+            for v in (-1, 1.5, True)
+        ),
         *(
             (config, {name: v}, f"^{name} must be one of .*, got {v!r}$")
             for config, name, v in (
@@ -180,7 +183,11 @@ def test_every_setting_of_a_declared_objective_is_a_field_with_the_names_and_def
     own = {name for declaration in declared("objective").values() for name in declaration.settings}
     assert set(fields) == {*own, "backward_samples"}
     assert fields["groups"].metadata["help"] == "miwae, piwae: M, groups of k / M samples (default: 5)"
-    assert fields["alpha"].metadata["help"].startswith("vr-iwae: order, 0 is iwae, near 1 elbo (default: 0.5); dreg-alpha:")
+    assert (
+        fields["alpha"]
+        .metadata["help"]
+        .startswith("vr-iwae: order, 0 is iwae, near 1 elbo (default: 0.5); dreg-alpha:")
+    )
     types = {name: field.metadata.get("parse", bool) for name, field in fields.items()}
     assert types["groups"] is types["kl_annealing"] is int
     assert types["beta"] is types["alpha"] is float

@@ -74,7 +74,9 @@ def test_a_class_from_outside_is_known_by_name_with_its_settings_and_facts():
 
 
 def test_a_name_is_declared_once_and_the_same_class_may_be_declared_again():
-    with pytest.raises(InputError, match="the likelihood 'gaussian' is declared already, in iwae_tf.dist.*gaussian: choose"):
+    with pytest.raises(
+        InputError, match="the likelihood 'gaussian' is declared already, in iwae_tf.dist.*gaussian: choose"
+    ):
         declare("likelihood", "gaussian", "another")(type("Other", (Likelihood,), {}))
     first = declare("likelihood", "tests-twice", "once")(type("Twice", (Likelihood,), {}))
     assert declare("likelihood", "tests-twice", "reloaded")(first) is first

@@ -133,29 +133,6 @@ def test_a_pixel_that_is_always_0_or_1_starts_near_it(name, levels, start):
 
 
 @EVERY
-def test_kernels_are_glorot_uniform_with_a_seed_each(name, levels):
-    weights = [layer(name, levels, seed=seed).weights for seed in (1, 1, 2)]
-    kernels = [[w.numpy() for w in own if w.name == "kernel"] for own in weights]
-    for one, again, other in zip(*kernels, strict=True):
-        limit = np.sqrt(6.0 / sum(one.shape))
-        assert limit / 2 < np.abs(one).max() <= limit
-        np.testing.assert_array_equal(one, again)
-        assert (one != other).all()
-    if len(kernels[0]) > 1:
-        assert (kernels[0][0] != kernels[0][1]).all()
-
-
-@EVERY
-def test_log_prob_of_features_is_that_of_their_parameters_for_any_leading_axes(name, levels):
-    head, value = layer(name, levels), tf.constant(values(name, levels, (4,)))
-    features = tf.random.stateless_normal([6, 4, FEATURES], [0, 1])
-    log_prob = head.log_prob_of_features(features, value)
-    assert log_prob.shape == (6, 4)
-    for sample in range(6):  # products of another shape are added up in another order
-        np.testing.assert_allclose(head.log_prob(head(features[sample]), value), log_prob[sample], **FLOAT32)
-
-
-@EVERY
 def test_only_possible_observations_are_in_the_support(name, levels):
     head, good = layer(name, levels), values(name, levels, (4,))
     assert head.in_support(tf.constant(good))
@@ -173,20 +150,6 @@ def test_every_level_is_in_the_support_and_keeps_its_number(levels):
     assert head.in_support(tf.constant(grid))
     np.testing.assert_array_equal(head.level(tf.constant(grid)), np.arange(levels))
     np.testing.assert_allclose(head.value(tf.range(levels)), grid, rtol=1e-7)
-
-
-@pytest.mark.parametrize("cls", [Categorical, DiscretizedLogistic])
-@pytest.mark.parametrize("levels", [1, 0, 2.5, "many"])
-def test_a_number_of_levels_that_is_none_is_refused(cls, levels):
-    with pytest.raises(InputError, match="levels must be"):
-        cls(D, seeds.initializer_seeds(0), levels=levels)
-
-
-@pytest.mark.parametrize(("name", "levels"), OVER_LEVELS)
-def test_probabilities_of_the_levels_sum_to_one(name, levels):
-    head, q = layer(name, levels), parameters(name, levels, (20,), wide=True)
-    total = tf.reduce_sum(tf.exp(head.level_log_probs(q)), axis=-1)
-    np.testing.assert_allclose(total, np.ones((20, D)), rtol=2e-5)  # float32; logits of 100 rounded to 8e-6
 
 
 def test_degrees_of_freedom_start_at_10_and_stay_above_1():

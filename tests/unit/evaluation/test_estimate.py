@@ -77,9 +77,7 @@ def targeted(one, x):
 @pytest.mark.parametrize("batch_size", [1, 3])  # the last batch is full or uneven
 def test_batch_size_and_order_change_nothing_but_rounding_and_progress_counts_rows(one, x, targeted, batch_size):
     calls = []
-    found = estimate_log_likelihood(
-        one, x[::-1], 70, seed=1, batch_size=batch_size, progress=calls.append, **TARGET
-    )
+    found = estimate_log_likelihood(one, x[::-1], 70, seed=1, batch_size=batch_size, progress=calls.append, **TARGET)
     np.testing.assert_array_equal(found.num_samples[::-1], targeted.num_samples)
     np.testing.assert_allclose(found.log_likelihood[::-1], targeted.log_likelihood, **ROUNDING)
     for k, bound in found.bounds.items():
@@ -149,9 +147,15 @@ def test_every_row_stops_where_its_own_error_and_tail_are_good_enough(one, x, ta
         ({"max_samples": 100}, "max_samples = 100 without target_standard_error"),
         ({"target_standard_error": 0.1, "max_samples": 4}, "max_samples must be at least num_samples = 5, got 4"),
         ({"target_standard_error": 0.1, "num_samples": 1}, "num_samples must be at least 2"),
-        *(({name: value}, f"^{name} must be an integer >= 1, got {value!r}$") for name in ("num_samples", "batch_size")
-          for value in (0, 2.0, "5", None, True)),
-        *(({"sample_sizes": (1, value)}, f"^sample_sizes must be an integer >= 1, got {value!r}$") for value in (0, "5")),
+        *(
+            ({name: value}, f"^{name} must be an integer >= 1, got {value!r}$")
+            for name in ("num_samples", "batch_size")
+            for value in (0, 2.0, "5", None, True)
+        ),
+        *(
+            ({"sample_sizes": (1, value)}, f"^sample_sizes must be an integer >= 1, got {value!r}$")
+            for value in (0, "5")
+        ),
         *(({"seed": v}, rf"^seed must be an integer in \[0, 2147483647\], got {v!r}$") for v in (-1, 2**31, 0.5)),
     ],
 )
@@ -161,7 +165,12 @@ def test_arguments_out_of_range_are_refused_by_name_and_value(one, options, word
 
 
 @pytest.mark.parametrize(
-    ("bad", "came"), [(binary_images(N)[:, :5], r"shape \(20, 5\)"), (binary_images(0), "no rows"), (2 * binary_images(N), "values from 0.0 to 2.0")]
+    ("bad", "came"),
+    [
+        (binary_images(N)[:, :5], r"shape \(20, 5\)"),
+        (binary_images(0), "no rows"),
+        (2 * binary_images(N), "values from 0.0 to 2.0"),
+    ],
 )
 def test_images_that_cannot_be_scored_are_refused_with_what_came(one, bad, came):
     with pytest.raises(InputError, match=rf"^x must be \[batch, 12\] with values in \[0, 1\] .*, got {came}\."):

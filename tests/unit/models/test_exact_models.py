@@ -16,7 +16,7 @@ from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.objectives import STL, DReG, IWAEBound
 
 DEPTHS = pytest.mark.parametrize("layers", [1, 2])
-SIZES = pytest.mark.parametrize("units", [(4,), (3, 2), (3, 2, 2)])  # 16, 32 and 128 states
+SIZES = pytest.mark.parametrize("units", [(4,), (3, 2, 2)])  # 16 and 128 states
 
 
 def images(n):
@@ -45,10 +45,14 @@ def test_the_bound_rises_with_k_to_the_exact_log_likelihood_and_stays_below(laye
     # And there with 5,000 samples; with two layers, whose weights vary more, 0.13 is left.
     assert -5 * errors[3] < means[3] < {1: max(5 * errors[3], 0.02), 2: 0.25}[layers]
     # The ELBO lies below by KL(q || posterior), every mean off by 0.5; that of layer 2 is conditional on h1.
-    covariances = [exact.posterior(x[:1])[1]] if layers == 1 else [
-        exact.posterior_h1(x[:1])[1],
-        exact.posterior_h2(np.zeros((1, UNITS)))[1],
-    ]
+    covariances = (
+        [exact.posterior(x[:1])[1]]
+        if layers == 1
+        else [
+            exact.posterior_h1(x[:1])[1],
+            exact.posterior_h2(np.zeros((1, UNITS)))[1],
+        ]
+    )
     kl = 0.5 * sum((0.25 / np.diag(covariance)).sum() for covariance in covariances)
     gap = truth - estimate.elbo
     assert abs(gap.mean() - kl) < 4 * gap.std() / np.sqrt(len(gap))
@@ -72,24 +76,18 @@ def test_samples_follow_the_model_where_it_is_known():
     np.testing.assert_allclose(np.var(model.sample(20_000, seed=1), axis=0), 21.0, rtol=0.04)
 
 
-@DEPTHS
-def test_dreg_has_less_spread_than_the_plain_gradient_near_the_posterior(layers):
-    (model, _), x = linear_gaussian(layers, mean_error=0.1), tf.constant(images(20))
-    phi = len(model.inference_network.trainable_variables)
-
-    def spread(objective):
-        @tf.function(autograph=False)
-        def inference_gradient(number):
-            noise = tf.random.stateless_normal([16, 20, UNITS * layers], [3, number])
-            _, gradients = bound_and_gradients(model, objective, x, noise)
-            return tf.concat([tf.reshape(g, [-1]) for g in gradients[:phi]], axis=0)
-
-        return np.sqrt(np.var([inference_gradient(tf.constant(number)) for number in range(50)], axis=0).sum())
-
-    assert spread(DReG(16)) < 0.5 * spread(IWAEBound(16))
+def test_dreg_has_less_spread_than_the_plain_gradient_near_the_posterior():
+    (model, _), x = linear_gaussian(2, mean_error=0.1), tf.constant(images(20))
+    gradients = {IWAEBound: [], DReG: []}
+    for number in range(12):
+        for objective, found in gradients.items():
+            _, parts = bound_and_gradients(model, objective(16), x, standard_noise(model, 16, 20, seed=number))
+            phi = parts[: len(model.inference_network.trainable_variables)]
+            found.append(np.concatenate([np.ravel(gradient) for gradient in phi]))
+    spreads = {objective: np.sqrt(np.var(found, axis=0).sum()) for objective, found in gradients.items()}
+    assert spreads[DReG] < 0.5 * spreads[IWAEBound]
 
 
-@pytest.mark.slow
 def test_a_trained_inference_network_finds_the_posterior():
     (model, exact), x = linear_gaussian(1, mean_error=1.0), images(64)
     model.generative_network.trainable = False

@@ -35,13 +35,14 @@ def test_log_weights_are_those_of_the_noise_of_seed_and_content(model, x, log_w)
     for row in range(N):
         key = seeds.stream_key(seeds.row_streams(7, tf.constant(x[row : row + 1]))[0], seeds.Purpose.EVALUATION_NOISE)
         noise = tf.reshape(seeds.row_normals(0, 7, 50 * units, key), [350, 1, units])
-        np.testing.assert_allclose(model.log_weights_from_noise(x[row : row + 1], noise)[:, 0], log_w[:, row], **ROUNDING)
+        expected = model.log_weights_from_noise(x[row : row + 1], noise)[:, 0]
+        np.testing.assert_allclose(log_w[:, row], expected, **ROUNDING)
     together = model.log_weights_from_noise(x, streaming.batch_noise(tf.constant(x), 7, 133, units))
     np.testing.assert_allclose(together, log_w[:133], **ROUNDING)
 
 
-@pytest.mark.parametrize("chunk_size", [50, 100, 150, None])
-@pytest.mark.parametrize(("first", "number"), [(0, 333), (0, 7), (50, 100), (17, 200), (60, 1), (99, 2)])
+@pytest.mark.parametrize("chunk_size", [50, 150, None])
+@pytest.mark.parametrize(("first", "number"), [(0, 333), (0, 7), (50, 100), (17, 200), (99, 2)])
 def test_log_weights_do_not_depend_on_the_chunk_size_and_continue_where_a_call_ended(
     model, x, log_w, chunk_size, first, number
 ):
@@ -66,7 +67,8 @@ def test_identical_rows_share_their_noise_and_so_do_0_and_minus_0(model):
     row = binary_images(1)
     negative = np.where(row == 0.0, np.float32(-0.0), row)
     assert np.signbit(negative).any()
-    for log_w in (model.log_weights(np.concatenate([row, row, negative]), 60), model.log_likelihood([*row, *negative], 60)[None]):
+    rows = np.concatenate([row, row, negative])
+    for log_w in (model.log_weights(rows, 60), model.log_likelihood(rows, 60)[None]):
         np.testing.assert_array_equal(log_w, np.tile(log_w[:, :1], (1, log_w.shape[1])))
     assert (model.log_likelihood(row, 60, seed=1) != model.log_likelihood(row, 60)).numpy().all()
 
@@ -86,7 +88,7 @@ def test_different_rows_seeds_and_samples_have_noise_of_their_own(model):
     assert len(np.unique(rows[0])) > 0.98 * rows.shape[1]  # blocks of 50 samples do not repeat
 
 
-@pytest.mark.parametrize("num_samples", [1, 49, 50, 51, 133, 350])
+@pytest.mark.parametrize("num_samples", [1, 50, 51, 350])
 def test_log_likelihood_is_the_log_mean_of_the_first_weights(model, x, log_w, num_samples):
     found = model.log_likelihood(x, num_samples, seed=7)
     assert found.dtype == tf.float64
