@@ -26,17 +26,6 @@ from iwae_tf.config import (
 )
 from iwae_tf.declarations import declared
 
-CONFIGS = (
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-    ObjectiveConfig,
-    EvaluationConfig,
-    OutputConfig,
-    WorkersConfig,
-    ScoringConfig,
-    ExportConfig,
-)
 NAN, INF = float("nan"), float("inf")
 OFF = {"resume": False, "overwrite": False, "export": False, "tensorboard": False}
 DEFAULTS = {
@@ -60,7 +49,7 @@ def test_the_defaults_are_those_of_the_paper_and_the_documents(config):
     assert dataclasses.asdict(config()) == DEFAULTS[config]
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", [*DEFAULTS, ObjectiveConfig])
 def test_settings_are_frozen_and_each_has_a_help_text_and_a_known_default(config):
     for field in dataclasses.fields(config):
         assert len(field.metadata["help"]) > 10
@@ -71,81 +60,67 @@ def test_settings_are_frozen_and_each_has_a_help_text_and_a_known_default(config
             assert field.default in declared(field.metadata["declared"])
 
 
-def test_two_layers_default_to_the_papers_two_layer_network():
+def test_units_are_the_papers_unless_given_and_come_out_as_tuples_of_int():
     model = ModelConfig(layers=2)
     assert PAPER_NETWORKS[2] == (model.latent_units, model.hidden_units) == ((100, 50), ((200, 200), (100, 100)))
-
-
-def test_units_that_are_given_stay_and_come_out_as_tuples_of_int():
     model = ModelConfig(layers=2, latent_units=[np.int64(7), 3], hidden_units=[[5], (6, 4)])
     assert model.latent_units == (7, 3)
     assert model.hidden_units == ((5,), (6, 4))
     assert type(model.latent_units[0]) is int
     assert ModelConfig(latent_units=(9,)).hidden_units == ((200, 200),)
+    parse = ModelConfig.__dataclass_fields__["hidden_units"].metadata["parse"]  # of the flag
+    assert [parse(text) for text in ("200,100", "7", "none")] == [(200, 100), (7,), ()]
 
 
 def test_the_papers_schedule_takes_3280_epochs_unless_told_otherwise():
     assert PAPER_EPOCHS == 3280 == TrainingConfig(schedule="paper").epochs
+    assert TrainingConfig(seed=2**31 - 1).seed == 2**31 - 1
     assert TrainingConfig(schedule="paper", epochs=7).epochs == TrainingConfig(epochs=7).epochs == 7
 
 
-def integers(config, *names):
-    return [(config, {name: v}, f"^{name} must be an integer >= 1, got {v!r}$") for name in names for v in BAD_NUMBERS]
+INTEGERS = {
+    TrainingConfig: ("k", "batch_size", "epochs", "early_stopping"),
+    EvaluationConfig: ("eval_samples",),
+    ScoringConfig: ("num_samples",),
+    ExportConfig: ("num_samples", "max_samples"),
+    WorkersConfig: ("worker_timeout",),
+    ModelConfig: ("levels",),
+}
+CHOICES = [
+    *((ModelConfig, "layers", value) for value in (0, 3, "1", True)),
+    (TrainingConfig, "schedule", "papr"),
+    (TrainingConfig, "jit", "yes"),
+    (OutputConfig, "verbose", 3),
+    (OutputConfig, "figure_format", "gif"),
+    (ScoringConfig, "split", "all"),
+    (ExportConfig, "input", "grey"),
+    (WorkersConfig, "strategy", "tpu"),
+]
 
 
-BAD_NUMBERS = (0, -3, 2.5, "5", True)
-
-
-@pytest.mark.parametrize(
-    ("config", "arguments", "message"),
-    [
-        *integers(TrainingConfig, "k", "batch_size", "epochs", "early_stopping"),
-        *integers(EvaluationConfig, "eval_samples"),
-        *integers(ScoringConfig, "num_samples"),
-        *integers(ExportConfig, "num_samples", "max_samples"),
-        *integers(WorkersConfig, "worker_timeout"),
-        *integers(ModelConfig, "levels"),
-        *(
-            (TrainingConfig, {"learning_rate": v}, f"^learning_rate must be a positive number, got {v!r}$")
-            for v in (0.0, -1e-3, NAN, INF, -INF, True, "1")
-        ),
-        *(
-            (config, {"seed": v}, rf"^seed must be an integer in \[0, 2147483647\], got {v!r}$")
-            for config in (TrainingConfig, ScoringConfig)
-            for v in (-1, 2**31, 1.5, True, "0")
-        ),
-        *(
-            (ScoringConfig, {"annealed": v}, f"annealed must be a number of images >= 0, got {v}")
-            for v in (-1, 1.5, True)
-        ),
-        *(
-            (config, {name: v}, f"^{name} must be one of .*, got {v!r}$")
-            for config, name, v in (
-                (ModelConfig, "layers", 0),
-                (ModelConfig, "layers", 3),
-                (ModelConfig, "layers", "1"),
-                (ModelConfig, "layers", True),
-                (TrainingConfig, "schedule", "papr"),
-                (TrainingConfig, "jit", "yes"),
-                (OutputConfig, "verbose", 3),
-                (OutputConfig, "figure_format", "gif"),
-                (ScoringConfig, "split", "all"),
-                (ExportConfig, "input", "grey"),
-                (WorkersConfig, "strategy", "tpu"),
-            )
-        ),
-        (OutputConfig, {"resume": True, "overwrite": True}, r"--resume .* --overwrite .*: give one of them"),
-        (ExportConfig, {"num_samples": 11, "max_samples": 10}, "num_samples must be at most max_samples = 10, got 11"),
-        (ScoringConfig, {"max_samples": 10}, "max_samples = 10 without target_standard_error"),
-    ],
-)
-def test_a_value_out_of_range_is_refused_by_name_and_value(config, arguments, message):
+def refused(config, message, **arguments):
     with pytest.raises(InputError, match=message):
         config(**arguments)
 
 
-def test_the_ends_of_the_range_of_seeds_are_allowed():
-    assert [TrainingConfig(seed=seed).seed for seed in (0, 2**31 - 1)] == [0, 2**31 - 1]
+def test_a_value_out_of_range_is_refused_by_name_and_value():
+    for config, names in INTEGERS.items():
+        for name in names:
+            for value in (0, -3, 2.5, "5", True):
+                refused(config, f"^{name} must be an integer >= 1, got {value!r}$", **{name: value})
+    for config, name, value in CHOICES:
+        refused(config, f"^{name} must be one of .*, got {value!r}$", **{name: value})
+    for value in (0.0, -1e-3, NAN, INF, -INF, True, "1"):
+        message = f"^learning_rate must be a positive number, got {value!r}$"
+        refused(TrainingConfig, message, learning_rate=value)
+    for config in (TrainingConfig, ScoringConfig):
+        for seed in (-1, 2**31, 1.5, True, "0"):
+            refused(config, rf"^seed must be an integer in \[0, 2147483647\], got {seed!r}$", seed=seed)
+    for value in (-1, 1.5, True):
+        refused(ScoringConfig, f"annealed must be a number of images >= 0, got {value}", annealed=value)
+    refused(OutputConfig, r"--resume .* --overwrite .*: give one of them", resume=True, overwrite=True)
+    refused(ExportConfig, "num_samples must be at most max_samples = 10, got 11", num_samples=11, max_samples=10)
+    refused(ScoringConfig, "max_samples = 10 without target_standard_error", max_samples=10)
 
 
 @pytest.mark.parametrize(
@@ -162,11 +137,6 @@ def test_the_ends_of_the_range_of_seeds_are_allowed():
 def test_units_that_fit_no_network_of_that_depth_are_refused_by_name_and_value(units, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         ModelConfig(layers=2, **units)
-
-
-def test_the_text_of_a_flag_of_widths_is_read():
-    parse = ModelConfig.__dataclass_fields__["hidden_units"].metadata["parse"]
-    assert [parse(text) for text in ("200,100", "7", "none")] == [(200, 100), (7,), ()]
 
 
 def test_the_most_samples_are_forty_times_the_first_with_a_target_unless_given():
