@@ -145,9 +145,6 @@ def test_the_most_samples_are_forty_times_the_first_with_a_target_unless_given()
     assert most_samples(60, 1, 60) == 60
 
 
-# ------------------------------------------------------------------------------------------- objectives
-
-
 def test_every_setting_of_a_declared_objective_is_a_field_with_the_names_and_defaults_of_its_objectives():
     fields = {field.name: field for field in dataclasses.fields(objective_config())}
     own = {name for declaration in declared("objective").values() for name in declaration.settings}
@@ -169,9 +166,6 @@ def test_only_the_settings_of_an_objective_that_were_given_reach_it():
     assert ObjectiveConfig().given == {}
     given = {"beta": 0.0, "learn_beta": True, "backward_samples": 1}  # 0 is a value
     assert ObjectiveConfig(**given).given == given
-
-
-# ------------------------------------------------------------------------------------------- config.json
 
 
 def test_to_json_holds_every_setting_and_can_be_read_back():

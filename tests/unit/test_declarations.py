@@ -14,7 +14,10 @@ from iwae_tf.objectives.bounds import CIWAE, VRIWAE
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """What `declare` registers, put back at the end."""
+    """What `declare` registers, put back at the end; the package's own modules have been imported."""
+    for kind in PACKAGES:
+        for declaration in declarations._built_in(kind).values():
+            declaration.load()
     own = {kind: dict(names) for kind, names in declarations._registered.items()}
     monkeypatch.setattr(declarations, "_registered", own)
     return own

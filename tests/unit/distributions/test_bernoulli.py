@@ -21,9 +21,6 @@ def test_a_certain_pixel_is_drawn_as_such_every_time(monkeypatch, draw):
     np.testing.assert_array_equal(draws, [1.0, 0.0])
 
 
-# ------------------------------------------------------------------------------------------- fused with the product
-
-
 def arguments(num_pixels, scale=1.0, binary=False, seed=0):
     """features [3, 4, 5], kernel [5, D], bias [D], value [4, D], float64; logits of about the scale."""
     rng = np.random.default_rng(seed)

@@ -105,9 +105,6 @@ def test_draws_follow_the_tfp_distribution_and_their_key(name, levels):
     assert (draws != head.sample(many(q, n), seeds.key(1, seeds.Purpose.SAMPLE))).numpy().any()
 
 
-# ------------------------------------------------------------------------------------------- layers
-
-
 @EVERY
 def test_the_layer_starts_at_the_mean_of_the_data_with_float32_parameters(name, levels):
     mean = np.array([0.2, 0.5, 0.65])
@@ -157,9 +154,6 @@ def test_degrees_of_freedom_start_at_10_and_stay_above_1():
     for raw, df in ((-1e6, 1.0 + np.exp(-7.0)), (1e6, 1.0 + np.exp(7.0))):
         head.raw_df.assign([raw] * D)
         np.testing.assert_allclose(head(tf.zeros([1, FEATURES])).df, [df] * D, rtol=1e-6)
-
-
-# ------------------------------------------------------------------------------------------- tails
 
 
 LOGITS = [-1e8, -100.0, -5.0, -0.5001, -0.4999, -1e-3, 0.0, 1e-6, 0.3, 2.0, 100.0, 1e8]

@@ -89,9 +89,6 @@ def test_batches_can_begin_at_any_row_and_are_put_together(one, x, targeted):
     assert [bound.shape for bound in joined.bounds.values()] == [(N - 6,)] * 4
 
 
-# ------------------------------------------------------------------------------------------- results
-
-
 def test_means_and_standard_errors_are_over_the_examples():
     def estimate(bounds):
         columns = dict.fromkeys(field.name for field in dataclasses.fields(LikelihoodEstimate))
@@ -103,9 +100,6 @@ def test_means_and_standard_errors_are_over_the_examples():
     assert many.bound_standard_errors == pytest.approx({1: np.sqrt(14 / 3 / 4), 5: 0.0}, rel=1e-12)  # float64
     assert np.isnan(estimate({1: np.array([-3.0])}).bound_standard_errors[1])
     assert monte_carlo_error(np.array([3.0, 4.0])) == 2.5  # of a mean of two independent estimates
-
-
-# ------------------------------------------------------------------------------------------- targets
 
 
 def test_every_row_stops_where_its_own_error_and_tail_are_good_enough(one, x, targeted):
@@ -128,9 +122,6 @@ def test_every_row_stops_where_its_own_error_and_tail_are_good_enough(one, x, ta
     for k, bound in plain.bounds.items():  # of the first samples, whatever the target
         np.testing.assert_allclose(estimate.bounds[k], bound, **ROUNDING)
     assert not estimate.converged.all()
-
-
-# ------------------------------------------------------------------------------------------- doors
 
 
 POSITIVE = "must be an integer >= 1, got"

@@ -23,9 +23,6 @@ def images(n):
     return 2 * np.random.default_rng(2).standard_normal((n, DIM)).astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------- linear Gaussian
-
-
 @DEPTHS
 def test_every_weight_is_p_x_where_q_is_the_posterior(layers):
     (model, exact), x = linear_gaussian(layers), images(5)
@@ -98,9 +95,6 @@ def test_a_trained_inference_network_finds_the_posterior():
     log_w = model.log_weights_from_noise(x, noise).numpy()
     assert log_w.std(axis=0).mean() < 0.05 * before
     assert abs(exact.log_prob(x).mean() - log_w.mean()) < 0.01
-
-
-# ------------------------------------------------------------------------------------------- belief networks
 
 
 def exact_log_prob(model, x):

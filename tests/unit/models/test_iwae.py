@@ -10,16 +10,17 @@ from binary_models import binary_model, generative_weights, inference_weights
 from scipy import special
 from small_models import (
     SMALL_DIM,
-    SMALL_NETWORKS,
     binary_images,
     by_layer,
     reference_weights,
     small_model,
     standard_noise,
 )
+from user_networks import LearnedGaussian
 
 import iwae_tf
 from iwae_tf import InputError
+from iwae_tf.layers import ConvDecoder, ConvEncoder
 from iwae_tf.models.checks import check_gaussian
 
 # float32 sums of some tens of terms of size 10: a few units in the seventh digit.
@@ -30,9 +31,6 @@ DEPTHS = pytest.mark.parametrize("layers", [1, 2, 3])
 
 def model_of(latent, layers=1, **kwargs):
     return (binary_model if latent == "bernoulli" else small_model)(layers, **kwargs)
-
-
-# ------------------------------------------------------------------------------------------- densities
 
 
 @LATENTS
@@ -65,23 +63,6 @@ def test_tfp_distributions_give_the_densities_of_the_hot_path(latent, layers):
     np.testing.assert_allclose(model.inference_network.log_prob(tf.constant(x), h), log_q, **FLOAT32)
     log_likelihood = model.generative_network.log_likelihood(tf.constant(x), h)
     np.testing.assert_allclose(model.likelihood(h).log_prob(x), log_likelihood, **FLOAT32)
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_score_of_binary_units_reaches_every_weight_and_no_path_is_left(layers):
-    model, x = binary_model(layers), tf.constant(binary_images(4))
-    with tf.GradientTape(persistent=True) as tape:
-        h, log_q = model.inference_network.transform(x, tf.constant(standard_noise(model, 8, 4)))
-        log_p = model.generative_network.log_prob(x, h)
-    networks = (model.inference_network, model.generative_network)
-    phi, theta = ([variable.value for variable in network.trainable_variables] for network in networks)
-    assert networks[1].trainable_variables[-1].path == "prior/logits"
-    for target, weights in ((log_q, phi), (log_p, theta)):
-        assert all(np.abs(gradient).max() > 0.0 for gradient in tape.gradient(target, weights))
-    assert tape.gradient(log_p, phi) == [None] * len(phi)
-
-
-# ------------------------------------------------------------------------------------------- methods
 
 
 def test_samples_are_pixels_and_means_are_probabilities():
@@ -123,9 +104,6 @@ def test_reconstruct_and_predict_give_the_mean_image_at_the_mean_of_q(latent):
     expected = model.likelihood((first.loc if latent == "gaussian" else first.probability,)).mean()
     np.testing.assert_allclose(model.reconstruct(x), expected, **FLOAT32)
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, **FLOAT32)
-
-
-# ------------------------------------------------------------------------------------------- networks and weights
 
 
 def test_the_presets_are_the_networks_of_the_paper():
@@ -178,9 +156,6 @@ def test_a_saved_model_gives_the_same_numbers_back(tmp_path, latent, layers, lik
     assert loaded.gaussian_latents == (latent == "gaussian")
 
 
-# ------------------------------------------------------------------------------------------- doors
-
-
 @pytest.fixture(scope="module")
 def model():
     return small_model()
@@ -207,32 +182,36 @@ def test_x_that_cannot_be_an_image_is_refused_with_what_came(model, x, came):
             method(x, *samples)
 
 
-@pytest.mark.parametrize("num_samples", [0, -1, 2.5, "5", True, None])
-def test_a_number_of_samples_that_is_none_is_refused(model, num_samples):
-    for method in (model.log_weights, model.log_likelihood):
-        with pytest.raises(InputError, match="num_samples must be an integer >= 1"):
-            method(binary_images(2), num_samples)
+REFUSED = [
+    ({"data_dim": 0}, "data_dim must be an integer >= 1, got 0"),
+    ({"latent_units": (5, 3)}, "one entry for each stochastic layer, got 2 and 1"),
+    ({"latent_units": (), "hidden_units": ()}, "one entry for each stochastic layer, got 0 and 0"),
+    ({"latent_units": (0,)}, "latent_units must be an integer >= 1, got 0"),
+    ({"hidden_units": ((7, -1),)}, "hidden_units must be an integer >= 1, got -1"),
+    ({"latent": "bernouli"}, "unknown latent 'bernouli': did you mean 'bernoulli'"),
+    ({"data_mean": np.zeros(11)}, r"data_mean must be 12 finite numbers, got an array of shape \(11,\)"),
+    ({"data_mean": np.full(SMALL_DIM, np.nan)}, "data_mean must be 12 finite numbers"),
+    ({"seed": -1}, "seed must be"),
+    ({"seed": 1.5}, "seed must be"),
+    ({"likelihood": "student"}, "unknown likelihood 'student': did you mean 'student-t'"),
+    ({"likelihood": "tests>Nothing"}, "nothing is registered as 'tests>Nothing': import"),
+    ({"likelihood": keras.layers.Dense}, "derived from iwae_tf.layers.Likelihood, got"),
+    ({"likelihood": "categorical"}, r"the likelihood categorical needs levels \(--levels\)"),
+    ({"likelihood": "categorical", "levels": 1}, "levels must be at least 2, got 1"),
+    ({"likelihood": "discretized-logistic", "levels": 2.5}, "levels must be an integer >= 1, got 2.5"),
+    ({"levels": 256}, r"levels \(--levels 256\) are for likelihoods over levels, not for bernoulli"),
+    ({"encoder": ConvEncoder((8, 8, 1))}, r"the encoder must take rows \[N, 12\]: "),
+    ({"decoder": ConvDecoder((8, 8, 1))}, "features for 8 x 8 positions cannot make 12 values"),
+    ({"decoder": keras.layers.Dropout(0.1)}, "the decoder has the layer"),
+    ({"prior": keras.layers.Dense(5)}, r"prior must be a Keras layer with log_prob\(h\) and sample\(n, key\), got"),
+    ({"prior": LearnedGaussian(4)}, r"prior must give sample\(3, key\) of shape \(3, 5\), got \(3, 4\)"),
+]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"data_dim": 0}, "data_dim must be an integer >= 1, got 0"),
-        ({"latent_units": (5, 3)}, "one entry for each stochastic layer, got 2 and 1"),
-        ({"latent_units": (), "hidden_units": ()}, "one entry for each stochastic layer, got 0 and 0"),
-        ({"latent_units": (0,)}, "latent_units must be an integer >= 1, got 0"),
-        ({"hidden_units": ((7, -1),)}, "hidden_units must be an integer >= 1, got -1"),
-        ({"likelihood": "bernouli"}, "unknown likelihood 'bernouli': did you mean 'bernoulli'"),
-        ({"latent": "binary"}, "unknown latent 'binary': known: bernoulli, gaussian"),
-        ({"data_mean": np.zeros(11)}, r"data_mean must be 12 finite numbers, got an array of shape \(11,\)"),
-        ({"data_mean": np.full(SMALL_DIM, np.nan)}, "data_mean must be 12 finite numbers"),
-        ({"seed": -1}, "seed must be"),
-        ({"seed": 1.5}, "seed must be"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
 def test_constructor_arguments_out_of_range_are_named(arguments, message):
     with pytest.raises(InputError, match=message):
-        iwae_tf.IWAE(**{"data_dim": SMALL_DIM, **SMALL_NETWORKS[1], **arguments})
+        small_model(**arguments)
 
 
 def test_a_feature_for_gaussian_units_alone_says_why():

@@ -22,9 +22,6 @@ MIXED = {"mixed_bfloat16": tf.bfloat16, "mixed_float16": tf.float16}
 EVERY = pytest.mark.parametrize("policy", MIXED)
 
 
-# ------------------------------------------------------------------------------------------- tanh layers in float16
-
-
 def weights():
     rng = np.random.default_rng(0)
     return [rng.standard_normal(s) / 3.0 for s in itertools.pairwise(WIDTHS)], [
@@ -126,9 +123,6 @@ def test_an_mlp_in_float16_is_the_one_in_float32_but_for_rounding_down_to_its_sm
         assert relative_error(np.float64(one), np.float64(other)) < ROUNDING
 
 
-# ------------------------------------------------------------------------------------------- models
-
-
 @pytest.fixture
 def set_policy():
     """`keras.config.set_dtype_policy`, put back at the end."""
@@ -201,9 +195,6 @@ def test_gradients_under_a_mixed_policy_point_where_those_of_float32_do(policy, 
         assert all(gradient.dtype == tf.float32 and np.isfinite(gradient).all() for gradient in parts)
         gradients.append(np.concatenate([np.ravel(gradient) for gradient in parts]))
     assert 0.0 < np.linalg.norm(gradients[1] - gradients[0]) < error * np.linalg.norm(gradients[0])
-
-
-# ------------------------------------------------------------------------------------------- doors
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,6 @@ def test_layers_that_cannot_stand_in_a_network_are_refused(layer, words):
         FlattenBatch(layer, "encoder").build((None, 6))
 
 
-# ------------------------------------------------------------------------------------------- convolutions
-
-
 @pytest.mark.parametrize(
     ("shape", "filters"), [((8, 8, 1), (4,)), ((28, 28, 1), (4, 6)), ((13, 7, 3), (3, 4, 5)), ((1, 5, 2), (4, 6))]
 )
@@ -134,9 +131,6 @@ def test_weights_of_convolutions_are_a_function_of_the_seed_and_differ_between_t
 def test_arguments_of_convolutions_out_of_range_are_refused(arguments, words):
     with pytest.raises(InputError, match=words):
         ConvEncoder(**{"image_shape": (8, 8, 1), **arguments})
-
-
-# ------------------------------------------------------------------------------------------- in a model
 
 
 def model_of(kind, **kwargs):
@@ -206,24 +200,6 @@ def test_a_users_layers_are_trained_unless_frozen_and_saved_with_the_model(kind,
     np.testing.assert_array_equal(again.log_weights_from_noise(x, noise), model.log_weights_from_noise(x, noise))
     assert len(again.trainable_variables) == len(model.trainable_variables)
     assert again.step == model.step == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"encoder": ConvEncoder((8, 8, 1))}, r"the encoder must take rows \[N, 12\]: "),
-        ({"decoder": ConvDecoder((8, 8, 1))}, "features for 8 x 8 positions cannot make 12 values"),
-        ({"decoder": keras.layers.Dropout(0.1)}, "the decoder has the layer"),
-        ({"prior": keras.layers.Dense(5)}, r"prior must be a Keras layer with log_prob\(h\) and sample\(n, key\), got"),
-        ({"prior": LearnedGaussian(4)}, r"prior must give sample\(3, key\) of shape \(3, 5\), got \(3, 4\)"),
-    ],
-)
-def test_layers_that_do_not_fit_the_model_are_refused(arguments, words):
-    with pytest.raises(InputError, match=words):
-        small_model(**arguments)
-
-
-# ------------------------------------------------------------------------------------------- weights read once
 
 
 def operations(graph) -> list[str]:
