@@ -4,9 +4,9 @@ import pytest
 from scripted_server import QUICK, ScriptedServer
 
 from iwae_tf.serving.client import ScoringClient
-from iwae_tf.threads import one_thread_for_an_operation
+from iwae_tf.replicas import one_thread_per_operation
 
-one_thread_for_an_operation()
+one_thread_per_operation()
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from iwae_tf import objectives, seeds
 from iwae_tf.objectives import GradientWeights, Objective
-from iwae_tf.objectives.backward_samples import draw_backward_samples, gather_samples  # noqa: F401
-from iwae_tf.objectives.gradients import bound_and_gradients
-from iwae_tf.objectives.registry import OBJECTIVES, PARAMETERS, check_parameters  # noqa: F401
+from iwae_tf.models.gradients import draw_backward_samples, gather_samples  # noqa: F401
+from iwae_tf.models.gradients import bound_and_gradients
+from iwae_tf.declarations import declared
 
 K = 6
 # float32 sums of terms of size 1, in another order
@@ -85,7 +85,7 @@ def made(name, k=K, **kwargs):
 
 def declared_settings():
     """Objective -> names of the settings that it declares beside those of all objectives."""
-    return {name: set(PARAMETERS.get(name, ())) for name in OBJECTIVES}
+    return {name: set(declaration.settings) for name, declaration in declared("objective").items()}
 
 
 def row_list(rows):
@@ -105,7 +105,6 @@ class AnyRows(Objective):
     def __init__(self, objective, factors=1.0):
         super().__init__(objective.num_samples)
         self.objective, self.factors, self.state = objective, factors, objective.state
-        self.needs_path = objective.needs_path
 
     def bound(self, log_w):
         return self.factors * self.objective.bound(log_w)
