@@ -9,8 +9,7 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import read_json
-from iwae_tf.training.trained import check_trained
+from iwae_tf.training.run_folder import check_trained, read_json
 
 SUMMARY = "say which of two evaluated runs is better, by how much, and how surely"
 DESCRIPTION = """Compares log p(x) of the same images under two runs that `evaluate` has scored: the mean difference in

@@ -1,11 +1,14 @@
-"""Command line flags made from the settings' dataclasses."""
+"""Command line flags, made from the settings' dataclasses and from declarations."""
 
 import argparse
 import dataclasses
 import importlib
+from pathlib import Path
 from typing import NoReturn
 
+from iwae_tf.declarations import declared
 from iwae_tf.errors import InputError, nearest_name, unknown_name
+from iwae_tf.training.run_folder import FIGURE_FORMATS, import_plugins, recorded_plugins
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -22,11 +25,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose every error is an `InputError`, with the nearest name for an unknown flag."""
 
     def __init__(self, **kwargs):
-        super().__init__(
-            formatter_class=_Formatter,
-            allow_abbrev=False,
-            **kwargs,
-        )
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -43,12 +42,59 @@ class Parser(argparse.ArgumentParser):
 
 
 def flag_of(setting: str) -> str:
-    """The flag of a setting: `learn_beta` to `--learn-beta`."""
+    """Returns the flag of a setting: `--learn-beta` for `learn_beta`."""
     return "--" + setting.replace("_", "-")
 
 
-def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
-    """Adds a flag for every field of a settings dataclass, under the dataclass's docstring as a heading."""
+# Flags that several commands share
+
+
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Adds `--plugin`."""
+    text = "module that declares further objectives, likelihoods or data sets; imported first, may be given repeatedly"
+    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=text)
+
+
+def import_given_plugins(words: list[str]) -> tuple[str, ...]:
+    """Imports the plugins of a command line, whose names its flags need, and with --resume those of the run.
+
+    Returns:
+        Their names.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_plugin(parser)
+    parser.add_argument("--output-dir")
+    parser.add_argument("--resume", action="store_true")
+    try:
+        given, _ = parser.parse_known_args(words)
+    except argparse.ArgumentError:  # a flag without its value: the command's own parser says so
+        return ()
+    plugins = list(given.plugin)
+    if given.resume and given.output_dir and (Path(given.output_dir) / "config.json").is_file():
+        plugins += recorded_plugins(Path(given.output_dir))
+    plugins = tuple(dict.fromkeys(plugins))
+    import_plugins(plugins)
+    return plugins
+
+
+def add_figure_format(parser: argparse.ArgumentParser) -> None:
+    """Adds `--figure-format`, unless a settings dataclass has added it."""
+    if "--figure-format" not in parser._option_string_actions:
+        text = "file format of the figures (default: png)"
+        parser.add_argument("--figure-format", choices=FIGURE_FORMATS, default="png", help=text)
+
+
+# Flags of settings
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: type, own_of: str | None = None) -> None:
+    """Adds a flag for every field of a settings dataclass, under the dataclass's docstring as a heading.
+
+    Args:
+        parser: the parser.
+        settings: the dataclass.
+        own_of: a kind of declarations whose own settings become flags as well, if the dataclass lacks them.
+    """
     group = parser.add_argument_group(settings.__doc__.rstrip("."))
     for field in dataclasses.fields(settings):
         flag = flag_of(field.name)
@@ -56,10 +102,13 @@ def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
             group.add_argument(flag, action="store_true", help=field.metadata["help"])
         else:
             group.add_argument(flag, default=field.default, help=_help(field), **_options(field))
+    for name, (kind, text) in _own_settings(settings, own_of).items():
+        options = {"type": _named_parser(kind), "metavar": name.upper().split("_")[-1]}
+        group.add_argument(flag_of(name), help=text, **({"action": "store_true"} if kind is bool else options))
 
 
-def settings_from(arguments: argparse.Namespace, settings: type):
-    """The settings dataclass with the values of the parsed flags; raises `InputError` for values out of range."""
+def settings_from(arguments: argparse.Namespace, settings: type, own_of: str | None = None):
+    """Returns the settings dataclass of the parsed flags; raises `InputError` for values out of range."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(settings)}
     for field in dataclasses.fields(settings):
         value = values[field.name]
@@ -67,31 +116,56 @@ def settings_from(arguments: argparse.Namespace, settings: type):
             values[field.name] = tuple(value)
         known = _known_names(field)
         if known and value not in known and not str(value).endswith(".npz"):
-            kind = field.name
-            raise unknown_name(kind, value, known)
-    return settings(**values)
+            raise unknown_name(field.name, value, known)
+    own = {name: getattr(arguments, name) for name in _own_settings(settings, own_of)}
+    return settings(**values, **{name: value for name, value in own.items() if value not in (None, False)})
 
 
-def _known_names(field: dataclasses.Field) -> dict:
-    if "names" not in field.metadata:
-        return {}
-    module, name = field.metadata["names"].split(":")
-    return getattr(importlib.import_module(module), name)
+def _own_settings(settings: type, kind: str | None) -> dict[str, tuple[type, str]]:
+    """Returns type and help text of the own settings of all declarations of a kind.
+
+    A help text names the declarations that have the setting: "miwae, piwae: groups of k / M samples (default: 5)".
+    """
+    users: dict[str, dict[tuple, list[str]]] = {}
+    for declaration in declared(kind).values() if kind else ():
+        for name, setting in declaration.settings.items():
+            if name not in settings.__dataclass_fields__:
+                users.setdefault(name, {}).setdefault((setting.type, setting.help, setting.default), []).append(
+                    declaration.name
+                )
+    texts = {}
+    for name, uses in users.items():
+        lines = [
+            f"{', '.join(names)}: {text}" + ("" if default in (None, False) else f" (default: {default})")
+            for (_, text, default), names in uses.items()
+        ]
+        texts[name] = (next(iter(uses))[0], "; ".join(lines).replace("%", "%%"))
+    return texts
+
+
+def _known_names(field: dataclasses.Field) -> dict[str, str]:
+    """Returns the names that a field takes, each with a line of help; empty if it takes no names."""
+    if "declared" in field.metadata:
+        return {name: declaration.help for name, declaration in declared(field.metadata["declared"]).items()}
+    if "names" in field.metadata:  # a registry instead of declarations
+        module, name = field.metadata["names"].split(":")
+        registry = getattr(importlib.import_module(module), name)
+        return {name: entry[-1] if isinstance(entry, tuple) else entry for name, entry in registry.items()}
+    return {}
 
 
 def _help(field: dataclasses.Field) -> str:
     text = field.metadata["help"]
     if field.default is not None:
         text += f" (default: {field.default})"
-    for name, entry in _known_names(field).items():
-        text += f"\n{name}: {entry[-1] if isinstance(entry, tuple) else entry}"
-    return text.replace("%", "%%")
+    lines = [text, *(f"{name}: {line}" for name, line in _known_names(field).items())]
+    return "\n".join(lines).replace("%", "%%")
 
 
 def _options(field: dataclasses.Field) -> dict:
     options = {name: field.metadata[name] for name in ("nargs", "metavar", "choices") if name in field.metadata}
     if "choices" not in options:
-        options.setdefault("metavar", "NAME" if "names" in field.metadata else field.name.upper().split("_")[-1])
+        options.setdefault("metavar", "NAME" if _known_names(field) else field.name.upper().split("_")[-1])
     if "parse" in field.metadata:
         options["type"] = _named_parser(field.metadata["parse"])
     elif isinstance(field.default, int):
@@ -100,7 +174,7 @@ def _options(field: dataclasses.Field) -> dict:
 
 
 def _named_parser(parse):
-    """Argparse puts the function's name into "invalid NAME value"; this gives it a readable one."""
+    """Returns `parse` under a readable name, which argparse puts into "invalid NAME value"."""
 
     def parser(text: str):
         return parse(text)
