@@ -2,7 +2,7 @@
 
 import pytest
 from scripted_server import QUICK, ScriptedServer
-from shared_runs import images, run, trained  # noqa: F401 (fixtures)
+from shared_runs import images, run, trained, without_figures  # noqa: F401 (fixtures)
 
 from iwae_tf.serving.client import ScoringClient
 from iwae_tf.threads import one_thread_for_an_operation

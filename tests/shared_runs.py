@@ -48,6 +48,14 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained.path, tmp_path / "run"))
 
 
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Runs and evaluations that do not spend seconds on figures and the report."""
+    for name in ("training.evaluation._draw_training", "training.evaluation._draw_evaluation"):
+        monkeypatch.setattr(f"iwae_tf.{name}", lambda *arguments: None)
+    monkeypatch.setattr("iwae_tf.report.page.write_report", lambda records, path: None)
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """An .npz file with 50 training, 7 validation and 20 test images of 5 x 6 pixels between 0 and 1."""

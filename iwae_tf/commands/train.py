@@ -4,20 +4,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from iwae_tf import config as settings
 from iwae_tf.commands import flags
 from iwae_tf.commands.export import export, served_name
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.config import (
-    EXPORT_DIR,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    OutputConfig,
-    RunConfig,
-    TrainingConfig,
-    WorkersConfig,
-)
+from iwae_tf.config import EXPORT_DIR, ObjectiveConfig, OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.errors import exit_code
 from iwae_tf.report.record import read_record
 from iwae_tf.scoring_config import ExportConfig
@@ -28,26 +19,25 @@ DESCRIPTION = """Trains an importance weighted autoencoder, estimates log p(x) o
 run folder with settings, history, metrics, a score for each image, model, checkpoints, figures and a page about them
 all, report.html. Without --dataset it trains on the handwritten digits of scikit-learn and needs no network."""
 
-SECTIONS = (DataConfig, ModelConfig, TrainingConfig, ObjectiveConfig, EvaluationConfig)
+_TRAINED = (settings.DataConfig, settings.ModelConfig, settings.TrainingConfig)
+SECTIONS = (*_TRAINED, ObjectiveConfig, settings.EvaluationConfig)  # in the order of `RunConfig`
+OWN_SETTINGS = {ObjectiveConfig: "objective"}  # the declarations whose own settings a section holds
 
 
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
-    for settings in (*SECTIONS, WorkersConfig, OutputConfig):
-        flags.add_settings(parser, settings, own_of="objective" if settings is ObjectiveConfig else None)
+    for section in (*SECTIONS, WorkersConfig, OutputConfig):
+        flags.add_settings(parser, section, own_of=OWN_SETTINGS.get(section))
     flags.add_figure_format(parser)
     flags.add_plugin(parser)
 
 
 def run(arguments) -> int:
     """Trains, evaluates, prints the closing table; returns the exit code."""
-    sections = [
-        flags.settings_from(arguments, settings, own_of="objective" if settings is ObjectiveConfig else None)
-        for settings in SECTIONS
-    ]
+    sections = [flags.settings_from(arguments, section, OWN_SETTINGS.get(section)) for section in SECTIONS]
     plugins = {"plugins": arguments.plugins} if "plugins" in RunConfig.__dataclass_fields__ else {}
     config = RunConfig(*sections, **plugins)
-    output, workers = (flags.settings_from(arguments, settings) for settings in (OutputConfig, WorkersConfig))
+    output, workers = (flags.settings_from(arguments, section) for section in (OutputConfig, WorkersConfig))
     path = path_of(config, output)
     export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
     import_tensorflow(xla=config.training.jit == "on")

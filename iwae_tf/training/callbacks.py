@@ -57,10 +57,6 @@ class ProgressBar(keras.callbacks.Callback):
         if self.verbose == 2:
             self.bar.write(f"epoch {epoch + 1}/{self.epochs}: bound {logs['bound']:.3f}{self.validation}")
 
-    def close(self) -> None:
-        """Leaves the bar as it is."""
-        self.bar.close()
-
 
 class HistoryFile(keras.callbacks.Callback):
     """Appends a line to `history.csv` after each epoch; a resumed run first drops the lines after its first step."""
@@ -101,18 +97,55 @@ def _complete_rows(path: Path, last_step: int) -> list[dict]:
     return [row for row in rows if int(row["step"]) <= last_step]
 
 
+class StopSignals:
+    """A context in which Ctrl-C and SIGTERM wait for `check`, which raises `Stopped`; a second one ends at once.
+
+    An exception that a signal handler raises can land in TensorFlow's code, which drops it or turns it into another
+    error. Between two steps or two batches, weights and files belong together.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.requested = None
+
+    def __enter__(self):
+        self.handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
+        self._install(dict.fromkeys(self.SIGNALS, self._request))
+        return self
+
+    def __exit__(self, *exception):
+        self._install(self.handlers)
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal came."""
+        if self.requested is not None:
+            raise Stopped(self.requested)
+
+    def _request(self, number, frame):
+        self.requested = number
+        self._install(self.handlers)
+
+    @staticmethod
+    def _install(handlers: dict) -> None:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers in no other thread
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Saves checkpoints: after an epoch if the last one is old enough, within a long epoch, and after training.
 
     Args:
         folder: the folder of checkpoints.
+        signals: raises `Stopped` after the current steps, or after the history of an epoch, if a signal came.
         min_seconds: age of the last checkpoint at which the end of an epoch saves another.
         max_seconds: age at which one is saved within an epoch.
     """
 
-    def __init__(self, folder: Path, min_seconds: float = 10.0, max_seconds: float = 300.0):
+    def __init__(self, folder: Path, signals: StopSignals, min_seconds: float = 10.0, max_seconds: float = 300.0):
         super().__init__()
-        self.folder = folder
+        self.folder, self.signals = folder, signals
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
         self.saved_at = time.perf_counter()
 
@@ -131,6 +164,7 @@ class Checkpoints(keras.callbacks.Callback):
         if finite and time.perf_counter() - self.saved_at >= seconds:
             save_checkpoint(self.model, self.folder)
             self.saved_at = time.perf_counter()
+        self.signals.check()
 
 
 class RestoredBound(keras.callbacks.Callback):
@@ -201,58 +235,3 @@ class EarlyStopping(keras.callbacks.Callback):
             self.best, self.best_epoch = float(val_bound), self.epochs
             return True
         return False
-
-
-class StopSignals:
-    """A context in which Ctrl-C and SIGTERM wait for `check`, which raises `Stopped`; a second one ends at once.
-
-    An exception that a signal handler raises can land in TensorFlow's code, which drops it or turns it into another
-    error. Between two steps or two batches, weights and files belong together.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self):
-        self.requested = None
-
-    def __enter__(self):
-        self.handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
-        self._install(dict.fromkeys(self.SIGNALS, self._request))
-        return self
-
-    def __exit__(self, *exception):
-        self._install(self.handlers)
-
-    def check(self) -> None:
-        """Raises `Stopped` if a signal came."""
-        if self.requested is not None:
-            raise Stopped(self.requested)
-
-    def _request(self, number, frame):
-        self.requested = number
-        self._install(self.handlers)
-
-    @staticmethod
-    def _install(handlers: dict) -> None:
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers in no other thread
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-class Interruption(keras.callbacks.Callback):
-    """Raises `Stopped` after the current steps if a signal came.
-
-    Args:
-        signals: an open `StopSignals`.
-    """
-
-    def __init__(self, signals: StopSignals):
-        super().__init__()
-        self.signals = signals
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch + 1 < self.params["steps"]:  # at the end of an epoch the history comes first
-            self.signals.check()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.signals.check()

@@ -44,7 +44,7 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
     about = protocol(read_json(run.path / "config.json"), settings, run.x_test)
     same = read_json(run.path / "batches" / "protocol.json") == about if _is_begun(run.path) else True
     # Other workers do not share the folder, so several workers cannot resume the scoring.
-    fresh = not same or run.workers.cluster is not None
+    fresh = not same or run.workers.index is not None
     open_batches(run.path, about, delete=run.path / "batches" if fresh else None)
     estimate, report = score(run.model, run.x_test, settings, about, run.path, verbose, run.workers)
     metrics = {

@@ -8,16 +8,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from iwae_tf.config import (
-    PAPER_EPOCHS,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    OutputConfig,
-    RunConfig,
-    TrainingConfig,
-)
+from iwae_tf import config as settings
+from iwae_tf.config import PAPER_EPOCHS, DataConfig, EvaluationConfig
 from iwae_tf.errors import InputError, finite_number, unknown_name
 from iwae_tf.training import run_folder
 
@@ -25,16 +17,8 @@ LAST_STAGE_EPOCHS, LAST_STAGE_RATE = 3**7, 1e-4  # of the second training of a m
 TABLES = ("table1", "table2", "table3")
 # table -> the data sets that the paper has it for, the default first
 DATASETS = {"table1": ("mnist", "omniglot"), "table2": ("mnist",), "table3": ("binarized_mnist",)}
-COLUMNS = (
-    "cell",
-    "ours_nll",
-    "ours_standard_error",
-    "paper_nll",
-    "difference",
-    "ours_active",
-    "paper_active",
-    "minutes",
-)
+_PAIRS = ("paper_nll", "difference", "ours_active", "paper_active")
+COLUMNS = ("cell", "ours_nll", "ours_standard_error", *_PAIRS, "minutes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +52,15 @@ class Cell:
         """Folder of its run: with one sample VAE and IWAE are the same model and share a run."""
         return f"k1-l{self.layers}" if self.k == 1 and not self.start else self.name
 
-    def config(self, data: DataConfig, scale: float, evaluation: EvaluationConfig, seed: int, runs: Path) -> RunConfig:
-        """Returns the settings of its run, at `scale` times the paper's passes; `runs` holds the runs of all cells."""
+    def config(self, data: DataConfig, scale: float, evaluation: EvaluationConfig, seed: int, runs: Path):
+        """Returns the `RunConfig` at `scale` times the paper's passes; `runs` holds the runs of all cells."""
         schedule = {"schedule": "paper", "epochs": passes(PAPER_EPOCHS, scale)}
         if self.start:
             schedule = {"epochs": passes(LAST_STAGE_EPOCHS, scale), "learning_rate": LAST_STAGE_RATE}
             schedule["init_from"] = str(runs / self.start.run_name)
         objective = {"vae": "elbo" if self.k > 1 else "iwae", "iwae": "iwae"}[self.objective]
-        training = TrainingConfig(objective=objective, k=self.k, batch_size=20, seed=seed, **schedule)
-        return RunConfig(data, ModelConfig(layers=self.layers), training, ObjectiveConfig(), evaluation)
+        training = settings.TrainingConfig(objective=objective, k=self.k, batch_size=20, seed=seed, **schedule)
+        return settings.RunConfig(data, settings.ModelConfig(layers=self.layers), training, evaluation=evaluation)
 
 
 def passes(paper: int, scale: float) -> int:
@@ -215,7 +199,7 @@ def _finished(cell: Cell, wanted: Reproduction, verbose: int, report) -> dict:
         report(f"{cell.name}: finished before, in {path}")
         return run_folder.read_json(path / "metrics.json")
     report(f"{cell.name}: {'resumes' if begun else 'starts'}, {config.training.epochs} passes, in {path}")
-    run = training.start(config, OutputConfig(output_dir=str(path), resume=begun))
+    run = training.start(config, settings.OutputConfig(output_dir=str(path), resume=begun))
     try:
         return evaluate_training(run, training.fit(run, verbose), verbose, wanted.figure_format)
     finally:

@@ -24,7 +24,6 @@ from iwae_tf.training.callbacks import (
     Checkpoints,
     EarlyStopping,
     HistoryFile,
-    Interruption,
     ProgressBar,
     RestoredBound,
     StopSignals,
@@ -147,7 +146,8 @@ def fit(run: Run, verbose: int = 1) -> float:
     history = HistoryFile(run.path / "history.csv", first_step)
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
     stopping = EarlyStopping(run.path, training.early_stopping or math.inf)
-    callbacks = [bar, history, Checkpoints(run.path / "checkpoints")]
+    signals = StopSignals()
+    callbacks = [bar, history, Checkpoints(run.path / "checkpoints", signals)]
     if run.tensorboard:
         x = building.scored_images(run.dataset, "train", run.config.model.likelihood, NUM_WATCHED)
         callbacks.insert(1, EventFiles(run.path / "tensorboard", x, run.dataset.image_shape, training.seed))
@@ -156,9 +156,9 @@ def fit(run: Run, verbose: int = 1) -> float:
     if run.config.objective.kl_annealing:
         callbacks.append(KLAnnealing(run.config.objective.kl_annealing))
     try:
-        with StopSignals() as signals:
+        with signals:
             while first_step < run.total_steps and not stopping.stopped:
-                _fit_epochs(run, first_step, [*callbacks, Interruption(signals)])
+                _fit_epochs(run, first_step, callbacks)
                 first_step = run.model.step
         if training.early_stopping:
             stopping.restore(run.model)
@@ -173,7 +173,7 @@ def fit(run: Run, verbose: int = 1) -> float:
         save_checkpoint(run.model, run.path / "checkpoints")
         raise
     finally:
-        bar.close()
+        bar.bar.close()
     return seconds
 
 

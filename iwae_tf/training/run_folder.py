@@ -16,16 +16,8 @@ from iwae_tf.files import atomic_write
 
 FIGURE_FORMATS = ("png", "pdf", "svg")
 FILES = (
-    "config.json",
-    "history.csv",
-    "metrics.json",
-    "scores.parquet",
-    "model.keras",
-    "checkpoints",
-    "batches",
-    "evaluation",
-    "report.html",
-    "tensorboard",
+    *("config.json", "history.csv", "metrics.json", "scores.parquet", "model.keras", "report.html"),
+    *("checkpoints", "batches", "evaluation", "tensorboard"),
     *(f"{name}.{ending}" for name in ("samples", "reconstructions", "bounds") for ending in FIGURE_FORMATS),
 )
 
@@ -69,13 +61,18 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path)
+        lock = FileLock(path / ".lock", timeout=0)
+        lock.acquire()
         if overwrite:
             for name in held:
                 remove = shutil.rmtree if (path / name).is_dir() else os.remove
                 remove(path / name)
         (path / "checkpoints").mkdir(exist_ok=True)
         return lock
+    except Timeout:
+        raise InputError(
+            f"another process is at work on the run in {path}; wait for it or stop it, or give another --output-dir"
+        ) from None
     except OSError as error:
         raise InputError(
             f"output folder {path} cannot be written: {error.strerror}; give another --output-dir"
@@ -85,17 +82,6 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
 def _holds(path: Path) -> bool:
     """True for a file and for a folder that is not empty: a run that is killed at its start leaves empty folders."""
     return any(path.iterdir()) if path.is_dir() else path.exists()
-
-
-def _locked(path: Path) -> FileLock:
-    lock = FileLock(path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"another process is at work on the run in {path}; wait for it or stop it, or give another --output-dir"
-        ) from None
-    return lock
 
 
 # JSON files and settings

@@ -18,15 +18,12 @@ EXAMPLE = '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, "task": {"typ
 _ADDRESS = re.compile(r"(.+):(\d{1,5})")
 
 
-class Cluster(NamedTuple):
-    """The addresses HOST:PORT of all workers, that of the chief worker first, and the index of this worker."""
+def read_cluster() -> tuple[tuple[str, ...], int]:
+    """Returns the HOST:PORT of all workers, the chief worker's first, and the index of this one, from `TF_CONFIG`.
 
-    addresses: tuple[str, ...]
-    index: int
-
-
-def read_cluster() -> Cluster:
-    """Returns the cluster in the environment variable `TF_CONFIG`; raises `InputError` if it is malformed."""
+    Raises:
+        InputError: the environment variable is missing or malformed.
+    """
     text = os.environ.get("TF_CONFIG")
     if not text:
         raise InputError(f"--strategy multiworker needs TF_CONFIG in the environment, for example {EXAMPLE}")
@@ -49,10 +46,10 @@ def read_cluster() -> Cluster:
             raise InputError(f"TF_CONFIG: an address is HOST:PORT, got {address!r}")
     if len({*chiefs, *others}) < len(chiefs) + len(others):
         raise InputError(f"TF_CONFIG: an address stands twice in {', '.join((*chiefs, *others))}")
-    return Cluster((*chiefs, *others), index + (len(chiefs) if kind == "worker" else 0))
+    return (*chiefs, *others), index + (len(chiefs) if kind == "worker" else 0)
 
 
-def wait_for_workers(cluster: Cluster, seconds: float) -> None:
+def wait_for_workers(addresses: tuple[str, ...], index: int, seconds: float) -> None:
     """Returns once every worker of the cluster accepts connections at its address.
 
     TensorFlow waits for a missing worker for minutes without a message and cannot be interrupted. Each worker listens
@@ -61,8 +58,8 @@ def wait_for_workers(cluster: Cluster, seconds: float) -> None:
     Raises:
         InputError: a worker cannot be reached within `seconds`, or the port of this worker is in use.
     """
-    deadline, own = time.monotonic() + seconds, cluster.addresses[cluster.index]
-    missing = [address for address in cluster.addresses if address != own]
+    deadline, own = time.monotonic() + seconds, addresses[index]
+    missing = [address for address in addresses if address != own]
     try:
         listener = socket.create_server(("", _host_and_port(own)[1]), backlog=128)
     except OSError as error:
@@ -90,16 +87,16 @@ class Workers(NamedTuple):
 
     Attributes:
         strategy: of `tf.distribute`; the default one for a single device.
-        cluster: the workers, or None for this process alone.
+        index: number of this worker, 0 for the chief worker; None without other workers.
     """
 
     strategy: tf.distribute.Strategy
-    cluster: Cluster | None = None
+    index: int | None = None
 
     @property
     def is_chief(self) -> bool:
         """True on the chief worker, which alone reads and writes the run folder."""
-        return self.cluster is None or self.cluster.index == 0
+        return not self.index
 
     def agree(self, number: int) -> int:
         """Returns the chief worker's number on every worker, once all have called."""
@@ -109,7 +106,7 @@ class Workers(NamedTuple):
 
     def share_variables(self, variables: list[tf.Variable]) -> None:
         """Sets variables on every worker to their values on the chief worker."""
-        if self.cluster is None:
+        if self.index is None:
             return
 
         def values_of_chief(values):
@@ -141,10 +138,10 @@ def gather_workers(config: WorkersConfig, settings: dict | None = None) -> Worke
         InputError: `TF_CONFIG` is malformed, a worker does not come, or this one has other settings than the chief's.
     """
     if config.strategy == "multiworker":
-        cluster = read_cluster()
-        if len(cluster.addresses) > 1:
-            wait_for_workers(cluster, config.worker_timeout)
-            workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
+        addresses, index = read_cluster()
+        if len(addresses) > 1:
+            wait_for_workers(addresses, index, config.worker_timeout)
+            workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), index)
             workers.check_same_settings(settings or {})
             return workers
     if config.strategy == "mirrored":

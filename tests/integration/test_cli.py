@@ -93,7 +93,7 @@ def test_a_folder_that_holds_a_run_is_kept(trained, capsys):
     assert {name: (trained.path / name).stat().st_mtime_ns for name in before} == before
 
 
-def test_a_finished_run_that_is_resumed_is_evaluated_again(trained, run, capsys):
+def test_a_finished_run_that_is_resumed_is_evaluated_again(trained, run, without_figures, capsys):
     before = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").unlink()
     flags = [*trained.flags[:-1], str(run), "--verbose", "0"]
@@ -105,7 +105,7 @@ def test_a_finished_run_that_is_resumed_is_evaluated_again(trained, run, capsys)
     assert not (run / "batches").exists()
 
 
-def test_an_evaluation_that_was_stopped_at_the_end_of_train_is_resumed(trained, run, monkeypatch, capsys):
+def test_an_evaluation_stopped_at_the_end_of_train_is_resumed(trained, run, without_figures, monkeypatch, capsys):
     (run / "metrics.json").unlink()
     flags = ["train", *trained.flags[:-1], str(run), "--verbose", "0", "--resume"]
     chunks, rows = iwae_tf.IWAE.log_weight_chunks, []
@@ -213,7 +213,7 @@ def test_images_that_do_not_suit_are_refused_before_training(changes, flags, mes
     assert not (run / "config.json").exists()
 
 
-def test_a_run_is_named_after_the_users_file_and_needs_no_validation_images(tmp_path, monkeypatch, capsys):
+def test_a_run_is_named_after_its_file_and_needs_no_validation_images(tmp_path, without_figures, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).random((20, 6, 5))
     np.savez("mine.npz", x_train=x, x_test=x[:9])

@@ -76,12 +76,6 @@ def test_an_evaluation_is_a_row_for_each_image_a_report_and_figures(run, capsys)
     assert kept.protocol == protocol
 
 
-@pytest.fixture
-def without_figures(monkeypatch):
-    """Evaluations that do not spend seconds on figures."""
-    monkeypatch.setattr("iwae_tf.training.evaluation._draw_evaluation", lambda *arguments: None)
-
-
 @pytest.mark.slow
 def test_every_option_has_its_section_in_the_report(run, without_figures, monkeypatch):
     for name in ("annealed_log_likelihood", "bidirectional_bounds"):  # fewer steps: what they find is tested elsewhere

@@ -24,7 +24,7 @@ SMALL = ["--hidden-units", "8", "--latent-units", "3", "--k", "6", "--epochs", "
 
 
 @pytest.fixture
-def train(images, tmp_path):
+def train(images, tmp_path, without_figures):
     """Calls `train` on a few images: a function of the run's name and further flags that returns the exit code."""
 
     def call(name, *flags):

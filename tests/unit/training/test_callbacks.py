@@ -1,6 +1,7 @@
 """Progress bar, history file, checkpoints and early stopping, each with a stand-in for the model."""
 
 import csv
+import signal
 import types
 
 import keras
@@ -9,8 +10,11 @@ import pytest
 from small_models import binary_images, small_model
 
 from iwae_tf import InputError
+from iwae_tf.errors import Stopped
 from iwae_tf.objectives import IWAEBound
-from iwae_tf.training.callbacks import HISTORY_COLUMNS, Checkpoints, EarlyStopping, HistoryFile, ProgressBar
+from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals
+
+COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")
 
 
 class Clock:
@@ -44,7 +48,7 @@ def rows_of(path):
 def write_history(path, bounds):
     """A history with 30 steps and 10 seconds to an epoch, and these validation bounds."""
     lines = [f"{epoch},{30 * epoch},-9.5,{bound},0.001,{10 * epoch}.0" for epoch, bound in enumerate(bounds, start=1)]
-    path.write_text("\n".join([",".join(HISTORY_COLUMNS), *lines]) + "\n")
+    path.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
 
 
 # history.csv
@@ -59,8 +63,8 @@ def test_the_history_gets_a_line_after_each_epoch(tmp_path, clock):
         history.on_epoch_end(epoch, logs)
     assert path.read_text().splitlines()[0] == "epoch,step,bound,val_bound,learning_rate,seconds"
     assert rows_of(path) == [
-        dict(zip(HISTORY_COLUMNS, ("1", "30", "-100.000000", "", "0.001", "2.500"), strict=True)),
-        dict(zip(HISTORY_COLUMNS, ("2", "60", "-90.123457", "-91.123457", "0.001", "5.000"), strict=True)),
+        dict(zip(COLUMNS, ("1", "30", "-100.000000", "", "0.001", "2.500"), strict=True)),
+        dict(zip(COLUMNS, ("2", "60", "-90.123457", "-91.123457", "0.001", "5.000"), strict=True)),
     ]
     assert history.seconds == 5.0
 
@@ -99,7 +103,7 @@ def test_the_bar_shows_steps_epoch_bound_and_the_last_validation_bound(capsys, v
             bar.model.step += steps_at_once
             bar.on_train_batch_end(0, {"bound": -90.128 - epoch, "loss": 90.128})
         bar.on_epoch_end(epoch, {"bound": -90.128 - epoch, "val_bound": -95.678})
-    bar.close()
+    bar.bar.close()
     out, err = capsys.readouterr()
     last = err.split("\r")[-1]
     assert verbose == 0 or "90/90" in last
@@ -114,7 +118,7 @@ def test_the_epoch_on_the_bar_is_the_current_one(step, epoch):
     bar = attached(ProgressBar(90, 30, 0, verbose=1), step)
     bar.on_train_batch_end(0, {"bound": -90.0})
     assert bar.bar.postfix.startswith(f"epoch {epoch}/3 ")
-    bar.close()
+    bar.bar.close()
 
 
 # checkpoints
@@ -129,7 +133,7 @@ def saved(monkeypatch):
 
 
 def test_a_checkpoint_is_saved_after_an_epoch_if_the_last_one_is_old_enough(tmp_path, clock, saved):
-    callback = attached(Checkpoints(tmp_path, min_seconds=10.0))
+    callback = attached(Checkpoints(tmp_path, StopSignals(), min_seconds=10.0))
     for step, seconds in enumerate((9.0, 1.0, 9.9, 0.2, 30.0), start=1):  # saved at 10, 20.1 and 50.1 seconds
         clock.now += seconds
         callback.model.step = step
@@ -141,17 +145,23 @@ def test_a_checkpoint_is_saved_after_an_epoch_if_the_last_one_is_old_enough(tmp_
 
 @pytest.mark.parametrize(("batch", "seconds", "count"), [(3, 299.0, 0), (3, 301.0, 1), (9, 301.0, 0)])
 def test_a_long_epoch_has_checkpoints_but_not_after_its_last_step(tmp_path, clock, saved, batch, seconds, count):
-    callback = attached(Checkpoints(tmp_path), step=7)
+    signals = StopSignals()
+    callback = attached(Checkpoints(tmp_path, signals), step=7)
     callback.set_params({"steps": 10})
     clock.now += seconds
     callback.on_train_batch_end(batch, {"bound": -90.0})
     assert len(saved) == count
+    signals.requested = signal.SIGTERM
+    if batch == 9:
+        callback.on_train_batch_end(batch, {"bound": -90.0})  # the history of the epoch comes first
+    with pytest.raises(Stopped):
+        (callback.on_epoch_end if batch == 9 else callback.on_train_batch_end)(batch, {"bound": -90.0})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf"), np.float32("nan")])
 @pytest.mark.parametrize("name", ["bound", "val_bound"])
 def test_no_checkpoint_is_saved_after_an_epoch_whose_bounds_are_not_finite(tmp_path, saved, name, bad):
-    callback = attached(Checkpoints(tmp_path, min_seconds=0.0))
+    callback = attached(Checkpoints(tmp_path, StopSignals(), min_seconds=0.0))
     callback.on_epoch_end(0, {"bound": -90.0, "val_bound": -91.0, name: bad})
     assert saved == []
     callback.on_epoch_end(1, {"bound": -90.0, "val_bound": -91.0})
@@ -209,10 +219,10 @@ def test_keras_own_callbacks_find_the_validation_bound(tmp_path, own):
         callback = keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True, **names)
     model = small_model(hidden_units=((20,),))
     model.compile(keras.optimizers.Adam(0.02), IWAEBound(2))
-    x, other = binary_images(12, seed=1), 1.0 - binary_images(40, seed=2)
-    fitted = model.fit(x, epochs=20, batch_size=4, validation_data=(other, None), callbacks=[callback], verbose=0)
+    x, other = binary_images(12, seed=1), 1.0 - binary_images(20, seed=2)
+    fitted = model.fit(x, epochs=12, batch_size=4, validation_data=(other, None), callbacks=[callback], verbose=0)
     bounds = np.array(fitted.history["val_bound"])
     best = model if own else keras.saving.load_model(path)
-    assert len(bounds) == (bounds.argmax() + 1 + 3 if own else 20)
+    assert len(bounds) == (bounds.argmax() + 1 + 3 if own else 12)
     found = best.evaluate(other, batch_size=4, verbose=0, return_dict=True)["bound"]
     assert found == pytest.approx(bounds.max(), rel=1e-5)

@@ -83,9 +83,9 @@ def test_a_scale_outside_its_range_is_refused(scale):
 
 
 @pytest.mark.slow
-def test_a_table_resumes_and_finished_cells_are_not_trained_again(images, tmp_path, monkeypatch):
+def test_a_table_resumes_and_finished_cells_are_not_trained_again(images, tmp_path, without_figures, monkeypatch):
     wanted = Reproduction(
-        "table2", cells_of("table2", "mnist"), DataConfig(images), 0.001, EvaluationConfig(50), 0, tmp_path
+        "table2", cells_of("table2", "mnist"), DataConfig(images), 0.001, EvaluationConfig(20), 0, tmp_path
     )
     lines, finished = [], module._finished
 
@@ -121,7 +121,7 @@ def _rows(folder):
 
 
 @pytest.mark.slow
-def test_the_command_trains_each_model_once_and_names_the_scale(tmp_path, capfd):
+def test_the_command_trains_each_model_once_and_names_the_scale(tmp_path, without_figures, capfd):
     rng = np.random.default_rng(0)
     images = {f"x_{split}": rng.integers(0, 256, (n, 28, 28), np.uint8) for split, n in (("train", 420), ("test", 10))}
     labels = {f"y_{split}": np.zeros(n, np.uint8) for split, n in (("train", 420), ("test", 10))}

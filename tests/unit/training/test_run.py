@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from reference import log_mean_exp
-from served import assert_same_bits, reference_log_weights, scores_request, through_c_api, through_python
+from served import reference_log_weights, scores_request, through_python
 
 from iwae_tf import InputError
 from iwae_tf.commands.main import main
@@ -21,7 +21,7 @@ FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 
 
 @pytest.fixture
-def make_run(images, tmp_path):
+def make_run(images, tmp_path, without_figures):
     """Starts a run on grey images of 30 pixels with some settings."""
 
     def make(name="run", resume=False, model=None, **settings):
@@ -94,7 +94,7 @@ def test_config_json_names_the_units_their_prior_and_how_scales_are_bounded(make
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_bits(make_run, monkeypatch, precision):
-    settings = {"epochs": 3, "batch_size": 2, "model": {"precision": precision}}  # 25 steps an epoch, 5 in one call
+    settings = {"epochs": 2, "batch_size": 2, "model": {"precision": precision}}  # 25 steps an epoch, 5 in one call
     whole, stopped = make_run("whole", **settings), make_run("stopped", **settings)
     policy = {"float32": "float32"}.get(precision, f"mixed_{precision}")
     assert whole.model.dtype_policy.name == policy
@@ -113,7 +113,7 @@ def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_bits(make_run, monkey
     resumed = make_run("stopped", resume=True, **settings)
     assert int(resumed.model.optimizer.iterations) == 30
     training.fit(resumed, verbose=0)
-    assert int(resumed.model.optimizer.iterations) == 75
+    assert int(resumed.model.optimizer.iterations) == 50
     # float32: another number of steps in a call is another graph, which may round otherwise
     for one, other in zip(whole.model.weights, resumed.model.weights, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-6)
@@ -145,8 +145,6 @@ def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, precision, t
     folder = export_saved_model(run.model, tmp_path / "models" / "mine", num_samples=50, max_samples=1000)
     request = scores_request(run.x_test[:4], 200, seed=3)
     (answer,) = through_python(folder, [request])
-    (elsewhere,), _ = through_c_api(folder, [request], tmp_path)
-    assert_same_bits(answer, elsewhere)
     expected = [log_mean_exp(reference_log_weights(run.model, x, 200, 3)) for x in run.x_test[:4]]
     # Hidden values have 8 or 11 bits; scores lose what 30 pixels and 3 units make of it.
     np.testing.assert_allclose(answer["log_prob"], expected, atol=0.02)
@@ -156,7 +154,7 @@ def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, precision, t
 
 
 @pytest.mark.slow
-def test_a_run_stops_early_at_its_best_epoch_and_a_resumed_one_has_its_bits(tmp_path, monkeypatch, capsys):
+def test_a_run_stops_early_at_its_best_epoch_and_resumes_to_its_bits(tmp_path, without_figures, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     splits = {name: rng.random((number, 5, 6)) for name, number in (("x_train", 20), ("x_valid", 60), ("x_test", 20))}
     np.savez(tmp_path / "mine.npz", **splits)
@@ -194,11 +192,9 @@ def test_a_run_stops_early_at_its_best_epoch_and_a_resumed_one_has_its_bits(tmp_
             resume = ["--resume"] if (tmp_path / "stopped").exists() else []
             assert main([*flags, str(tmp_path / "stopped"), *resume]) == 130
     assert main([*flags, str(tmp_path / "stopped"), "--resume"]) == 0
-    short = [*flags[:-4], str(best), "--output-dir", str(tmp_path / "short")]  # as many epochs, not stopped early
-    assert main(short) == 0
-    models = [keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "stopped", "short")]
-    assert_same_weights(models[0], models[1])
-    assert_same_weights(models[0], models[2])
+    whole, stopped = (keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "stopped"))
+    assert_same_weights(whole, stopped)
+    assert whole.step == best * 4  # the optimiser is that of the best epoch as well
     assert json.loads((tmp_path / "stopped" / "metrics.json").read_text())["bounds"] == metrics["bounds"]
 
 

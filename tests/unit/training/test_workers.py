@@ -11,14 +11,7 @@ import tensorflow as tf
 from iwae_tf import InputError
 from iwae_tf.config import WorkersConfig
 from iwae_tf.errors import WorkerLostError
-from iwae_tf.training.workers import (
-    Cluster,
-    Workers,
-    gather_workers,
-    read_cluster,
-    wait_for_workers,
-    worker_loss_errors,
-)
+from iwae_tf.training.workers import Workers, gather_workers, read_cluster, wait_for_workers, worker_loss_errors
 
 
 def _config(cluster, kind="worker", index=0) -> str:
@@ -36,8 +29,8 @@ def _config(cluster, kind="worker", index=0) -> str:
 )
 def test_the_chief_comes_first_among_the_workers(monkeypatch, text, addresses, index):
     monkeypatch.setenv("TF_CONFIG", text)
-    assert read_cluster() == Cluster(addresses, index)
-    assert Workers(None, read_cluster()).is_chief == (index == 0)
+    assert read_cluster() == (addresses, index)
+    assert Workers(None, index).is_chief == (index == 0)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +82,7 @@ def _wait_all(addresses, seconds, delays, present) -> list[str]:
     def one(index):
         time.sleep(delays[index])
         try:
-            wait_for_workers(Cluster(addresses, index), seconds)
+            wait_for_workers(addresses, index, seconds)
             outcomes[index] = "met"
             servers.append(socket.create_server(("", int(addresses[index].split(":")[1]))))
         except InputError as error:
@@ -123,12 +116,12 @@ def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=f"the port of {address}, this worker's in TF_CONFIG, cannot be used"):
-            wait_for_workers(Cluster((address, "127.0.0.1:1"), 0), 1.0)
+            wait_for_workers((address, "127.0.0.1:1"), 0, 1.0)
 
 
 def test_a_worker_with_other_settings_than_the_chief_worker_is_refused(monkeypatch):
     told = []
-    chief, other = (Workers(None, Cluster(("a:1", "b:2"), index)) for index in (0, 1))
+    chief, other = (Workers(None, index) for index in (0, 1))
     monkeypatch.setattr(Workers, "agree", lambda self, number: told.append(number) or told[0])
     chief.check_same_settings({"k": 5, "seed": 1})
     other.check_same_settings({"seed": 1, "k": 5})
