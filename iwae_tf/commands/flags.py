@@ -92,16 +92,17 @@ def add_settings(parser: argparse.ArgumentParser, settings: type, own_of: str | 
 
     Args:
         parser: the parser.
-        settings: the dataclass.
+        settings: the dataclass; metadata `flag` of a field names the flag if it is not the field's name.
         own_of: a kind of declarations whose own settings become flags as well, if the dataclass lacks them.
     """
     group = parser.add_argument_group(settings.__doc__.rstrip("."))
     for field in dataclasses.fields(settings):
-        flag = flag_of(field.name)
+        names = {"dest": field.name, "help": _help(field)}
+        flag = flag_of(field.metadata.get("flag", field.name))
         if isinstance(field.default, bool):
-            group.add_argument(flag, action="store_true", help=field.metadata["help"])
+            group.add_argument(flag, action="store_true", **names)
         else:
-            group.add_argument(flag, default=field.default, help=_help(field), **_options(field))
+            group.add_argument(flag, default=field.default, **names, **_options(field))
     for name, (kind, text) in _own_settings(settings, own_of).items():
         options = {"type": _named_parser(kind), "metavar": name.upper().split("_")[-1]}
         group.add_argument(flag_of(name), help=text, **({"action": "store_true"} if kind is bool else options))
@@ -118,7 +119,7 @@ def settings_from(arguments: argparse.Namespace, settings: type, own_of: str | N
         if known and value not in known and not str(value).endswith(".npz"):
             raise unknown_name(field.name, value, known)
     own = {name: getattr(arguments, name) for name in _own_settings(settings, own_of)}
-    return settings(**values, **{name: value for name, value in own.items() if value not in (None, False)})
+    return settings(**values, **{name: value for name, value in own.items() if _is_given(value)})
 
 
 def _own_settings(settings: type, kind: str | None) -> dict[str, tuple[type, str]]:
@@ -136,11 +137,15 @@ def _own_settings(settings: type, kind: str | None) -> dict[str, tuple[type, str
     texts = {}
     for name, uses in users.items():
         lines = [
-            f"{', '.join(names)}: {text}" + ("" if default in (None, False) else f" (default: {default})")
+            f"{', '.join(names)}: {text}" + (f" (default: {default})" if _is_given(default) else "")
             for (_, text, default), names in uses.items()
         ]
         texts[name] = (next(iter(uses))[0], "; ".join(lines).replace("%", "%%"))
     return texts
+
+
+def _is_given(value) -> bool:
+    return value is not None and value is not False  # 0 is a value
 
 
 def _known_names(field: dataclasses.Field) -> dict[str, str]:
@@ -156,7 +161,7 @@ def _known_names(field: dataclasses.Field) -> dict[str, str]:
 
 def _help(field: dataclasses.Field) -> str:
     text = field.metadata["help"]
-    if field.default is not None:
+    if _is_given(field.default):
         text += f" (default: {field.default})"
     lines = [text, *(f"{name}: {line}" for name, line in _known_names(field).items())]
     return "\n".join(lines).replace("%", "%%")

@@ -98,7 +98,7 @@ def evaluate_run(
     """
     folder, model = trained.path / "evaluation", trained.model
     extras.check_extras(model, settings)
-    x, image_shape = evaluation_images(trained, settings, settings.part)
+    x, image_shape = evaluation_images(trained, settings, _split(settings))
     about = protocol(trained.config, settings, x)
     if workers.is_chief:
         prepare_folder(folder, about, overwrite)
@@ -124,7 +124,7 @@ def evaluate_run(
 
 def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format) -> None:
     """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
-    log_p, title = estimate.log_likelihood, f"{len(x)} {settings.part} images"
+    log_p, title = estimate.log_likelihood, f"{len(x)} {_split(settings)} images"
 
     def file(name):
         return folder / f"{name}.{figure_format}"
@@ -158,6 +158,10 @@ def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) 
     return x, dataset.image_shape
 
 
+def _split(settings: ScoringConfig) -> str:
+    return getattr(settings, "split", None) or settings.part
+
+
 # One evaluation, of either command
 
 
@@ -168,7 +172,7 @@ def protocol(config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
         "dataset": data["dataset"],
         "source": data["source"],
         "split": data["split"],
-        "part": settings.part,
+        "part": _split(settings),
         "num_images": len(x),
         "binarization": data["binarization_evaluation"],
         "images": "sha256:" + hashlib.sha256(np.ascontiguousarray(x, np.float32).tobytes()).hexdigest(),
@@ -210,7 +214,7 @@ def score(
 
 
 def _estimate(model, x, settings, batches: Path, verbose: int, workers: Workers) -> LikelihoodEstimate:
-    done = [_read_batch(batches, number) for number in range(workers.agree(len(list(batches.glob("*.parquet")))))]
+    done = [_read_batch(batches, number) for number in range(workers.agree(len(list(batches.glob("[0-9]*.parquet")))))]
     first_row = sum(len(batch.log_likelihood) for batch in done)
     remaining = likelihood_batches(
         model,

@@ -110,6 +110,7 @@ def test_finished_batches_are_not_computed_again(run, without_figures, monkeypat
     printed = capsys.readouterr().out
     assert "stopped; resume with: " in printed
     assert len(list((run / "evaluation" / "batches").glob("*.parquet"))) == 2
+    (run / "evaluation" / "batches" / ".writing-000002.parquet").write_bytes(b"PAR1")  # as a killed process leaves it
     assert "another protocol: seed is 0 there and 7 here; give the same flags" in error_of(capsys, run, "--seed", 7)
     assert evaluate(run) == 0
     assert rows[3:5] == [100, 100]  # the third and the fourth batch

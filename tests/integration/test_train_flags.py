@@ -227,22 +227,31 @@ def plugin(tmp_path, monkeypatch):
 def test_the_own_settings_of_a_plugins_objectives_become_flags(plugin):
     assert command_flags.import_given_plugins(["--k", "5", "--plugin", plugin, "--plugin", plugin]) == (plugin,)
 
-    @dataclasses.dataclass(frozen=True)
-    class Own:
+    @dataclasses.dataclass(init=False)
+    class Free:
         """Own settings."""
 
-        temperature: float = 0.0
-        cold: bool = False
+        def __init__(self, **own):
+            self.own = own
 
-    fieldless = dataclasses.make_dataclass("Fieldless", [], bases=(), namespace={"__doc__": "Own settings."})
-    _, text = parsed(fieldless, own_of="objective")
+    settings, text = parsed(Free, "--temperature", "0", "--cold", own_of="objective")
+    assert settings.own == {"temperature": 0.0, "cold": True}
+    assert parsed(Free, own_of="objective")[0].own == {}
     assert "--temperature TEMPERATURE" in text
     assert "tempered, hot: of the weights (default: 2.0)" in " ".join(text.split())
-    assert "--cold" in text
-    parser = command_flags.Parser()
-    command_flags.add_settings(parser, fieldless, own_of="objective")
-    given = parser.parse_args(["--temperature", "3", "--cold"])
-    assert (given.temperature, given.cold) == (3.0, True)
+
+
+def test_a_default_of_0_is_named_and_a_field_may_have_another_flag():
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        """Settings."""
+
+        split: str = dataclasses.field(default="test", metadata={"help": "images", "flag": "part"})
+        seed: int = dataclasses.field(default=0, metadata={"help": "seed", "parse": int})
+
+    settings, text = parsed(Settings, "--part", "valid")
+    assert (settings.split, settings.seed) == ("valid", 0)
+    assert "seed (default: 0)" in text
 
 
 @pytest.mark.slow
@@ -255,6 +264,15 @@ def test_a_plugins_objective_trains_and_the_run_remembers_the_plugin(plugin, tra
     assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "50", "--verbose", "0"]) == 0
     assert main(["objectives", "--plugin", plugin]) == 0
     assert "L_k at a temperature" in capsys.readouterr().out
+
+
+def test_the_plugins_of_a_run_are_imported_again_when_it_is_resumed(plugin, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"plugins": [plugin]}))
+    words = ["--objective", "tempered", "--output-dir", str(tmp_path / "run")]
+    assert command_flags.import_given_plugins(words) == ()
+    assert command_flags.import_given_plugins([*words, "--resume"]) == (plugin,)
+    assert declarations.find("objective", "tempered").settings["temperature"].default == 2.0
 
 
 def test_a_field_of_declared_names_takes_those_alone(plugin):
