@@ -125,22 +125,15 @@ def take_weights(model: IWAE, path: Path) -> None:
 
 
 def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:
-    """Returns the content of `config.json`: the settings with all else that shapes the result of the run.
-
-    Args:
-        config: the settings.
-        dataset: the images.
-        model: the compiled model.
-        steps_per_epoch: steps of one pass over the training images.
-    """
+    """Returns the content of `config.json`: the settings and all else that shapes the result; `model` is compiled."""
     content, head = config.to_json(), model.generative_network.likelihood_stage.head
-    train, evaluation = (
-        "drawn anew each time a pixel is seen, from (seed, epoch, batch)",
-        "drawn once, from (seed {}, {})",
-    )
-    drawn = (
-        (train, evaluation.format(EVALUATION_SEED, "image")) if binarised(config.model.likelihood) else ("none",) * 2
-    )
+    drawn = ("none", "none")
+    if binarised(config.model.likelihood):
+        anew, once = (
+            "drawn anew each time a pixel is seen, from (seed, epoch, batch)",
+            "drawn once, from (seed {}, image)",
+        )
+        drawn = (anew, once.format(EVALUATION_SEED))
     content["data"] |= {
         "source": dataset.source,
         "split": dataset.split,

@@ -45,8 +45,8 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
     same = read_json(run.path / "batches" / "protocol.json") == about if _is_begun(run.path) else True
     # Other workers do not share the folder, so several workers cannot resume the scoring.
     fresh = not same or run.workers.index is not None
-    open_batches(run.path, about, delete=run.path / "batches" if fresh else None)
-    estimate, report = score(run.model, run.x_test, settings, about, run.path, verbose, run.workers)
+    _open_batches(run.path, about, delete=run.path / "batches" if fresh else None)
+    estimate, report = _score(run.model, run.x_test, settings, about, run.path, verbose, run.workers)
     metrics = {
         "dataset": run.dataset.name,
         "objective": training.objective,
@@ -101,8 +101,8 @@ def evaluate_run(
     x, image_shape = evaluation_images(trained, settings, _split(settings))
     about = protocol(trained.config, settings, x)
     if workers.is_chief:
-        prepare_folder(folder, about, overwrite)
-    estimate, report = score(model, x, settings, about, folder, verbose, workers)
+        _prepare_folder(folder, about, overwrite)
+    estimate, report = _score(model, x, settings, about, folder, verbose, workers)
     if getattr(settings, "deviation", False):
         report["deviation"] = extras.deviation_section(model, x, estimate, settings)
     if settings.gap:
@@ -184,28 +184,18 @@ def protocol(config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
     }
 
 
-def score(
+def _score(
     model, x: np.ndarray, settings: ScoringConfig, about: dict, folder: Path, verbose: int, workers: Workers
 ) -> tuple[LikelihoodEstimate, dict]:
-    """Scores images and writes FOLDER/scores.parquet; scored batches in FOLDER/batches are not computed again.
+    """Scores images [N, D], writes FOLDER/scores.parquet and returns the estimate and the report on it.
 
-    Args:
-        model: an `iwae_tf.IWAE`.
-        x: the images, [N, D].
-        settings: of the estimate.
-        about: the protocol, for the report.
-        folder: prepared by `open_batches`.
-        verbose: 0 shows no progress bar.
-        workers: the chief worker writes.
-
-    Returns:
-        The estimate, and the report: means with their errors, reliability, active units.
+    Batches in FOLDER/batches are not computed again; `about` is their protocol.
     """
     estimate = _estimate(model, x, settings, folder / "batches", verbose, workers)
     activities = unit_activities(model, x, seed=settings.seed)
     if workers.is_chief:
         write_columns(folder / SCORES, columns_of(estimate))
-    report = {"protocol": about, **likelihood_section(estimate)}
+    report = {"protocol": about, **_likelihood_section(estimate)}
     if model.levels is not None:
         report["bits_per_dimension"] = bits_per_dimension(report["log_likelihood"], model.data_dim)
     report["unit_activities"] = [layer.tolist() for layer in activities]
@@ -245,13 +235,8 @@ def _read_batch(batches: Path, number: int) -> LikelihoodEstimate:
     return LikelihoodEstimate(**columns, bounds=bounds)
 
 
-def prepare_folder(folder: Path, about: dict, overwrite: bool) -> None:
-    """Makes RUN/evaluation ready for new scores, or for the rest of those under the same protocol.
-
-    Raises:
-        InputError: there are scores already, finished or under another protocol, and `overwrite` is false; or the
-            folder cannot be written.
-    """
+def _prepare_folder(folder: Path, about: dict, overwrite: bool) -> None:
+    """Makes RUN/evaluation ready for new scores, or for the rest of those that were stopped under the same protocol."""
     if not overwrite and (folder / "report.json").exists():
         raise InputError(f"{folder} holds a finished evaluation; replace it with --overwrite")
     begun = not overwrite and _is_begun(folder)
@@ -261,10 +246,10 @@ def prepare_folder(folder: Path, about: dict, overwrite: bool) -> None:
             f"{folder} holds an evaluation that was stopped under another protocol: {found}; give the same flags to "
             "resume it, or --overwrite"
         )
-    open_batches(folder, about, delete=folder if overwrite else None)
+    _open_batches(folder, about, delete=folder if overwrite else None)
 
 
-def open_batches(folder: Path, about: dict, delete: Path | None) -> None:
+def _open_batches(folder: Path, about: dict, delete: Path | None) -> None:
     """Makes FOLDER/batches, which may hold batches already, with the protocol, after deleting a folder."""
     batches = folder / "batches"
     try:
@@ -280,7 +265,7 @@ def _is_begun(folder: Path) -> bool:
     return (folder / "batches" / "protocol.json").is_file()
 
 
-def likelihood_section(estimate: LikelihoodEstimate) -> dict:
+def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
     """Returns means over the images with their errors, and the reliability of the images' scores."""
     values, errors = estimate.log_likelihood, estimate.standard_error
     return {

@@ -42,7 +42,9 @@ class EventFiles(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         with self.writer.as_default(step=self.model.step):
-            for name, value in (self._from_fit(logs) | self._measured()).items():
+            names = {"bound": "bound/training", "val_bound": "bound/validation"}
+            values = {names[name]: value for name, value in logs.items() if name in names} | self._measured()
+            for name, value in values.items():
                 _write(name, tf.constant(value, tf.float32), SCALAR)
             if self.image_shape:
                 samples = self.model.sample(NUM_SAMPLES, self.seed, mean=True).numpy()
@@ -55,18 +57,13 @@ class EventFiles(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.writer.close()
 
-    def _from_fit(self, logs) -> dict[str, float]:
-        values = {"bound/training": logs["bound"]}
-        if "val_bound" in logs:
-            values["bound/validation"] = logs["val_bound"]
-        return values | {"learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))}
-
     def _measured(self) -> dict[str, float]:
         model, step = self.model, tf.convert_to_tensor(self.model.optimizer.iterations)
         log_w, gradients = self.weights_and_gradients(step)
         middle = len(model.inference_network.trainable_variables)
         end = middle + len(model.generative_network.trainable_variables)
         values = {
+            "learning_rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
             "effective_sample_size": float(effective_sample_size(log_w)),
             "gradient_norm/inference_network": float(tf.linalg.global_norm(gradients[:middle])),
             "gradient_norm/generative_network": float(tf.linalg.global_norm(gradients[middle:end])),

@@ -107,12 +107,7 @@ def _swaps(grid: list[Cell]) -> list[Cell]:
 
 
 def cells_of(table: str, dataset: str, only: list[str] | None = None) -> list[Cell]:
-    """Returns the cells of a table.
-
-    Args:
-        table: one of `TABLES`.
-        dataset: one of `DATASETS[table]`.
-        only: names of cells; None for all.
+    """Returns the cells of a table, or those named in `only`.
 
     Raises:
         InputError: for an unknown table or cell, or a data set for which the paper does not have the table.
@@ -166,15 +161,12 @@ class Reproduction:
 
 
 def reproduce(wanted: Reproduction, verbose: int, report: Callable[[str], None] = print) -> list[dict]:
-    """Trains and scores every cell that is not finished, and rewrites the table after each.
+    """Trains and scores every cell that is not finished, and rewrites the table after each; returns its rows.
 
     Args:
         wanted: the settings.
         verbose: as of `train`.
         report: called with a line about each step.
-
-    Returns:
-        A row of `COLUMNS` for each cell.
     """
     report(f"{wanted.table} on {wanted.data.dataset}, {wanted.protocol}")
     rows = []

@@ -30,7 +30,7 @@ def estimate_of(pareto_k, bounds=(1, 50)) -> LikelihoodEstimate:
 
 
 def table_of(pareto_k, target=None, **changes) -> list[str]:
-    report = evaluation.likelihood_section(estimate_of(pareto_k))
+    report = evaluation._likelihood_section(estimate_of(pareto_k))
     report |= {"active_units": [3, 2], "protocol": {"target_standard_error": target}}
     report["reliability"] |= changes.pop("reliability", {})
     return evaluation.table(report | changes).splitlines()
