@@ -18,7 +18,7 @@ class _Formatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28, width=100)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        return [part for line in text.splitlines() for part in super(_Formatter, self)._split_lines(line, width)]
+        return [wrapped for line in text.splitlines() for wrapped in super(_Formatter, self)._split_lines(line, width)]
 
 
 class Parser(argparse.ArgumentParser):

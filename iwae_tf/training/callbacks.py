@@ -91,7 +91,7 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def _complete_rows(path: Path, last_step: int) -> list[dict]:
-    """Returns the lines up to a step, without a last line that a killed run wrote in part."""
+    """Returns the lines up to a step, without a last line that a killed run left incomplete."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["seconds"]]
     return [row for row in rows if int(row["step"]) <= last_step]

@@ -130,7 +130,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
 
 
 def _temporary_folder() -> str:
-    """Returns a folder for the files of a worker that is not the chief; it is deleted when the process ends."""
+    """Returns a folder for the files of a worker other than the chief worker; it is deleted when the process ends."""
     folder = tempfile.mkdtemp(prefix="iwae-worker-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
