@@ -80,7 +80,7 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
 
 
 def _holds(path: Path) -> bool:
-    """Returns True for a file and for a folder that is not empty: a run that is killed at its start leaves empty folders."""
+    """Returns whether a file exists or a folder is not empty: a run killed at its start leaves empty folders."""
     return any(path.iterdir()) if path.is_dir() else path.exists()
 
 

@@ -135,7 +135,7 @@ def gather_workers(config: WorkersConfig, settings: dict | None = None) -> Worke
         settings: plain types that must be equal on all workers.
 
     Raises:
-        InputError: `TF_CONFIG` is malformed, a worker does not come, or this one has other settings than the chief worker.
+        InputError: `TF_CONFIG` is malformed, a worker does not come, or the settings are not those of the chief worker.
     """
     if config.strategy == "multiworker":
         addresses, index = read_cluster()

@@ -20,7 +20,7 @@ import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["iwae_tf.commands.main", "iwae_tf.training.run"])
-KILLS = 8
+KILLS = 6
 EPOCHS, STEPS = 40, 10  # of the run, and in an epoch
 
 pytestmark = pytest.mark.slow
@@ -130,7 +130,7 @@ def test_a_run_killed_many_times_and_damaged_is_the_run_never_killed(data, whole
     assert STEPS < int(_checkpoints(run)[-1].name.split("-")[1]) < EPOCHS * STEPS
     _ended(_process(run, "--resume"), 0)
     _assert_same_bits(whole, run)
-    assert _text(run).count("is damaged") == damaged > 2
+    assert _text(run).count("is damaged") == damaged > 1
 
 
 def _damage(path: Path, cut: bool) -> None:
@@ -138,14 +138,14 @@ def _damage(path: Path, cut: bool) -> None:
     path.write_bytes(content[: len(content) // 2] if cut else content[:-1] + bytes([content[-1] ^ 1]))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_the_current_step_and_the_run_resumes_from_it(data, whole, number, code):
-    run = data / f"signal {code}"
-    process = _process(run)
-    _wait(process, lambda: _epochs(run) >= 3)
-    os.kill(process.pid, number)
-    _ended(process, code)
-    assert "stopped at step" in _text(run)
+def test_a_signal_saves_the_current_step_and_the_run_resumes_from_it(data, whole):
+    run = data / "signal"
+    for number, code, epochs, flags in ((signal.SIGTERM, 143, 3, []), (signal.SIGINT, 130, 12, ["--resume"])):
+        process = _process(run, *flags)
+        _wait(process, lambda: _epochs(run) >= epochs)  # noqa: B023 (called in the loop)
+        os.kill(process.pid, number)
+        _ended(process, code)
+    assert _text(run).count("stopped at step") == 2
     assert "Traceback" not in _text(run)
     _ended(_process(run, "--resume"), 0)
     _assert_same_bits(whole, run)
