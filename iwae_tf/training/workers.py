@@ -100,31 +100,35 @@ class Workers(NamedTuple):
 
     def agree(self, number: int) -> int:
         """Returns the chief worker's number on every worker, once all have called."""
-        variable = tf.Variable(number, dtype=tf.int64)
-        self.share_variables([variable])
-        return int(variable)
+        return int(self._sum([tf.constant(number, tf.int64)], of_chief=True)[0])
 
     def share_variables(self, variables: list[tf.Variable]) -> None:
         """Sets variables on every worker to their values on the chief worker."""
-        if self.index is None:
-            return
-
-        def values_of_chief(values):
-            context = tf.distribute.get_replica_context()
-            first = tf.equal(context.replica_id_in_sync_group, 0)
-            mine = [tf.where(first, value, tf.zeros_like(value)) for value in values]
-            return [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in mine]
-
-        values = [tf.convert_to_tensor(variable) for variable in variables]
-        shared = self.strategy.run(tf.function(values_of_chief, autograph=False), args=(values,))
-        for variable, value in zip(variables, shared, strict=True):
-            variable.assign(self.strategy.experimental_local_results(value)[0])
+        if self.index is not None:
+            values = [tf.convert_to_tensor(variable) for variable in variables]
+            for variable, value in zip(variables, self._sum(values, of_chief=True), strict=True):
+                variable.assign(value)
 
     def check_same_settings(self, settings: dict) -> None:
-        """Raises `InputError` on a worker whose settings differ from those of the chief worker."""
+        """Raises `InputError` on every worker unless all have the same settings."""
         checksum = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
-        if self.agree(checksum) != checksum:
-            raise InputError("this worker has other settings than the chief worker: give all the same command")
+        total = self._sum([tf.constant(checksum, tf.int64)], of_chief=False)[0]
+        if int(total) != checksum * self.strategy.num_replicas_in_sync:
+            raise InputError("the workers were started with different settings: give all the same command")
+
+    def _sum(self, values: list[tf.Tensor], of_chief: bool) -> list[tf.Tensor]:
+        """Returns sums over all replicas, or the values of the chief worker's first replica, on every worker."""
+        if self.index is None:
+            return values
+
+        def on_replica(values):
+            context = tf.distribute.get_replica_context()
+            first = tf.equal(context.replica_id_in_sync_group, 0)
+            mine = [tf.where(first, value, tf.zeros_like(value)) for value in values] if of_chief else values
+            return [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in mine]
+
+        sums = self.strategy.run(tf.function(on_replica, autograph=False), args=(values,))
+        return [self.strategy.experimental_local_results(value)[0] for value in sums]
 
 
 def gather_workers(config: WorkersConfig, settings: dict | None = None) -> Workers:
@@ -135,7 +139,7 @@ def gather_workers(config: WorkersConfig, settings: dict | None = None) -> Worke
         settings: plain types that must be equal on all workers.
 
     Raises:
-        InputError: `TF_CONFIG` is malformed, a worker does not come, or the settings are not those of the chief worker.
+        InputError: `TF_CONFIG` is malformed, a worker does not come, or the workers have different settings.
     """
     if config.strategy == "multiworker":
         addresses, index = read_cluster()

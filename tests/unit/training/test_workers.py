@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+import types
 
 import pytest
 import tensorflow as tf
@@ -119,14 +120,17 @@ def test_a_port_that_is_taken_is_named():
             wait_for_workers((address, "127.0.0.1:1"), 0, 1.0)
 
 
-def test_a_worker_with_other_settings_than_the_chief_worker_is_refused(monkeypatch):
-    told = []
-    chief, other = (Workers(None, index) for index in (0, 1))
-    monkeypatch.setattr(Workers, "agree", lambda self, number: told.append(number) or told[0])
-    chief.check_same_settings({"k": 5, "seed": 1})
-    other.check_same_settings({"seed": 1, "k": 5})
-    with pytest.raises(InputError, match="this worker has other settings than the chief worker: give all the same"):
-        other.check_same_settings({"k": 50, "seed": 1})
+def test_workers_with_different_settings_are_refused(monkeypatch):
+    """Two replicas, of which the other has the settings `theirs`."""
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    checksums = []
+    monkeypatch.setattr(Workers, "_sum", lambda self, values, of_chief: checksums.append(int(values[0])) or [0])
+    for settings in ({"k": 5, "seed": 1}, {"seed": 1, "k": 5}, {"k": 50, "seed": 1}):
+        with pytest.raises(InputError, match="started with different settings: give all the same command"):
+            Workers(strategy, 0).check_same_settings(settings)
+    assert checksums[0] == checksums[1] != checksums[2]
+    monkeypatch.setattr(Workers, "_sum", lambda self, values, of_chief: [2 * values[0]])
+    Workers(strategy, 1).check_same_settings({"k": 5})
 
 
 @pytest.mark.parametrize("error", [tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError])
