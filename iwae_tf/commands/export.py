@@ -7,8 +7,8 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import EXPORT_DIR
 from iwae_tf.errors import InputError
-from iwae_tf.scoring_config import ExportConfig
-from iwae_tf.training.trained import TrainedRun, check_trained, read_trained
+from iwae_tf.config import ExportConfig
+from iwae_tf.training.run_folder import TrainedRun, check_trained, read_trained
 
 SUMMARY = "write the model of a run as a SavedModel that scores log p(x) on a server"
 DESCRIPTION = """Writes the model of a finished run as the next version of a SavedModel for TensorFlow Serving. Its
