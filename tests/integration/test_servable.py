@@ -8,8 +8,16 @@ import reference_bernoulli
 import tensorflow as tf
 from binary_models import generative_weights
 from reference import log_mean_exp
-from served import assert_same_bits, loaded, meta_graph, reference_log_weights, scores_request, through_c_api
-from served import through_function, through_python
+from served import (
+    assert_same_bits,
+    loaded,
+    meta_graph,
+    reference_log_weights,
+    scores_request,
+    through_c_api,
+    through_function,
+    through_python,
+)
 from small_models import SMALL_DIM, binary_images, small_model
 from tensorflow_serving.apis import prediction_log_pb2
 

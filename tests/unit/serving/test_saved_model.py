@@ -82,6 +82,7 @@ def test_a_watching_server_sees_a_version_whole_or_not_at_all(model, tmp_path, m
     def fail(*_):
         raise OSError("disk full")
 
+    monkeypatch.setattr(saved_model, "signatures", lambda *given: {"sample": signatures(*given)["sample"]})  # quicker
     monkeypatch.setattr(Path, "write_text", watching(Path.write_text))
     monkeypatch.setattr(saved_model, "write_warmup_requests", watching(saved_model.write_warmup_requests))
     monkeypatch.setattr(os, "rename", watching(os.rename))
@@ -120,7 +121,7 @@ def test_the_newest_version_is_found_under_the_name_of_its_folder(tmp_path):
 
 
 def test_provenance_says_where_the_numbers_come_from(exports):
-    model, folder = exports("bernoulli")
+    _, folder = exports("bernoulli")
     provenance = json.loads((folder / "assets.extra" / "provenance.json").read_text())
     expected = {
         "model_name": "small",
@@ -142,7 +143,9 @@ def test_provenance_says_where_the_numbers_come_from(exports):
     assert set(provenance["statuses"]) == {"0", "1", "2", "3"}
     assert provenance["versions"]["tensorflow"] == tf.__version__
     assert provenance["versions"]["iwae-tf"] == iwae_tf.__version__
-    others = [json.loads((exports(n)[1] / "assets.extra/provenance.json").read_text()) for n in ("gaussian", "binary units")]
+    others = [
+        json.loads((exports(n)[1] / "assets.extra/provenance.json").read_text()) for n in ("gaussian", "binary units")
+    ]
     assert [(p["input"], p["latent"], p["likelihood"]) for p in others] == [
         ("real", "gaussian", "gaussian"),
         ("binary", "bernoulli", "bernoulli"),

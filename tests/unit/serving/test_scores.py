@@ -52,7 +52,9 @@ def _read(path):
     with path.open(newline="") as file:
         names, *rows = csv.reader(file)
     dtypes = {"row": np.int64, "status": np.int32}
-    return {n: np.array(c).astype(dtypes.get(n, np.float32)) for n, c in zip(names, zip(*rows, strict=True), strict=True)}
+    return {
+        n: np.array(c).astype(dtypes.get(n, np.float32)) for n, c in zip(names, zip(*rows, strict=True), strict=True)
+    }
 
 
 @pytest.mark.parametrize("ending", [".csv", ".npz", ".parquet"])
