@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import requests
@@ -39,21 +39,12 @@ class BusyError(InputError):
 
 
 class ModelURL(NamedTuple):
-    """The address of a model.
+    """The address of a model; version and label are None if the URL asks for none."""
 
-    Attributes:
-        scheme: "http" (REST, with or without TLS), "grpc" or "folder".
-        base: the URL without version and label, or the path of the folder.
-        address: host and port of a server; empty for a folder.
-        name: the model's name on the server; empty for a folder.
-        version: the version that the URL asks for, or None.
-        label: the label that the URL asks for, or None.
-    """
-
-    scheme: str
-    base: str
-    address: str = ""
-    name: str = ""
+    scheme: str  # "http" (REST, with or without TLS), "grpc" or "folder"
+    base: str  # the URL without version and label, or the path of the folder
+    address: str = ""  # host and port of a server
+    name: str = ""  # the model's on the server
     version: str | None = None
     label: str | None = None
 
@@ -82,7 +73,7 @@ def parse_model_url(url: str) -> ModelURL:
     return ModelURL(kind, **match.groupdict())
 
 
-class Backend(Protocol):
+class Backend:
     """A connection to a model.
 
     Attributes:
@@ -91,10 +82,11 @@ class Backend(Protocol):
     """
 
     version: str | None
-    bytes_per_value: int
+    bytes_per_value = 4
 
     def data_dim(self, signature: str) -> int | None:
         """Returns D, the number of values of an image, or None if the server does not tell."""
+        raise NotImplementedError
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Calls a signature: arrays by name, each with a leading batch axis, as inputs and as outputs.
@@ -103,6 +95,7 @@ class Backend(Protocol):
             RequestTimeoutError: the request took too long.
             InputError: for all other failures.
         """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Closes the connections."""
@@ -128,13 +121,10 @@ def retry(call: Callable[[], Result], seconds: float) -> Result:
     return call()
 
 
-class RestBackend:
+class RestBackend(Backend):
     """TF Serving's REST API, which the KServe SDK implements as well: JSON requests, all to one version.
 
-    Args:
-        url: the model's URL.
-        timeout: seconds to wait for an answer.
-        retry_seconds: upper limit of the seconds spent waiting between tries of a request.
+    Args: see `iwae_tf.serving.client.ScoringClient`.
     """
 
     bytes_per_value = 22  # a float32 is written with the digits of its float64, at most 21, and a comma
@@ -145,8 +135,7 @@ class RestBackend:
         self.version = self._available_version()
 
     def data_dim(self, signature: str) -> int | None:
-        """See `Backend.data_dim`; the KServe SDK has no metadata."""
-        try:
+        try:  # the KServe SDK has no metadata
             definitions = self._request(self._versioned("/metadata"))["metadata"]["signature_def"]["signature_def"]
             dim = int(definitions[signature]["inputs"]["x"]["tensor_shape"]["dim"][1]["size"])
         except (InputError, KeyError, IndexError, TypeError, ValueError):
@@ -154,7 +143,6 @@ class RestBackend:
         return dim if dim > 0 else None
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Backend.predict`."""
         columns = {name: values.tolist() for name, values in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns}, separators=(",", ":"))
         answer = self._request(self._versioned(":predict"), body, f" (sent {shapes(inputs)})")
@@ -164,7 +152,6 @@ class RestBackend:
         return {name: self._array(name, values) for name, values in outputs.items()}
 
     def close(self) -> None:
-        """See `Backend.close`."""
         self._session.close()
 
     def _versioned(self, route: str) -> str:

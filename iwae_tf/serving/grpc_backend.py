@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from iwae_tf.errors import InputError
-from iwae_tf.serving.backends import BusyError, ModelURL, RequestTimeoutError, retry, shapes
+from iwae_tf.serving.backends import Backend, BusyError, ModelURL, RequestTimeoutError, retry, shapes
 
 
 class UnimplementedError(InputError):
@@ -25,16 +25,11 @@ _CHANNEL_OPTIONS = [
 ]
 
 
-class GrpcBackend:
+class GrpcBackend(Backend):
     """Predict calls by gRPC, all to the version that the server's first answer names.
 
-    Args:
-        url: the model's URL.
-        timeout: seconds to wait for an answer.
-        retry_seconds: upper limit of the seconds spent waiting between tries of a request.
+    Args: see `iwae_tf.serving.client.ScoringClient`.
     """
-
-    bytes_per_value = 4
 
     def __init__(self, url: ModelURL, timeout: float, retry_seconds: float):
         self._url, self._timeout, self._retry_seconds = url, timeout, retry_seconds
@@ -44,12 +39,10 @@ class GrpcBackend:
         self._signatures = self._read_signatures()
 
     def data_dim(self, signature: str) -> int | None:
-        """See `Backend.data_dim`."""
         dims = self._signatures[signature].inputs["x"].tensor_shape.dim if signature in self._signatures else []
         return dims[1].size if len(dims) == 2 and dims[1].size > 0 else None
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Backend.predict`."""
         request = predict_pb2.PredictRequest()
         request.model_spec.signature_name = signature
         for name, values in inputs.items():
@@ -58,7 +51,6 @@ class GrpcBackend:
         return {name: tf.make_ndarray(values) for name, values in response.outputs.items()}
 
     def close(self) -> None:
-        """See `Backend.close`."""
         self._channel.close()
 
     def _read_signatures(self) -> dict:

@@ -11,7 +11,7 @@ import numpy as np
 
 from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError
-from iwae_tf.serving.backends import ModelURL, shapes
+from iwae_tf.serving.backends import Backend, ModelURL, shapes
 
 SAVED_MODEL = "saved_model.pb"
 PROVENANCE = Path("assets.extra") / "provenance.json"
@@ -79,14 +79,12 @@ def checksum(version: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-class FolderBackend:
+class FolderBackend(Backend):
     """The signatures of a SavedModel, loaded into this process.
 
     Args:
         url: the folder of a model, whose newest version is taken, or of a version.
     """
-
-    bytes_per_value = 4
 
     def __init__(self, url: ModelURL):
         folder = Path(url.base)
@@ -100,11 +98,9 @@ class FolderBackend:
         self._model = load(self._path)
 
     def data_dim(self, signature: str) -> int | None:
-        """See `Backend.data_dim`."""
         return self._signature(signature).structured_input_signature[1]["x"].shape[1]
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Backend.predict`."""
         import tensorflow as tf
 
         function = self._signature(signature)
@@ -116,9 +112,6 @@ class FolderBackend:
         except (tf.errors.OpError, TypeError, ValueError) as error:
             raise InputError(f"{self._path}: {signature}: {one_line(error)} (sent {shapes(inputs)})") from error
         return {name: values.numpy() for name, values in outputs.items()}
-
-    def close(self) -> None:
-        """See `Backend.close`."""
 
     def _signature(self, name: str):
         signatures = self._model.signatures

@@ -1,5 +1,7 @@
 """From a run folder to a SavedModel, as a user meets it."""
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -19,10 +21,18 @@ SMALL = ["--hidden-units", "20,20", "--latent-units", "5", "--epochs", "1", "--e
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "small"
-    assert main(["train", *SMALL, "--output-dir", str(path)]) == 0
-    return path
+def trained(tmp_path_factory):
+    """The folder in which `train --export` ran, and its output."""
+    folder, output = tmp_path_factory.mktemp("trained"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.chdir(folder)
+        assert main(["train", *SMALL, "--export", "--output-dir", "runs/small"]) == 0
+    return folder, output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run_folder(trained):
+    return trained[0] / "runs" / "small"
 
 
 def error_of(capsys, *arguments) -> str:
@@ -50,15 +60,14 @@ def test_a_run_becomes_a_version_that_scores_as_the_model_does(run_folder, tmp_p
     np.testing.assert_allclose(answer["log_prob"], expected, atol=8 * answer["standard_error"].max())
 
 
-def test_train_exports_at_the_end_under_a_name_that_it_checks_before(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_train_exports_at_the_end_under_a_name_that_it_checks_before(trained, tmp_path, capsys):
+    folder, output = trained
+    assert "  export/models/small/1" in output
+    provenance = folder / "export" / "models" / "small" / "1" / "assets.extra" / "provenance.json"
+    assert json.loads(provenance.read_text())["metrics"]["num_samples"] == 60
     assert main(["train", *SMALL, "--export", "--output-dir", str(tmp_path / "my run")]) == 2
     assert "got 'my run'" in capsys.readouterr().err
     assert not (tmp_path / "my run").exists()
-    assert main(["train", *SMALL, "--export", "--output-dir", "runs/mine"]) == 0
-    folder = Path("export/models/mine/1")
-    assert f"  {folder}" in capsys.readouterr().out
-    assert json.loads((folder / "assets.extra" / "provenance.json").read_text())["metrics"]["num_samples"] == 60
 
 
 def test_the_script_answers_from_any_folder_without_tensorflow(tmp_path):
