@@ -11,7 +11,7 @@ import numpy as np
 
 from iwae_tf.data import load
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD, unit_activities
+from iwae_tf.evaluation.units import ACTIVE_THRESHOLD, unit_activities
 from iwae_tf.evaluation.log_likelihood import PAPER_SAMPLE_SIZES, LikelihoodEstimate, concatenate, likelihood_batches
 from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training import evaluation_extras as extras

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from iwae_tf import evaluation, plots
-from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD
+from iwae_tf.evaluation.units import ACTIVE_THRESHOLD
 from iwae_tf.training import run_folder
 from iwae_tf.training.callbacks import progress_bar
 from iwae_tf.training.early_stopping import EarlyStopping

@@ -29,8 +29,9 @@ WRONG = {"mean_error": 0.5, "scale_factor": 1.3}  # far from the posterior: KL d
 
 @pytest.fixture(autouse=True)
 def short_pilot(monkeypatch):
-    """Weights are unbiased for any step sizes, and the pilot takes most of the time of few temperatures."""
+    """Weights are unbiased for any step sizes; as many chains in all passes are traced once."""
     monkeypatch.setattr(annealing, "PILOT_TRANSITIONS", 20)
+    monkeypatch.setattr(annealing, "PILOT_CHAINS", 4)
 
 
 def images(n, dim=DIM):
@@ -48,56 +49,16 @@ def log_weights_of(model, x):
 # ----------------------------------------------------------------------------------------------------- transitions
 
 
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_gradient_is_the_derivative_of_the_log_weight_and_finite_far_out(layers):
-    model, x = small_model(layers, gain=1.0), binary_images(3)
-    noise = normal(4, 3, sum(model.latent_units))
-    chains = chains_at(log_weights_of(model, x), tf.constant(noise))
-    splits = np.cumsum(model.latent_units)[:-1]
-
-    def log_w(noise):
-        return reference.iwae_log_weights(x, np.split(noise, splits, axis=-1), **reference_weights(model))
-
-    np.testing.assert_allclose(chains.log_w, log_w(noise), rtol=1e-5)
-    expected = reference_annealing.gradient(log_w, noise.astype(np.float64))
-    # float32 sums of tens of terms up to 10
-    np.testing.assert_allclose(chains.gradient, expected, rtol=1e-3, atol=1e-3)
-    far = chains_at(log_weights_of(model, x), tf.constant(1000.0 * noise))
-    assert np.isfinite(far.log_w).all()
-    assert np.isfinite(far.gradient).all()
-
-
-@pytest.mark.parametrize("num_steps", [1, 4])
-def test_leapfrog_moves_the_latents_as_with_the_posterior_scales_for_a_mass(num_steps):
-    model, x = small_model(1, gain=1.0), binary_images(1)
-    loc, log_scale = (np.asarray(p, np.float64)[0] for p in model.encode(x)[0])
-    noise, momentum = normal(6, 1, 5), normal(6, 1, 5, seed=1)
-    step, beta, scale = np.linspace(0.05, 0.3, 6), 0.3, np.exp(log_scale)
-    start = chains_at(log_weights_of(model, x), tf.constant(noise))
-    step32 = tf.constant(step[:, None], tf.float32)
-    end, end_momentum = leapfrog(log_weights_of(model, x), start, tf.constant(momentum), beta, step32, num_steps)
-    weights = reference_weights(model)
-
-    def density(h):
-        log_w = reference.iwae_log_weights(x, [((h - loc) / scale)[:, None]], **weights)[:, 0]
-        return reference.gaussian_log_prob(h, loc, log_scale) + beta * log_w
-
-    h, h_momentum = reference_annealing.leapfrog(
-        density, loc + scale * noise[:, 0], momentum[:, 0] / scale, step, scale, num_steps
-    )
-    np.testing.assert_allclose(loc + scale * end.noise.numpy()[:, 0], h, rtol=1e-4, atol=1e-4)  # float32
-    np.testing.assert_allclose(end_momentum.numpy()[:, 0], scale * h_momentum, rtol=1e-4, atol=1e-3)
-
-
-def test_leapfrog_leads_back_with_the_momentum_reversed():
-    model, x = small_model(2, gain=1.0), binary_images(3)
-    momentum, step, log_weights = normal(8, 3, 8, seed=1), tf.fill([8, 3], 0.2), log_weights_of(model, x)
+def test_leapfrog_leads_back_with_the_momentum_reversed_and_gradients_are_finite_far_out():
+    model = small_model(2, gain=1.0)
+    log_weights, momentum, step = log_weights_of(model, binary_images(3)), normal(8, 3, 8, seed=1), tf.fill([8, 3], 0.2)
     start = chains_at(log_weights, tf.constant(normal(8, 3, 8)))
     end, end_momentum = leapfrog(log_weights, start, momentum, 0.8, step, 5)
     assert np.abs(end.noise - start.noise).max() > 0.5
     back, back_momentum = leapfrog(log_weights, end, -end_momentum, 0.8, step, 5)
     np.testing.assert_allclose(back.noise, start.noise, atol=1e-3)  # ten steps of float32
     np.testing.assert_allclose(-back_momentum, momentum, atol=1e-3)
+    assert all(np.isfinite(value).all() for value in chains_at(log_weights, 1000.0 * start.noise))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
@@ -261,10 +222,10 @@ def test_the_bounds_are_logs_of_mean_weights_over_the_chains():
 def test_every_weight_is_p_x_where_q_is_the_posterior(layers):
     model, exact = linear_gaussian(layers)
     x = images(4)
-    estimate = annealed_log_likelihood(model, x, 5, 3)
+    estimate = annealed_log_likelihood(model, x, 4, 3)
     # float32 sums of squares of size 100
-    np.testing.assert_allclose(estimate.log_weights, np.tile(exact.log_prob(x), (5, 1)), rtol=2e-5)
-    bounds = bidirectional_bounds(model, 5, 3, 3)
+    np.testing.assert_allclose(estimate.log_weights, np.tile(exact.log_prob(x), (4, 1)), rtol=2e-5)
+    bounds = bidirectional_bounds(model, 5, 4, 3)
     for bound in (bounds.lower, bounds.upper):  # float32 sums of squares of size 10
         np.testing.assert_allclose(bound, exact.log_prob(bounds.x), atol=1e-4)
 
@@ -292,11 +253,9 @@ def test_the_weights_are_unbiased_for_p_x_with_few_temperatures(layers):
     assert abs(z.mean()) < 4.0 / np.sqrt(8)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_chains", [1, 4])
-def test_the_reverse_weights_are_unbiased_for_1_over_p_x_with_few_temperatures(num_chains):
+def test_the_reverse_weights_are_unbiased_for_1_over_p_x_with_few_temperatures():
     model, exact = linear_gaussian(2, mean_error=0.2, scale_factor=1.2)
-    bounds = bidirectional_bounds(model, 192, num_chains, 3, 2)
+    bounds = bidirectional_bounds(model, 192, 4, 3, 2)
     ratio = np.exp(exact.log_prob(bounds.x) - bounds.upper)
     assert ratio.std() > 0.1
     assert abs(ratio.mean() - 1.0) < 4 * ratio.std() / np.sqrt(192)
@@ -307,12 +266,12 @@ def test_the_truth_lies_between_the_bounds_and_the_gap_closes_with_the_temperatu
     model, exact = linear_gaussian(2, **WRONG)
     gaps = []
     for num_temperatures in (3, 60):
-        bounds = bidirectional_bounds(model, 64, 2, num_temperatures, 2)
+        bounds = bidirectional_bounds(model, 64, 4, num_temperatures, 2)
         truth = exact.log_prob(bounds.x)
         z = [d.mean() / (d.std() / np.sqrt(64)) for d in (truth - bounds.lower, bounds.upper - truth)]
         assert min(z) > (2 if num_temperatures == 3 else -3)  # strictly, where the gap is wide
         gaps.append(bounds.gap.mean())
-    assert gaps[0] > 8 * gaps[1] > 0  # 1 / T would be a factor of 20
+    assert gaps[0] > 5 * gaps[1] > 0  # 1 / T would be a factor of 20
 
 
 def test_log_p_x_near_minus_1000_nats_keeps_its_digits_in_float32():
@@ -320,7 +279,7 @@ def test_log_p_x_near_minus_1000_nats_keeps_its_digits_in_float32():
     x = images(4, 800) / 2
     truth = exact.log_prob(x)
     assert (truth < -900).all()
-    estimate = annealed_log_likelihood(model, x, 32, 40)
+    estimate = annealed_log_likelihood(model, x, 32, 20)
     # chance, and 800 squares in float32
     assert (np.abs(estimate.log_likelihood - truth) < 4 * estimate.standard_error + 2e-3).all()
 
@@ -372,20 +331,20 @@ def test_the_noise_of_latents_gives_them_back(layers):
         np.testing.assert_allclose(new[0], old, atol=1e-5)  # float32
 
 
-@pytest.mark.parametrize(("num_temperatures", "tolerance"), [(3, 0.25), (20, 0.15)])
-def test_the_step_sizes_of_the_pilot_give_the_acceptance_that_is_asked_for(num_temperatures, tolerance, monkeypatch):
+def test_the_step_sizes_of_the_pilot_give_the_acceptance_that_is_asked_for(monkeypatch):
     monkeypatch.setattr(annealing, "PILOT_TRANSITIONS", 200)
+    monkeypatch.setattr(annealing, "PILOT_CHAINS", 8)
     model, x, counts = small_model(2, gain=1.0), binary_images(10), []
-    acceptance = annealed_log_likelihood(model, x, 16, num_temperatures, progress=counts.append).acceptance
-    assert (np.abs(acceptance - 0.65) < tolerance).all()  # noise of 16 and of the pilot's 8 chains
+    acceptance = annealed_log_likelihood(model, x, 8, 20, progress=counts.append).acceptance
+    assert (np.abs(acceptance - 0.65) < 0.2).all()  # noise of 8 and of the pilot's 8 chains
     assert abs(acceptance.mean() - 0.65) < 0.05
-    assert sum(counts) == 2 * 10 * (num_temperatures - 1)
+    assert sum(counts) == 2 * 10 * 19
 
 
 @pytest.mark.slow
 def test_an_example_does_not_depend_on_how_many_there_are_and_differs_from_the_others():
     model, counts = small_model(2, gain=1.0), []
-    few, many = (bidirectional_bounds(model, n, 2, 2, 1, progress=counts.append) for n in (3, 40))
+    few, many = (bidirectional_bounds(model, n, 4, 2, 1, progress=counts.append) for n in (3, 40))
     np.testing.assert_array_equal(few.x, many.x[:3])
     np.testing.assert_allclose(few.lower, many.lower[:3], rtol=1e-5)
     np.testing.assert_allclose(few.upper, many.upper[:3], rtol=1e-5)
@@ -393,21 +352,29 @@ def test_an_example_does_not_depend_on_how_many_there_are_and_differs_from_the_o
     assert sum(counts) == 3 * 43
 
 
-def test_rows_purposes_transitions_and_seeds_have_their_own_numbers_and_step_sizes_ignore_the_chains(monkeypatch):
-    model, keys, sizes = small_model(1), [], []
+def test_equal_images_have_chains_of_their_own():
+    model = small_model(1)
     x = model.checked(np.tile(binary_images(1), (40, 1)))
+    passes = AnnealingPasses(model, 4, 3, 1, seed=0)
+    log_w = np.concatenate([passes.forward(batch, [tf.fill([32], 0.3)] * 2)[0] for batch in passes.batches(x)], axis=1)
+    assert len(np.unique(log_w)) > 0.9 * log_w.size  # a few proposals of equal starts are refused together
+
+
+def test_purposes_transitions_batches_and_seeds_have_their_own_keys_and_step_sizes_ignore_the_chains(monkeypatch):
+    model, keys, sizes = small_model(1), [], []
+    x = model.checked(binary_images(40))
+    acceptance_of = lambda x, chains, *_: (chains, tf.sigmoid(tf.reduce_sum(chains.noise, axis=[0, 2])))  # noqa: E731
     for seed, chains in ((0, 2), (1, 2), (1, 3)):
         passes = AnnealingPasses(model, chains, 4, 1, seed)
-        moves = spy(passes, "_move", monkeypatch)
+        moves = spy(passes, "_move", monkeypatch, result=acceptance_of)
         for batch in passes.batches(x):
             sizes.append(passes.step_sizes(batch))
-            log_w, _ = passes.forward(batch, sizes[-1])
-            assert len(np.unique(log_w)) == log_w.size  # equal images
+            passes.forward(batch, sizes[-1])
             passes.reverse(batch, sizes[-1], tf.zeros([32, 5]))
         keys += [tuple(key) for move in moves if chains == 2 for key in move[2].tolist()]
+    assert len(set(keys)) == len(keys) > 2 * 2 * 2 * (20 + 3 + 3)
     np.testing.assert_array_equal(sizes[2], sizes[4])
     assert (np.asarray(sizes[0]) != np.asarray(sizes[2])).any()
-    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from iwae_tf.evaluation.jackknife import jackknife
+from iwae_tf.evaluation import jackknife
 from iwae_tf.objectives import (
     CIWAE,
     ELBO,
