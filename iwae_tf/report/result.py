@@ -3,7 +3,7 @@
 import numpy as np
 
 from iwae_tf.config import RELIABLE_PARETO_K
-from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD
+from iwae_tf.evaluation.units import ACTIVE_THRESHOLD
 from iwae_tf.report.record import Record
 from iwae_tf.report.words import ABSENT, duration, number, with_error
 

@@ -11,7 +11,7 @@ from iwae_tf import plots
 from iwae_tf.config import RELIABLE_PARETO_K, ScoringConfig
 from iwae_tf.data import load
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD, unit_activities
+from iwae_tf.evaluation.units import ACTIVE_THRESHOLD, unit_activities
 from iwae_tf.evaluation.estimate import (
     PAPER_SAMPLE_SIZES,
     LikelihoodEstimate,
