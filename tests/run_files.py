@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 
 from iwae_tf.config import RunConfig
 from iwae_tf.report.record import Record, read_record
@@ -53,19 +55,23 @@ def write_run(path: Path, config=None, metrics=None, history=None, scores=None) 
     """Writes those that are given, the configuration always; returns the folder."""
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(config or config_of()))
+    if scores is not None:
+        scores = dict(scores)
+        layers = [scores.pop(name).tolist() for name in list(scores) if name.startswith("unit_activities")]
+        metrics = metrics and {**metrics, "unit_activities": layers}
+        pyarrow.parquet.write_table(pyarrow.table(scores), path / "scores.parquet")
     if metrics is not None:
         (path / "metrics.json").write_text(json.dumps(metrics))
     if history is not None:
         (path / "history.csv").write_text(history)
-    if scores is not None:
-        np.savez(path / "scores.npz", **scores)
     return path
 
 
 def scores_of(log_likelihood) -> dict:
-    """The arrays of `scores.npz`; the third of four units is inactive, the last one on the border."""
+    """The columns of `scores.parquet`, and the activities; the third of four units is inactive, the last one on the border."""
     values = np.asarray(log_likelihood, np.float64)
     return {
+        "row": np.arange(len(values)),
         "log_likelihood": values,
         "standard_error": np.full(values.shape, 0.125),
         "effective_sample_size": np.arange(1.0, len(values) + 1),

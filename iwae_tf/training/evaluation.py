@@ -63,11 +63,11 @@ def evaluate_run(
         report["annealed"] = extras.annealed_section(model, x, estimate, settings, verbose)
     if not workers.is_chief:
         return report, folder
-    title = f"{trained.path.resolve().name}, {settings.part} images"
+    title = f"{len(x):,} {settings.part} images"
     draw(folder, x, image_shape, estimate, activities, title)
     if model.latent_units[-1] == 2 and model.latent == "gaussian":
         draw_posteriors(folder, model, x, image_shape, settings.num_samples, title)
-    write_per_example(folder / "per_example.parquet", estimate)
+    write_per_example(folder / "scores.parquet", estimate)
     write_json(folder / "report.json", report)
     shutil.rmtree(folder / "parts")
     (folder / "protocol.json").unlink()

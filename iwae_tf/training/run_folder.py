@@ -14,7 +14,7 @@ FILES = (
     "config.json",
     "history.csv",
     "metrics.json",
-    "scores.npz",
+    "scores.parquet",
     "model.keras",
     "checkpoints",
     "samples.png",
