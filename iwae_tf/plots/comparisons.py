@@ -106,7 +106,7 @@ def distributions_figure(scores, names, notes=(), warning: str = "") -> Figure:
         axes.stairs(np.histogram(values, edges)[0] / len(values), edges, label=style.LETTERS[number], **look)
         axes.axvline(values.mean(), **look)
     axes.set_ylim(bottom=0)
-    style.legend(figure, names)
+    style.legend(axes, names)
     return figure
 
 

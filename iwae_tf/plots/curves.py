@@ -28,7 +28,7 @@ def bounds_of_runs(runs: dict[str, tuple[dict, dict]], of: str = "test images") 
     curves = [_checked_bounds(*values) for values in runs.values()]
     notes = ["bars: one standard error either way"] if any(errors.any() for *_, errors in curves) else []
     if any(ks[0] == 1 for ks, *_ in curves):
-        notes.append("k = 1 is the VAE's bound (ELBO); the largest k is the estimate of log p(x)")
+        notes.append("k = 1: the VAE's bound (ELBO); largest k: estimate of log p(x)")
     figure = style.page(f"Mean L_k over {of}", notes)
     (axes,) = style.panels(figure, [("k, samples per image (log scale)", "mean L_k (nats)")])
     for number, (name, (ks, means, errors)) in enumerate(zip(runs, curves, strict=True)):
@@ -46,7 +46,7 @@ def bounds_of_runs(runs: dict[str, tuple[dict, dict]], of: str = "test images") 
     shown = style.spaced(place, 0.12 if len(runs) == 1 else 0.07)
     axes.set_xticks(ks, [f"{k:.0f}{v}" if s else "" for k, v, s in zip(ks, values, shown, strict=True)])
     axes.minorticks_off()
-    style.legend(figure, runs)
+    style.legend(axes, runs)
     return figure
 
 
@@ -93,7 +93,7 @@ def learning_figure(histories: dict[str, dict[str, np.ndarray]]) -> Figure:
             axes.plot(history["epoch"][shown], history[column][shown], linestyle=line, label=label, **look)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(low - room, known.max(initial=low) + room)
-    style.legend(figure, histories)
+    style.legend(axes, histories)
     return figure
 
 
@@ -119,29 +119,34 @@ def activities_of_runs(runs: dict, of: str = "test images", threshold: float = A
     if not all(runs.values()) or not all(a.ndim == 1 and len(a) and np.isfinite(a).all() for a in every):
         raise InputError(f"activities must be one array [H] of finite values for each layer, got {runs!r}")
     totals = "; ".join(f"{name} {active_words(layers, threshold)}".strip() for name, layers in runs.items())
-    notes = [f"variance over {of} of each unit's posterior mean; filled: above {threshold:g}, active"]
+    notes = [
+        f"variance over {of} of each unit's posterior mean",
+        f"filled: above {threshold:g} (dashed), active: {totals}",
+    ]
     floor = max(0.4 * min(layer[layer > LOWEST].min(initial=threshold) for layer in every), LOWEST)
     below = sum(int((layer < floor).sum()) for layer in every)
     if below:
         notes.append(f"at the lower border: {below} units with an activity below {floor:.0e}")
     depth = max(map(len, runs.values()))
-    figure = style.page(f"Active latent units: {totals}", notes, height=style.BODY * (1 + 0.7 * (depth - 1)))
+    figure = style.page("Activity of the latent units", notes, height=style.BODY * (1 + 0.7 * (depth - 1)))
     names = [f"units of layer {number + 1}, from the most active" for number in range(depth)]
     panels = style.panels(figure, [(name, "activity (log scale)") for name in names], rows=depth)
     for number, (name, layers) in enumerate(runs.items()):
         for axes, layer in zip(panels, layers, strict=False):
             rank, y, active = np.arange(1, len(layer) + 1), np.maximum(layer, 1.15 * floor), layer > threshold
             look = {"color": style.SERIES[number], "linestyle": "none", "markersize": 5 if len(layer) <= 60 else 3}
-            look |= {"marker": style.MARKERS[number], "clip_on": False, "zorder": 3}
-            axes.plot(rank[active], y[active], label=name if axes is panels[0] else None, **look)
-            axes.plot(rank[~active], y[~active], markerfacecolor=style.PAPER, **look)
+            look |= {"marker": style.MARKERS[number], "zorder": 3}
+            axes.plot([], [], label=name, **look)
+            for shown, face in ((active, None), (~active, style.PAPER)):
+                if shown.any():  # an unclipped line without points would take all of the layout
+                    axes.plot(rank[shown], y[shown], markerfacecolor=face, clip_on=False, **look)
     for axes in panels:
         axes.axhline(threshold, color=style.INK, linewidth=1.2, linestyle=style.DASHED, zorder=1)
         axes.set_yscale("log")
         axes.set_ylim(floor, 3 * max(threshold, *(layer[0] for layer in every)))
         axes.minorticks_off()
         axes.xaxis.get_major_locator().set_params(integer=True)
-    style.legend(figure, runs)
+    style.legend(panels[0], runs)
     return figure
 
 

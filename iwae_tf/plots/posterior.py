@@ -17,7 +17,7 @@ MASSES = (0.5, 0.95)  # enclosed by the contour lines
 WIDTH, ROW = 900, 270  # of the figure; of a row of panels
 
 
-def posteriors_figure(model, x, draws, image_shape: tuple[int, int], title: str = "", seed: int = 0) -> Figure:
+def posteriors_figure(model, x, draws, image_shape: tuple[int, int], of: str = "test images", seed: int = 0) -> Figure:
     """Draws three panels for each of the first 6 images, all about the top layer's two units.
 
     Left: the posterior p(h | x), p(x, h) on a grid divided by its sum; with several layers, where it has no such form,
@@ -29,7 +29,7 @@ def posteriors_figure(model, x, draws, image_shape: tuple[int, int], title: str 
         x: [N, D] in [0, 1], N >= 1.
         draws: float [n, N, 2], draws from the posterior: the last of `iwae_tf.evaluation.posterior_samples`.
         image_shape: (height, width) with height * width = D.
-        title: the first line; by default the name of the left panel.
+        of: name of the images for the title, e.g. "400 test images".
         seed: seed of the draws of the layers below.
 
     Raises:
@@ -47,7 +47,7 @@ def posteriors_figure(model, x, draws, image_shape: tuple[int, int], title: str 
     pictures = as_pictures(x, image_shape, "x")
     target = "p(h | x)" if len(model.latent_units) == 1 else "prior p(h)"
     note = f"lines: 50% and 95% of the mass of {target}; axes: the two units of h, each row on its own scale"
-    figure = style.page(title or f"{target} and q(h | x)", [note], width=WIDTH, height=ROW * len(x))
+    figure = style.page(f"{target} and q(h | x), first {len(x)} of {of}", [note], width=WIDTH, height=ROW * len(x))
     grid = figure.subplots(len(x), 4, squeeze=False, width_ratios=(0.45, 1, 1, 1))
     for row, (image, *panels) in enumerate(grid):
         window, p, q = densities(model, x, row, draws[:, row], seed)

@@ -87,10 +87,11 @@ def panels(figure: Figure, labels, rows: int = 1) -> list:
     return list(found)
 
 
-def legend(figure: Figure, names) -> None:
+def legend(axes, names) -> None:
     """Writes the names of several runs to the right of the axes, where they cover no data."""
     if len(names) > 1:
-        figure.legend(loc="outside right upper", frameon=False, fontsize=TEXT, labelcolor=INK)
+        look = {"frameon": False, "fontsize": TEXT, "labelcolor": INK, "borderaxespad": 0.2}
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), **look)
 
 
 def spaced(places: np.ndarray, gap: float) -> np.ndarray:
