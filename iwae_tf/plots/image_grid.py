@@ -12,7 +12,7 @@ FRAME = (112, 135, 166)  # not a grey, so that it is never taken for a pixel
 # Lengths are pixels of a PNG file, two a layout unit.
 MARGIN, GAP, BLOCK_GAP = 32, 4, 24  # around the grid; between images; more between blocks of rows
 PAGE, MIN_PAGE = 936, 656  # width of the images in a row; of the smallest grid, which leaves room for a title
-MIN_SIDE, MAX_CELL, MAX_SIDE = 40, 320, 2000  # a row of 20,000 pixels is thinned, one of a single pixel widened
+MIN_BAND, MAX_CELL, MAX_SIDE = 40, 320, 2000  # a row of numbers is drawn as a band, one of 20,000 numbers thinned
 CAPTION, CHARACTER = 36, 15  # height of a caption; width of a letter
 
 
@@ -45,7 +45,8 @@ def as_pictures(images, image_shape: tuple[int, int], name: str = "images") -> n
 def cell_size(image_shape: tuple[int, int], columns: int) -> tuple[int, int]:
     """Returns height and width in pixels of an image in a row of `columns`."""
     scale = max(1, min(PAGE // columns - GAP, MAX_CELL) // max(image_shape))
-    height, width = (min(max(side * scale, MIN_SIDE), MAX_SIDE) for side in image_shape)
+    least = MIN_BAND if min(image_shape) == 1 else 1
+    height, width = (min(max(side * scale, least), MAX_SIDE) for side in image_shape)
     return height, width
 
 
