@@ -3,11 +3,11 @@
 import numpy as np
 import reference_likelihoods as reference
 import tensorflow as tf
-
-from iwae_tf import seeds
 from iwae_tf.layers.discretized_logistic import LogisticMixture
 from iwae_tf.layers.registry import likelihood_class
 from iwae_tf.layers.student_t import StudentTParameters
+
+from iwae_tf import seeds
 
 D, FEATURES = 3, 4
 LEVELS = {"categorical": 7, "discretized-logistic": 17}

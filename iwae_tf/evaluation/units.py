@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.errors import InputError, check_seed
 from iwae_tf.distributions.gaussian import StandardNormal
+from iwae_tf.errors import InputError, check_seed
 from iwae_tf.models.checks import check_gaussian
 from iwae_tf.models.networks import MLP
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from iwae_tf.objectives.gradients import bound_and_gradients
 from small_models import binary_images, small_model
 
 from benchmarks import gradient_quality_measure as measuring
@@ -25,7 +26,6 @@ from benchmarks.gradient_quality_statistics import (
 )
 from iwae_tf import seeds
 from iwae_tf.errors import InputError
-from iwae_tf.objectives.gradients import bound_and_gradients
 
 ROOT = Path(__file__).resolve().parents[3]
 SCALES = np.linspace(0.5, 2.0, 40)  # standard deviations of the known estimator's parameters

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from iwae_tf.layers.registry import LIKELIHOODS, likelihood_class
 from small_models import SMALL_DIM, SMALL_NETWORKS, binary_images, reference_weights, small_model
 
 import iwae_tf
 from iwae_tf import IWAE, InputError
 from iwae_tf.evaluation import active_units, pruned, unit_activities
-from iwae_tf.layers.registry import LIKELIHOODS, likelihood_class
 
 # ------------------------------------------------------------------------------------------------------- activities
 

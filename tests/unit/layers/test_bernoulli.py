@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from iwae_tf.layers.bernoulli import Bernoulli
 
 from iwae_tf import seeds
-from iwae_tf.layers.bernoulli import Bernoulli
 
 # A pixel is value * logit - softplus(logit): two float32 terms of up to 10, each rounded to 6e-7, 6 pixels in a sum.
 SUMS = {"rtol": 1e-6, "atol": 1e-5}

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from iwae_tf.layers.bernoulli import Bernoulli
 from iwae_tf.layers.bernoulli_density import bernoulli_log_prob, shared_terms
 from iwae_tf.layers.shared_terms import NO_TERMS

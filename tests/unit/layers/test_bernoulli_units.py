@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from scipy import special
-
-from iwae_tf import seeds
-from iwae_tf.errors import InputError
 from iwae_tf.layers.bernoulli import Bernoulli
 from iwae_tf.layers.bernoulli_prior import BernoulliPrior
 from iwae_tf.layers.registry import LATENTS, PRIORS, check_gaussian, latent_class, prior_class
 from iwae_tf.layers.standard_normal import StandardNormal
+from scipy import special
+
+from iwae_tf import seeds
+from iwae_tf.errors import InputError
 from iwae_tf.seeds import Purpose
 
 # A unit is value * logit - softplus(logit): two float32 terms of up to 10, each rounded to 6e-7, 6 units in a sum.

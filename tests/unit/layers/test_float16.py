@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from iwae_tf.layers.float16 import tanh_layers
 from iwae_tf.layers.mlp import MLP
 

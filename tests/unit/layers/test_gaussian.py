@@ -3,9 +3,9 @@ import pytest
 import reference
 import tensorflow as tf
 import tensorflow_probability as tfp
+from iwae_tf.layers.gaussian import DiagonalGaussian, GaussianParameters, standard_normal_log_prob
 
 from iwae_tf import seeds
-from iwae_tf.layers.gaussian import DiagonalGaussian, GaussianParameters, standard_normal_log_prob
 
 # Sums of a dozen float32 terms, each off by a few parts in 1e7 (exp and square); the sum may be smaller than they are.
 SUMS = {"rtol": 3e-6, "atol": 2e-5}

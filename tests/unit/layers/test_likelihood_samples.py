@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import reference_likelihoods as reference
 import tensorflow as tf
+from iwae_tf.layers.categorical import Categorical
+from iwae_tf.layers.continuous_bernoulli import ContinuousBernoulli
+from iwae_tf.layers.discretized_logistic import DiscretizedLogistic
 from likelihood_cases import (
     FEATURES,
     FLOAT32,
@@ -17,9 +20,6 @@ from likelihood_cases import (
 )
 
 from iwae_tf import InputError, seeds
-from iwae_tf.layers.categorical import Categorical
-from iwae_tf.layers.continuous_bernoulli import ContinuousBernoulli
-from iwae_tf.layers.discretized_logistic import DiscretizedLogistic
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import reference_likelihoods as reference
 import tensorflow as tf
+from iwae_tf.layers.continuous_bernoulli import ContinuousBernoulli
+from iwae_tf.layers.discretized_logistic import LogisticMixture
+from iwae_tf.layers.student_t import StudentT, StudentTParameters
 from likelihood_cases import (
     FLOAT32,
     LEVELS,
@@ -17,9 +20,6 @@ from likelihood_cases import (
 )
 
 from iwae_tf import seeds
-from iwae_tf.layers.continuous_bernoulli import ContinuousBernoulli
-from iwae_tf.layers.discretized_logistic import LogisticMixture
-from iwae_tf.layers.student_t import StudentT, StudentTParameters
 
 
 @pytest.mark.parametrize("wide", [False, True])

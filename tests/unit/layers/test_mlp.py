@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import reference
+from iwae_tf.layers.mlp import MLP
 
 from iwae_tf import seeds
-from iwae_tf.layers.mlp import MLP
 
 
 def built(units=(5, 3), seed=0, inputs=4):

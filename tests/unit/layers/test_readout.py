@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from iwae_tf import InputError, seeds
 from iwae_tf.layers.bernoulli import Bernoulli
 from iwae_tf.layers.folded import Folded
 from iwae_tf.layers.readout import Readout
+
+from iwae_tf import InputError, seeds
 
 # float32 sums of four products.
 FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}

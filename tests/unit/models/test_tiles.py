@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import binary_images, small_model
-
 from iwae_tf.layers.shared_terms import SharedTerms
-from iwae_tf.models import tiles
 from iwae_tf.models.evaluation_noise import evaluation_noise
 from iwae_tf.models.tiles import log_weights_in_tiles
+from small_models import binary_images, small_model
+
+from iwae_tf.models import tiles
 
 
 def _arguments(images, blocks, first_block=3, first_row=5):

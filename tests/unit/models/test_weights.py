@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from iwae_tf.models.weights import weights_read_once
 from small_models import binary_images, small_model
 
-from iwae_tf.models.weights import weights_read_once
 from iwae_tf.objectives import IWAEBound
 from iwae_tf.serving.row import RowSettings
 from iwae_tf.serving.signatures import signatures

@@ -10,10 +10,9 @@ import pytest
 import tensorflow as tf
 
 from iwae_tf import objectives, seeds
-from iwae_tf.objectives import GradientWeights, Objective
-from iwae_tf.models.gradients import draw_backward_samples, gather_samples  # noqa: F401
-from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.declarations import declared
+from iwae_tf.models.gradients import bound_and_gradients, draw_backward_samples, gather_samples  # noqa: F401
+from iwae_tf.objectives import GradientWeights, Objective
 
 K = 6
 # float32 sums of terms of size 1, in another order

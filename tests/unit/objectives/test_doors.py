@@ -8,8 +8,19 @@ from small_models import small_model
 
 from iwae_tf import objectives
 from iwae_tf.errors import InputError
-from iwae_tf.objectives import CIWAE, JVI, MIWAE, PIWAE, TVO, VRIWAE, DReGAlpha, IWAEBound, KLAnnealing
-from iwae_tf.objectives import build_objective, objective_class
+from iwae_tf.objectives import (
+    CIWAE,
+    JVI,
+    MIWAE,
+    PIWAE,
+    TVO,
+    VRIWAE,
+    DReGAlpha,
+    IWAEBound,
+    KLAnnealing,
+    build_objective,
+    objective_class,
+)
 
 NOT_COUNTS = [0, -3, 1.5, "5", True]
 NOT_NUMBERS = [float("nan"), float("inf"), "0.5", True, None]
