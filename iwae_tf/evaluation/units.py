@@ -83,13 +83,7 @@ def _posterior_means(model, x, key, num_samples):
 
 
 def check_gaussian(model, method: str, reason: str) -> None:
-    """Raises `InputError` unless the latent units are Gaussian.
-
-    Args:
-        model: an `iwae_tf.IWAE`.
-        method: name of the method that needs Gaussian units.
-        reason: why it does.
-    """
+    """Raises `InputError` unless the latent units are Gaussian; the message names the method that needs it, and why."""
     if not _is_gaussian(model):
         raise InputError(f"{method} exists for Gaussian units, this model's are {model.latent}: {reason}")
 
@@ -99,12 +93,7 @@ def _is_gaussian(model) -> bool:
 
 
 class _Units(NamedTuple):
-    """Fate of the units of one stochastic layer.
-
-    Attributes:
-        kept: bool [H_l].
-        constants: values that replace the dropped units in the layers that read them, float32 [H_l].
-    """
+    """Units of one layer: which are kept, bool [H_l], and the constants that readers get for the others, [H_l]."""
 
     kept: np.ndarray
     constants: np.ndarray
