@@ -124,15 +124,7 @@ def compare_with_first(scores: Sequence[Scores], paired: bool = True) -> list[Co
 
     Each interval covers its own difference in 95% of cases; all of them together cover in fewer.
 
-    Args:
-        scores: of two or more models, as for `compare_scores`.
-        paired: whether row i of all is one image.
-
-    Returns:
-        A `Comparison` for every model but the first.
-
-    Raises:
-        InputError: (a `ValueError`) as `compare_scores`, or for fewer than two models.
+    Arguments and errors are those of `compare_scores`, for two or more models.
     """
     if len(scores) < 2:
         raise InputError(f"scores must be of at least 2 models, got {len(scores)}")

@@ -83,11 +83,7 @@ def posterior_expectation(
 def _add_samples(before: _Moments | None, rescale: tf.Tensor, weights: tf.Tensor, values: tf.Tensor) -> _Moments:
     """Returns the moments with samples added, without a difference of squares (Chan et al. 1983).
 
-    Args:
-        before: the moments before, or None.
-        rescale: factor of their weights, [B].
-        weights: of the new samples, [c, B].
-        values: float64 [c, B, F].
+    The weights of `before` are multiplied by `rescale` [B]; the new ones are [c, B], the values float64 [c, B, F].
     """
     weights = weights[:, :, None]
     total = tf.reduce_sum(weights, axis=0)  # [B, 1]
@@ -155,17 +151,10 @@ def _resampled(samples, n: int, streams: tf.Tensor, latent_units) -> list[tf.Ten
 
 @tf.function(autograph=False, reduce_retracing=True)
 def _choose(chosen, log_total, h, log_w, uniform):
-    """Moves each draw to one of the new samples, or leaves it.
+    """Moves each draw to one of the new samples or leaves it; returns the draws and log of the sum of all weights.
 
-    Args:
-        chosen: the draws so far, a tuple of [B, n, H_l].
-        log_total: log of the sum of all weights so far, float64 [B].
-        h: the latents of the new samples, a tuple of [c, B, H_l].
-        log_w: their log-weights, float64 [c, B].
-        uniform: float64 [B, n].
-
-    Returns:
-        The draws, and the log of the sum of all weights with the new ones.
+    Shapes: `chosen`, the draws, and `h`, the new samples, tuples of [B, n, H_l] and [c, B, H_l]; float64 `log_total`
+    [B], log of the sum of the weights so far, `log_w` [c, B] and `uniform` [B, n].
     """
     log_new = tf.reduce_logsumexp(log_w, axis=0)  # [B]
     log_total = tf.reduce_logsumexp(tf.stack([log_total, log_new]), axis=0)

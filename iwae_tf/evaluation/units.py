@@ -84,12 +84,7 @@ def _posterior_means(model, x, key, num_samples):
 
 
 class _Units(NamedTuple):
-    """Fate of the units of one stochastic layer.
-
-    Attributes:
-        kept: bool [H_l].
-        constants: values that replace the dropped units in the layers that read them, float32 [H_l].
-    """
+    """Units of one layer: which are kept, bool [H_l], and the constants that readers get for the others, [H_l]."""
 
     kept: np.ndarray
     constants: np.ndarray

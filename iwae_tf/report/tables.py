@@ -192,7 +192,7 @@ def train_flags(config: dict) -> list[str]:
             continue
         # Layers and schedule decide the defaults of other settings.
         chosen = {name: stored[name] for name in ("layers", "schedule") if name in plain and name in stored}
-        given = RunConfig(**{section.name: type(section.default)(**chosen)}).to_json()[section.name]
+        given = RunConfig(**{section.name: type(getattr(RunConfig(), section.name))(**chosen)}).to_json()[section.name]
         for name, default in {**given, **{name: plain[name] for name in chosen}}.items():
             if (value := stored.get(name, default)) != default:
                 words += ["--" + name.replace("_", "-"), *_values(value)]
