@@ -80,7 +80,7 @@ def in_all_precisions(model) -> dict[str, iwae_tf.IWAE]:
 
 
 def score_rows(models: dict[str, iwae_tf.IWAE], x: np.ndarray) -> list[tuple]:
-    """Returns the ratio of scoring times, and mean, standard deviation and largest shift of scores by the same noise."""
+    """Returns ratios of scoring times, and mean, standard deviation and largest shift of scores by the same noise."""
     ways = {name: lambda m=model: m.log_likelihood(x[:CHUNK], SAMPLES).numpy() for name, model in models.items()}
     rows = _ratio_rows(f"scoring, {SAMPLES} samples", measure(ways, max(2, len(x) // CHUNK)))
     scores = {name: model.log_likelihood(x, SAMPLES).numpy() for name, model in models.items()}

@@ -19,30 +19,22 @@ from iwae_tf.plots.bounds import DPI, FAINT, INK, LINE, QUIET
 from iwae_tf.plots.panels import ACCENT
 
 LABEL_GAP = 15  # pixels between the names of two lines
-COLORS = {"ink": INK, "quiet": QUIET, "line": LINE, "accent": ACCENT}
 
 NOTES = [
-    "One stochastic layer, 20 images of 784 pixels and k = 50 unless the axis says otherwise. Blue: a training step, or",
-    "100 batches of 20 images. Grey: the step's matrix products alone. Orange: evaluation, in the last panel with 500",
-    "samples for each image.",
+    "One stochastic layer, 20 images of 784 pixels and k = 50 unless the axis says otherwise.",
+    "Blue: a training step, or 100 batches of 20 images. Grey: the step's matrix products alone. Orange: evaluation.",
+    "Last panel: evaluation has 500 samples for each image.",
 ]
 BATCH_20, K_50, LAYERS = "train-l1-b20-k(.+)", "train-l1-b(.+)-k50", "train-l(.+)-b20-k50"
+MEMORY_20, MEMORY_50 = "memory-train-b20-k(.+)", "memory-train-b(.+)-k50"
 TRAIN, EVALUATE = ("iwae-tf", LINE), ("iwae-tf", ACCENT)
 PANELS = (  # x label, y label, lines: pattern of cases with x in brackets, candidate, colour
     ("k, samples per image (log)", "ms (log)", ((BATCH_20, *TRAIN), (BATCH_20, "floor", QUIET))),
     ("B, images in a step (log)", "ms (log)", ((K_50, *TRAIN), (K_50, "floor", QUIET))),
     ("stochastic layers", "ms", ((LAYERS, *TRAIN), (LAYERS, "floor", QUIET))),
     ("N, training images (log)", "ms", (("batches-n(.+)", "batches", LINE),)),
-    (
-        "k, samples per image (log)",
-        "MiB",
-        (("memory-train-b20-k(.+)", *TRAIN), ("memory-evaluate-b20-k(.+)", *EVALUATE)),
-    ),
-    (
-        "B, images at once (log)",
-        "MiB",
-        (("memory-train-b(.+)-k50", *TRAIN), ("memory-evaluate-b(.+)-k500", *EVALUATE)),
-    ),
+    ("k, samples per image (log)", "MiB", ((MEMORY_20, *TRAIN), ("memory-evaluate-b20-k(.+)", *EVALUATE))),
+    ("B, images at once (log)", "MiB", ((MEMORY_50, *TRAIN), ("memory-evaluate-b(.+)-k500", *EVALUATE))),
 )
 
 
@@ -80,9 +72,9 @@ def label_ends(figure: Figure, axes, ends: list[tuple[float, float, str, str]]) 
         axes: with the lines.
         ends: x and y of each line's end, label, colour.
     """
-    for label in (label for _, _, label, _ in ends):  # room for the labels on the right
-        axes.annotate(label.split("\n")[0], (1, 0.5), xytext=(8, 0), xycoords="axes fraction",
-                      textcoords="offset pixels", fontsize=9.5, alpha=0.0)  # fmt: skip
+    room = {"xycoords": "axes fraction", "textcoords": "offset pixels", "fontsize": 9.5, "alpha": 0.0}
+    for *_, label, _ in ends:  # invisible labels, for which the layout leaves room on the right
+        axes.annotate(label, (1, 0.5), xytext=(8, 0), **room)
     figure.draw_without_rendering()
     ends = sorted(ends, key=lambda end: end[1])
     pixels = [axes.transData.transform(end[:2])[1] for end in ends]

@@ -28,7 +28,7 @@ def missing() -> list[str]:
 
 
 def peer_class(name: str) -> type:
-    """Returns the class of a peer: made with (latent_units, hidden_units, x [B, D], k), it has `step`, `arrays`, `zero`."""
+    """Returns the class of a peer: arguments latent_units, hidden_units, x [B, D], k; `step`, `arrays`, `zero`."""
     _, module, attribute = PEERS[name]
     return getattr(importlib.import_module(module), attribute)
 

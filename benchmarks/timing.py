@@ -50,7 +50,7 @@ def turn(way: Callable[[], object], repeats: int) -> float:
 
 
 def repeats_of(way: Callable[[], object]) -> int:
-    """Returns the number of calls in a turn, 1 for a way that measures itself; calls the way twice, to trace it first."""
+    """Returns the number of calls in a turn, 1 for a way that measures itself. Calls twice: the first call traces."""
     way()
     begin = time.perf_counter()
     measures_itself = isinstance(way(), Seconds)
@@ -93,7 +93,7 @@ class Worker:
     """
 
     def __init__(self, module: str, *arguments: str):
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, open as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
@@ -103,7 +103,7 @@ class Worker:
             stderr=self.errors,
             text=True,
         )
-        atexit.register(self.process.communicate)  # it ends with its input
+        atexit.register(self.close)
 
     def ask(self, request):
         """Returns the answer to a request, both as JSON has them."""
@@ -112,11 +112,16 @@ class Worker:
             self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            self.process.wait()
+            self.process.communicate()
             self.errors.seek(0)
             command = " ".join(self.process.args[1:])
             raise RuntimeError(f"the process `{command}` ended at {request}:\n{self.errors.read()[-2000:]}")
         return json.loads(answer)
+
+    def close(self) -> None:
+        """Ends the process, which ends with its input."""
+        self.process.communicate()
+        self.errors.close()
 
 
 def answer_requests(answer: Callable) -> None:
