@@ -9,7 +9,7 @@ import iwae_tf
 from iwae_tf import seeds
 from iwae_tf.data.binarization import binarize_once
 from iwae_tf.errors import InputError
-from iwae_tf.training.trained import read_trained
+from iwae_tf.training.run_folder import read_trained
 
 LINEAR_DIM = 20
 TAIL_SAMPLES = 5000

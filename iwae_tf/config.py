@@ -243,7 +243,6 @@ class OutputConfig:
     verbose: int = setting(
         1, "0: the closing table only, 1: progress bars, 2: a line for each epoch as well", parse=int, choices=(0, 1, 2)
     )
-    figure_format: str = setting("png", "format of the figures", choices=FIGURE_FORMATS)
 
     def __post_init__(self):
         check_fields(self)
@@ -316,7 +315,6 @@ class ScoringConfig:
     )
     deviation: bool = setting(False, "measure the spread of single estimates of L_50 against the paper's bound on it")
     data_dir: str | None = setting(None, "folder to read the data from, if it is not the run's")
-    figure_format: str = setting("png", "format of the figures", choices=FIGURE_FORMATS)
 
     def __post_init__(self):
         check_fields(self, positive=("num_samples",))

@@ -1,7 +1,7 @@
-"""Every objective once more, in NumPy float64: values and rows of gradient weights, straight from their definitions.
+"""Values and gradient weights of every objective in NumPy float64, from their definitions.
 
-Nothing here is shared with the package. `log_w` is [k, B], a value [B], rows are (generative, path, score), [k, B].
-`VALUES` and `ROWS` take the name of an objective to a function of log_w and of the objective's own parameters.
+`log_w` is [k, B], a value [B], rows are (generative, path, score), [k, B]. `VALUES` and `ROWS` map the name of an
+objective to a function of log_w and of the objective's own settings.
 """
 
 import itertools

@@ -9,8 +9,7 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import read_json
-from iwae_tf.training.trained import check_trained
+from iwae_tf.training.run_folder import check_trained, read_json
 
 SUMMARY = "say which of two evaluated runs is better, by how much, and how surely"
 DESCRIPTION = """Compares log p(x) of the same images under two runs that `evaluate` has scored: the mean difference in
@@ -88,7 +87,7 @@ def read_evaluation(path: Path) -> Evaluation:
     if not path.is_dir():
         check_trained(path)  # raises, with the nearest name
     folder = path / "evaluation"
-    missing = [name for name in ("report.json", "per_example.parquet") if not (folder / name).is_file()]
+    missing = [name for name in ("report.json", "scores.parquet") if not (folder / name).is_file()]
     if missing:
         command = f"python -m iwae_tf evaluate {shlex.quote(str(path))}"
         raise InputError(f"{path} has no finished evaluation (no evaluation/{missing[0]}); make one by: {command}")
@@ -96,12 +95,12 @@ def read_evaluation(path: Path) -> Evaluation:
     protocol, mean = content.get("protocol"), content.get("log_likelihood")
     if not isinstance(protocol, dict) or "images" not in protocol or not isinstance(mean, float):
         raise _damaged(path, "report.json has no protocol, or no result")
-    columns = _read_columns(path, folder / "per_example.parquet")
+    columns = _read_columns(path, folder / "scores.parquet")
     number, here = len(columns["row"]), columns["log_likelihood"].mean()
     # A mean of float64 may be taken in another order; NaN is equal to itself here.
     same = here == mean or abs(here - mean) <= 1e-9 * abs(mean) or (here != here and mean != mean)
     if number != protocol.get("num_images") or not same:
-        raise _damaged(path, f"per_example.parquet has {number} rows of mean {here:.6g} that are not the report's")
+        raise _damaged(path, f"scores.parquet has {number} rows of mean {here:.6g} that are not the report's")
     return Evaluation(path, protocol, columns)
 
 

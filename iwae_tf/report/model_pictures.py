@@ -10,7 +10,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.report.record import Record
 from iwae_tf.scoring_config import ScoringConfig
 from iwae_tf.training.evaluation import evaluation_images
-from iwae_tf.training.trained import TrainedRun, read_model
+from iwae_tf.training.run_folder import TrainedRun, read_model
 
 NUM_SAMPLES, NUM_RECONSTRUCTIONS = 100, 20
 PAIRS, STEPS = 4, 8

@@ -8,9 +8,8 @@ import numpy as np
 
 from iwae_tf.config import RunConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import read_json
+from iwae_tf.training.run_folder import check_run, read_json
 from iwae_tf.training.scores_file import ImageScores, read_scores
-from iwae_tf.training.trained import check_run
 
 MAX_RUNS = 8  # as many as there are colours that are told apart
 NUMBERS = ("log_likelihood", "standard_error", "train_seconds", "eval_seconds")

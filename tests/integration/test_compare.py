@@ -53,7 +53,7 @@ NEW = IMAGES + 0.5 + np.random.default_rng(1).standard_normal(N)
 
 
 def write_run(path, values, order=None, k=0.2, **changes):
-    """A run folder with an evaluation: report.json and per_example.parquet, its rows in some order."""
+    """A run folder with an evaluation: report.json and scores.parquet, its rows in some order."""
     order = np.arange(len(values)) if order is None else order
     (path / "evaluation").mkdir(parents=True)
     (path / "config.json").write_text("{}")
@@ -62,7 +62,7 @@ def write_run(path, values, order=None, k=0.2, **changes):
     columns = {"row": np.arange(len(values), dtype=np.int64)[order], "log_likelihood": np.asarray(values)[order]}
     columns |= {"standard_error": np.full(len(values), 0.05), "pareto_k": np.broadcast_to(k, len(values))[order]}
     columns |= {"converged": np.ones(len(values), bool), "num_samples": np.full(len(values), 5000, np.int32)}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path / "evaluation" / "per_example.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), path / "evaluation" / "scores.parquet")
     return path
 
 
@@ -209,7 +209,7 @@ def test_forced_over_other_images_it_never_pairs(compare, here, number):
 
 def test_rows_of_other_numbers_are_never_paired(compare, here):
     write_run(here / "other", NEW)
-    file = here / "other" / "evaluation" / "per_example.parquet"
+    file = here / "other" / "evaluation" / "scores.parquet"
     table = pyarrow.parquet.read_table(file)
     pyarrow.parquet.write_table(table.set_column(0, "row", pyarrow.array(np.arange(N) + 1)), file)
     code, _, err = compare("other", "old")
@@ -271,7 +271,7 @@ def refused(compare, first="new", second="old"):
 
 
 def test_a_run_without_an_evaluation_is_told_how_to_get_one(compare, here):
-    for name in ("per_example.parquet", "report.json"):
+    for name in ("scores.parquet", "report.json"):
         (here / "new" / "evaluation" / name).unlink()
         message = refused(compare)
         assert message.endswith("make one by: python -m iwae_tf evaluate new")
@@ -295,8 +295,8 @@ def damage_report(change):
 
 def damage_table(change):
     def apply(folder):
-        table = pyarrow.parquet.read_table(folder / "per_example.parquet")
-        pyarrow.parquet.write_table(change(table), folder / "per_example.parquet")
+        table = pyarrow.parquet.read_table(folder / "scores.parquet")
+        pyarrow.parquet.write_table(change(table), folder / "scores.parquet")
 
     return apply
 
@@ -318,7 +318,7 @@ DAMAGE = {
     "no column": (damage_table(lambda table: table.drop_columns(["pareto_k"])), "pareto_k"),
     "a row twice": (damage_table(column("row", [0, *range(N - 1)])), "twice"),
     "words": (damage_table(column("log_likelihood", ["a"] * N)), "no numbers in"),
-    "no table": (lambda folder: (folder / "per_example.parquet").write_bytes(b"PAR1"), "cannot be read"),
+    "no table": (lambda folder: (folder / "scores.parquet").write_bytes(b"PAR1"), "cannot be read"),
 }
 
 
@@ -331,7 +331,7 @@ def test_a_damaged_evaluation_is_refused_in_one_line(compare, here, name):
 
 
 def test_a_table_cut_short_is_refused(compare, here):
-    file = here / "new" / "evaluation" / "per_example.parquet"
+    file = here / "new" / "evaluation" / "scores.parquet"
     file.write_bytes(file.read_bytes()[:-20])
     assert refused(compare).endswith("make it anew by: python -m iwae_tf evaluate new --overwrite")
 

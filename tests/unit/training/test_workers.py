@@ -1,16 +1,18 @@
-"""What `TF_CONFIG` may say, and how workers find each other."""
+"""The content of `TF_CONFIG`, and how workers wait for each other."""
 
 import json
 import socket
 import threading
 import time
+import types
 
 import pytest
+import tensorflow as tf
 
 from iwae_tf import InputError
 from iwae_tf.config import WorkersConfig
-from iwae_tf.training.cluster import Cluster, meet, read_cluster
-from iwae_tf.training.workers import gather_workers
+from iwae_tf.errors import WorkerLostError
+from iwae_tf.training.workers import Workers, gather_workers, read_cluster, wait_for_workers, worker_loss_errors
 
 
 def _config(cluster, kind="worker", index=0) -> str:
@@ -28,8 +30,8 @@ def _config(cluster, kind="worker", index=0) -> str:
 )
 def test_the_chief_comes_first_among_the_workers(monkeypatch, text, addresses, index):
     monkeypatch.setenv("TF_CONFIG", text)
-    assert read_cluster() == Cluster(addresses, index)
-    assert read_cluster().is_chief == (index == 0)
+    assert read_cluster() == (addresses, index)
+    assert Workers(None, index).is_chief == (index == 0)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,6 @@ def test_the_chief_comes_first_among_the_workers(monkeypatch, text, addresses, i
         ("{", "TF_CONFIG cannot be read .JSONDecodeError"),
         ("[]", "TF_CONFIG cannot be read .TypeError"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG cannot be read .KeyError: 'task'"),
-        (_config({"worker": ["a:1"]}, index="x"), "TF_CONFIG cannot be read .ValueError"),
         (_config({"worker": ["a:1"]}, index=1), "no task 'worker' number 1"),
         (_config({"worker": ["a:1"]}, index=-1), "no task 'worker' number -1"),
         (_config({"worker": ["a:1"]}, "chief"), "no task 'chief' number 0"),
@@ -72,66 +73,67 @@ def _addresses(number: int) -> tuple[str, ...]:
     return addresses
 
 
-def _meet_all(addresses, settings, seconds=20.0, delays=(0.0, 0.0, 0.0), absent=()) -> list[str]:
-    """What each worker is told: "met" or the message of its error."""
-    told = ["absent"] * len(addresses)
+def _wait_all(addresses, seconds, delays, present) -> list[str]:
+    """The outcome for each worker: "met" or the message of its error.
+
+    A worker that has met the others keeps its port, as TensorFlow does.
+    """
+    outcomes, servers = ["absent"] * len(addresses), []
 
     def one(index):
         time.sleep(delays[index])
         try:
-            meet(Cluster(addresses, index), settings[index], seconds)
-            told[index] = "met"
+            wait_for_workers(addresses, index, seconds)
+            outcomes[index] = "met"
+            servers.append(socket.create_server(("", int(addresses[index].split(":")[1]))))
         except InputError as error:
-            told[index] = str(error)
+            outcomes[index] = str(error)
 
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(addresses)) if i not in absent]
+    threads = [threading.Thread(target=one, args=(i,)) for i in present]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return told
+    for server in servers:
+        server.close()
+    return outcomes
 
 
 @pytest.mark.parametrize("delays", [(0.0, 0.0, 0.0), (0.6, 0.0, 0.3), (0.0, 0.6, 0.0)])
 def test_workers_meet_in_whatever_order_they_come(delays):
-    assert _meet_all(_addresses(3), [{"k": 5, "units": (3, 2)}] * 3, delays=delays) == ["met"] * 3
+    assert _wait_all(_addresses(3), 20.0, delays, (0, 1, 2)) == ["met"] * 3
 
 
-def test_a_worker_with_other_settings_stops_all_by_name():
-    addresses = _addresses(3)
-    told = _meet_all(addresses, [{"k": 5, "seed": 1}, {"k": 5, "seed": 1}, {"k": 50, "seed": 1}], delays=(0, 0, 0.5))
-    words = f"worker {addresses[2]} was started with other settings: k is 50 there and 5 at the chief"
-    assert told == [words] * 3
-
-
-def test_the_worker_that_does_not_come_is_named_to_all_after_the_time_stated():
-    addresses = _addresses(3)
-    begin = time.monotonic()
-    told = _meet_all(addresses, [{}] * 3, seconds=1.0, absent=(2,))
-    assert told[:2] == [f"worker {addresses[2]} did not come within 1 s; is it started?"] * 2
-    assert 1.0 <= time.monotonic() - begin < 5.0
-
-
-def test_a_chief_that_does_not_come_is_named():
-    addresses = _addresses(2)
-    told = _meet_all(addresses, [{}] * 2, seconds=0.5, absent=(0,))
-    assert told[1] == f"the chief, worker {addresses[0]}, could not be reached within 0.5 s; is it started?"
+@pytest.mark.parametrize("absent", [0, 2])
+def test_the_worker_that_does_not_come_is_named_to_all_after_the_time_stated(absent):
+    addresses, begin = _addresses(3), time.monotonic()
+    outcomes = _wait_all(addresses, 0.6, (0.0, 0.2, 0.1), {0, 1, 2} - {absent})
+    message = f"worker {addresses[absent]} did not come within 0.6 s; is it started?"
+    assert [outcome for outcome in outcomes if outcome != "absent"] == [message] * 2
+    assert 0.6 <= time.monotonic() - begin < 5.0
 
 
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=f"the port of {address}, this worker's in TF_CONFIG, cannot be used"):
-            meet(Cluster((address, "127.0.0.1:1"), 0), {}, 1.0)
+            wait_for_workers((address, "127.0.0.1:1"), 0, 1.0)
 
 
-def test_something_else_that_knocks_at_the_chiefs_port_is_not_heard():
-    addresses = _addresses(2)
+def test_workers_with_different_settings_are_refused(monkeypatch):
+    """Two replicas, of which the other has the settings `theirs`."""
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    checksums = []
+    monkeypatch.setattr(Workers, "_sum", lambda self, values, of_chief: checksums.append(int(values[0])) or [0])
+    for settings in ({"k": 5, "seed": 1}, {"seed": 1, "k": 5}, {"k": 50, "seed": 1}):
+        with pytest.raises(InputError, match="started with different settings: give all the same command"):
+            Workers(strategy, 0).check_same_settings(settings)
+    assert checksums[0] == checksums[1] != checksums[2]
+    monkeypatch.setattr(Workers, "_sum", lambda self, values, of_chief: [2 * values[0]])
+    Workers(strategy, 1).check_same_settings({"k": 5})
 
-    def knock():
-        for said in (b"GET / HTTP/1.0\n", b"[]\n", b""):
-            with socket.create_connection(("127.0.0.1", int(addresses[0].split(":")[1]))) as connection:
-                connection.sendall(said)
 
-    threading.Timer(0.3, knock).start()
-    assert _meet_all(addresses, [{}] * 2, delays=(0.0, 1.0)) == ["met"] * 2
+@pytest.mark.parametrize("error", [tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError])
+def test_the_loss_of_a_worker_is_one_line_with_a_remedy(error):
+    with pytest.raises(WorkerLostError, match="start all again with --resume"), worker_loss_errors("with --resume"):
+        raise error(None, None, "Socket closed")
