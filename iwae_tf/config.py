@@ -257,7 +257,7 @@ class RunConfig:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    objective: _ObjectiveConfig = dataclasses.field(default_factory=lambda: ObjectiveConfig())
+    objective: _ObjectiveConfig = dataclasses.field(default_factory=lambda: objective_config()())
     evaluation: EvaluationConfig = EvaluationConfig()
     plugins: tuple[str, ...] = ()
 

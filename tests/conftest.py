@@ -6,8 +6,8 @@ import pytest
 from scripted_server import QUICK, ScriptedServer
 from shared_runs import images, run, trained, without_figures  # noqa: F401 (fixtures)
 
-from iwae_tf.serving.client import ScoringClient
 from iwae_tf.replicas import one_thread_per_operation
+from iwae_tf.serving.client import ScoringClient
 
 one_thread_per_operation()
 

@@ -1,14 +1,16 @@
-"""A likelihood as a user writes one: counts."""
+"""A likelihood as a user writes one, `call` and `distribution` alone: counts. `--plugin poisson` imports it."""
 
 import keras
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
-import iwae_tf
+from iwae_tf.declarations import declare
+from iwae_tf.layers import Likelihood
 
 
 @keras.saving.register_keras_serializable("tests")
-class Poisson(iwae_tf.layers.Likelihood):
-    """Counts with rates exp(features W + b)."""
+class Poisson(Likelihood):
+    """Counts with rates exp(features W + b); known to Keras, and not declared."""
 
     support = "counts 0, 1, 2 ..."
     advice = "round to whole numbers"
@@ -20,14 +22,14 @@ class Poisson(iwae_tf.layers.Likelihood):
     def call(self, features):
         return self.log_rate(features)
 
-    def log_prob(self, log_rate, value):
-        return tf.reduce_sum(value * log_rate - tf.exp(log_rate) - tf.math.lgamma(value + 1.0), axis=-1)
+    def distribution(self, log_rate):
+        return tfd.Independent(tfd.Poisson(log_rate=log_rate), 1)
 
-    def mean(self, log_rate):
-        return tf.exp(log_rate)
-
-    def sample(self, log_rate, key):
-        return tf.random.stateless_poisson(tf.shape(log_rate), key, tf.exp(log_rate))
-
-    def in_support(self, value):
+    @staticmethod
+    def in_support(value):
         return tf.reduce_all((value >= 0.0) & (value == tf.round(value)))
+
+
+@declare("likelihood", "poisson", "counts")
+class DeclaredPoisson(Poisson):
+    """The same, declared."""

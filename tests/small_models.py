@@ -47,3 +47,21 @@ def _stage(stage) -> dict:
 
 def _dense(dense: keras.layers.Dense) -> tuple[np.ndarray, np.ndarray]:
     return tuple(variable.numpy().astype(np.float64) for variable in (dense.kernel, dense.bias))
+
+
+def standard_noise(model: iwae_tf.IWAE, num_samples: int, batch: int, seed: int = 1) -> np.ndarray:
+    """Standard normal noise of NumPy's generator for the samples of a batch, float32 [k, B, sum of H_l]."""
+    shape = (num_samples, batch, sum(model.latent_units))
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def by_layer(model: iwae_tf.IWAE, noise: np.ndarray) -> list[np.ndarray]:
+    """The noise of each stochastic layer, float64 [k, B, H_l], as the references take it."""
+    return np.split(noise.astype(np.float64), np.cumsum(model.latent_units)[:-1], axis=-1)
+
+
+def with_policy(model: iwae_tf.IWAE, policy: str) -> iwae_tf.IWAE:
+    """The same model with another dtype policy."""
+    other = type(model).from_config({**model.get_config(), "dtype": policy})
+    other.set_weights(model.get_weights())
+    return other

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.config import EXPORT_DIR
+from iwae_tf.config import EXPORT_DIR, ExportConfig
 from iwae_tf.errors import InputError
-from iwae_tf.config import ExportConfig
 from iwae_tf.training.run_folder import TrainedRun, check_trained, read_trained
 
 SUMMARY = "write the model of a run as a SavedModel that scores log p(x) on a server"

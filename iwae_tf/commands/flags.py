@@ -5,8 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import NoReturn
 
-from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.config import FIGURE_FORMATS
+from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.errors import InputError, nearest_name, unknown_name
 from iwae_tf.training.run_folder import recorded_plugins
 

@@ -253,7 +253,7 @@ class IWAE(keras.Model):
     def test_step(self, data):
         """Computes the bound on a batch, from the first k samples of every row's stream (`streaming.py`)."""
         x = checks.checked_batch(self, data)
-        noise = streaming.batch_noise(x, self.seed, self.objective.num_samples, sum(self.latent_units))
+        noise = streaming.batch_noise(x, self.seed, 0, self.objective.num_samples, sum(self.latent_units))
         log_w = self.objective.log_weights(self, x, noise)  # [k, B]
         bound_sum, num_examples, _ = self._sums(self.objective.bound(log_w), finite=True)
         return self._logs(bound_sum, num_examples)

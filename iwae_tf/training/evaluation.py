@@ -10,8 +10,8 @@ import numpy as np
 from iwae_tf import plots
 from iwae_tf.config import RELIABLE_PARETO_K, ScoringConfig
 from iwae_tf.data import load
+from iwae_tf.distributions.levels import bits_per_dimension
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD, unit_activities
 from iwae_tf.evaluation.estimate import (
     PAPER_SAMPLE_SIZES,
     LikelihoodEstimate,
@@ -21,7 +21,7 @@ from iwae_tf.evaluation.estimate import (
     standard_error_of_mean,
 )
 from iwae_tf.evaluation.posterior import posterior_samples
-from iwae_tf.distributions.levels import bits_per_dimension
+from iwae_tf.evaluation.units import ACTIVE_THRESHOLD, unit_activities
 from iwae_tf.training import evaluation_extras as extras
 from iwae_tf.training.building import scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
@@ -74,9 +74,10 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
     def file(name):
         return run.path / f"{name}.{figure_format}"
 
-    plots.save_samples(file("samples"), samples, shape, "Samples: means of p(x | h) for h from the prior")
-    plots.save_reconstructions(file("reconstructions"), x, means, shape, "Test images and their reconstructions")
-    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, "Bounds on log p(x)")
+    plots.save_samples(file("samples"), samples, shape)
+    plots.save_reconstructions(file("reconstructions"), x, means, shape)
+    images = f"{len(run.x_test):,} test images"
+    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
 
 
 def evaluate_run(
@@ -123,20 +124,20 @@ def evaluate_run(
 
 def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format) -> None:
     """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
-    log_p, title = estimate.log_likelihood, f"{len(x)} {settings.split} images"
+    log_p, images = estimate.log_likelihood, f"{len(x):,} {settings.split} images"
 
     def file(name):
         return folder / f"{name}.{figure_format}"
 
-    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, title)
-    plots.save_scores(file("scores"), log_p, title)
-    plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, title)
-    plots.save_extremes(file("extremes"), x, log_p, image_shape, title)
-    plots.save_activities(file("activities"), activities, title)
+    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
+    plots.save_scores(file("scores"), log_p, images)
+    plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, images)
+    plots.save_extremes(file("extremes"), x, log_p, image_shape, images)
+    plots.save_activities(file("activities"), activities, images)
     if model.latent_units[-1] == 2 and model.gaussian_latents:
         x = x[:POSTERIOR_IMAGES]
         draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
-        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), image_shape, title)
+        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), image_shape, images)
 
 
 def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) -> tuple[np.ndarray, tuple]:

@@ -17,8 +17,8 @@ from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.declarations import find
 from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
-from iwae_tf.models.iwae import IWAE
 from iwae_tf.models.checks import MAX_STEPS_PER_CALL, largest_divisor
+from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import build_objective
 from iwae_tf.training import building, run_folder
 from iwae_tf.training.callbacks import (

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK
 from small_models import SMALL_DIM, SMALL_NETWORKS, binary_images, reference_weights, small_model
 
 import iwae_tf
-from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK
 
 # float32 sums of some tens of terms of size 10: a few units in the seventh digit.
 FLOAT32 = {"rtol": 2e-5, "atol": 2e-5}

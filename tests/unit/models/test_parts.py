@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from iwae_tf.threads import parts_of_step
 from small_models import binary_images, small_model
 
 from iwae_tf.objectives import objective_class
 from iwae_tf.replicas import Share, whole
-from iwae_tf.threads import parts_of_step
 
 CASES = {
     "iwae": ("iwae", {}),

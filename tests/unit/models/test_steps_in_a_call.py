@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from iwae_tf.models.steps_in_a_call import largest_divisor, steps_in_a_call
 from small_models import binary_images, small_model
 
-from iwae_tf.models.steps_in_a_call import largest_divisor, steps_in_a_call
 from iwae_tf.objectives import IWAEBound
 
 

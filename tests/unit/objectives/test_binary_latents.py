@@ -18,7 +18,7 @@ from objective_table import (
     flat,
     gradient_samples,
     made,
-    number_of_parameters,
+    size_of_phi,
     z_scores,
 )
 from reference_bernoulli import states
@@ -91,7 +91,7 @@ def test_vimco_has_the_exact_gradient_of_the_expected_bound_as_its_mean(units):
     value, found = _expected(model, VIMCO(2), x, np.stack([every[first], every[second]]), q[first] * q[second])
     np.testing.assert_allclose(value, _bound_of_two(*_enumerated(model, x)), rtol=1e-4)
     expected = _exact(model, x, _bound_of_two)
-    assert np.abs(expected[: number_of_parameters(model.inference_network)]).max() > 0.01
+    assert np.abs(expected[: size_of_phi(model)]).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-5)  # sums of up to 4096 float32 terms below 1
 
 
@@ -104,7 +104,7 @@ def _bias(objective, target):
     exact, q, phi = (
         _exact(model, x, target),
         _probabilities(model, x),
-        number_of_parameters(model.inference_network),
+        size_of_phi(model),
     )
     errors = []
     for k in (8, 16, 32):
@@ -138,7 +138,7 @@ def test_the_bias_of_a_consistent_estimator_falls_as_one_over_k(objective, targe
 @pytest.mark.parametrize("units", UNITS)
 def test_the_sleep_phase_has_the_gradient_of_its_target_as_its_mean(units):
     model, x = belief_network(DIM, units), tf.tile(_x(), [300, 1])
-    phi = number_of_parameters(model.inference_network)
+    phi = size_of_phi(model)
     samples = gradient_samples(model, {"rws-sleep": made("rws-sleep", 1)}, x, 40)["rws-sleep"][:, :phi]
 
     def dream():

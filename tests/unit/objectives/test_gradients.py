@@ -23,9 +23,9 @@ from objective_table import (
     key_of,
     log_weights,
     made,
-    number_of_parameters,
     of_kind,
     row_list,
+    size_of_phi,
     table_cases,
     z_scores,
 )
@@ -92,7 +92,7 @@ def samples(request):
     if request.param == 1:
         estimators |= {"iwae of 1": made("iwae", 1), "stl of 1": made("stl", 1)}
     x = tf.constant(np.repeat(binary_images(1), 100, axis=0))
-    found, phi = gradient_samples(model, estimators, x, 40), number_of_parameters(model.inference_network)
+    found, phi = gradient_samples(model, estimators, x, 40), size_of_phi(model)
     return {name: f[:, :phi] for name, f in found.items()}, {name: f[:, phi:] for name, f in found.items()}
 
 
@@ -173,7 +173,7 @@ def test_an_annealed_gradient_is_that_of_the_likelihood_and_a_share_of_the_diver
 @pytest.mark.parametrize(("layers", "latent"), [(1, "gaussian"), (3, "gaussian"), (2, "bernoulli")])
 def test_the_sleep_phase_climbs_log_q_of_new_draws_of_the_model_in_every_step(layers, latent):
     model, x, noise = _case(layers, latent=latent)
-    phi = number_of_parameters(model.inference_network)
+    phi = size_of_phi(model)
     sleep = {}
     for step in (3, 4):
         dreamt, _, h = model.generative_network.sample(

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import reference_objectives
 import tensorflow as tf
+from iwae_tf.evaluation.jackknife import jackknife
 from objective_table import TABLE, K, declared_settings, filled_rows, made, table_cases
 
 from iwae_tf import objectives
-from iwae_tf.evaluation.jackknife import jackknife
 from iwae_tf.objectives import CIWAE, ELBO, JVI, MIWAE, PIWAE, STL, TVO, VRIWAE, DReG, DReGAlpha, IWAEBound, VRMax
 
 # Differences of log-weights, and the sums in the values of tvo and jvi and in the baseline of vimco, are rounded to
@@ -92,17 +92,6 @@ def test_the_generative_row_is_the_derivative_of_the_bound(name, k, settings):
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_the_rows_of_the_jackknife_are_the_derivative_of_its_definition(order):
-    log_w, step = _log_w(5, 2.0).astype(np.float64), 1e-5
-    generative = filled_rows(JVI(5, order=order), log_w)[0]
-    for i in range(5):
-        moved = step * (np.arange(5) == i)[:, None]
-        above, below = (reference_objectives.jackknife(log_w + sign * moved, order) for sign in (1, -1))
-        # rounding 1e-13 of sums with coefficients up to 25 at 90 nats, over the step
-        np.testing.assert_allclose(generative[i], (above - below) / (2.0 * step), atol=1e-6)
-
-
-@pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize(("k", "mean"), [(3, -90.0), (7, -90.0), (50, -90.0), (50, -5000.0)])
 def test_the_jackknife_in_training_is_that_of_evaluation_and_right_to_the_last_digits(k, mean, order):
     log_w = _log_w(k, 3.0, mean=mean)
@@ -111,13 +100,6 @@ def test_the_jackknife_in_training_is_that_of_evaluation_and_right_to_the_last_d
     # near 5000 neighbouring float32 numbers are 5e-4 apart
     np.testing.assert_allclose(bound, expected, rtol=0, atol=3e-7 * abs(mean))
     np.testing.assert_allclose(bound, jackknife(tf.constant(log_w), order), rtol=0, atol=3e-7 * abs(mean))
-
-
-def test_bounds_survive_log_weights_at_the_ends_of_the_range():
-    log_w = np.array([[-1e4, 1e4, -np.inf], [-1e4 - 1, -1e4, -1000.0]], np.float32)
-    expected = [-1e4 + np.log((1 + np.exp(-1)) / 2), 1e4 - np.log(2), -1000 - np.log(2)]
-    np.testing.assert_allclose(IWAEBound(2).bound(tf.constant(log_w)), expected, rtol=1e-6)
-    np.testing.assert_allclose(filled_rows(IWAEBound(2), log_w)[0].sum(axis=0), 1.0, rtol=1e-6)
 
 
 SAME = {
@@ -152,17 +134,3 @@ def test_the_ends_of_the_thermodynamic_and_the_renyi_bound_are_the_elbo_and_iwae
     # To first order in 1 - alpha the gap is (1 - alpha) / 2 times the variance; rounding is 1e-6 over 1 - alpha.
     gap = VRIWAE(50, alpha=0.9999).bound(log_w) - elbo
     np.testing.assert_allclose(gap, 0.5e-4 * np.var(log_w, axis=0), atol=5e-3)
-
-
-def test_for_the_same_weights_a_looser_bound_lies_below_a_tighter_one():
-    log_w = tf.constant(_log_w(6, 3.0, 50, mean=0.0))
-    chains = [
-        [ELBO(6), VRIWAE(6, alpha=0.9), VRIWAE(6, alpha=0.2), IWAEBound(6)],
-        [ELBO(6), MIWAE(6, groups=3), MIWAE(6, groups=1)],
-        [ELBO(6), CIWAE(6, beta=0.7), CIWAE(6, beta=0.1), IWAEBound(6)],
-        [ELBO(6), TVO(6, points=2), TVO(6, points=3000), IWAEBound(6)],
-        [VRMax(6), IWAEBound(6), JVI(6)],
-    ]
-    for chain in chains:
-        assert (np.diff(np.stack([objective.bound(log_w) for objective in chain]), axis=0) > 0.0).all()
-    assert (IWAEBound(6).bound(log_w).numpy() < log_w.numpy().max(axis=0)).all()

@@ -61,6 +61,9 @@ def test_a_number_that_another_export_takes_at_the_same_time_is_passed_over(mode
     with monkeypatch.context() as patch:
         patch.setattr(saved_model, "versions", lambda _: [])
         assert export_saved_model(model, tmp_path / "m").name == "3"
+        (tmp_path / "late" / "1" / "theirs").mkdir(parents=True)
+        patch.setattr(Path, "exists", lambda _: False)  # taken after it was looked for
+        assert export_saved_model(model, tmp_path / "late").name == "2"
     assert os.listdir(tmp_path / "m" / "1") == ["mine"]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: export_saved_model(model, tmp_path / "m"), range(40)))

@@ -220,9 +220,9 @@ def test_keras_own_callbacks_find_the_validation_bound(tmp_path, own):
     model = small_model(hidden_units=((20,),))
     model.compile(keras.optimizers.Adam(0.02), IWAEBound(2))
     x, other = binary_images(12, seed=1), 1.0 - binary_images(20, seed=2)
-    fitted = model.fit(x, epochs=12, batch_size=4, validation_data=(other, None), callbacks=[callback], verbose=0)
+    fitted = model.fit(x, epochs=40, batch_size=4, validation_data=(other, None), callbacks=[callback], verbose=0)
     bounds = np.array(fitted.history["val_bound"])
     best = model if own else keras.saving.load_model(path)
-    assert len(bounds) == (bounds.argmax() + 1 + 3 if own else 12)
+    assert len(bounds) == (bounds.argmax() + 1 + 3 if own else 40)
     found = best.evaluate(other, batch_size=4, verbose=0, return_dict=True)["bound"]
     assert found == pytest.approx(bounds.max(), rel=1e-5)
