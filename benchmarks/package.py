@@ -24,7 +24,7 @@ def _find(attribute: str, *modules: str):
 
 def set_threads() -> None:
     """Sets TensorFlow's threads as the commands of the package do."""
-    _find("one_thread_for_an_operation", "threads")()
+    _find("one_thread_per_operation", "threads")()
 
 
 def run_callbacks(folder: str, steps: int) -> list:

@@ -17,9 +17,10 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from iwae_tf.plots.bounds import LINE, QUIET
+
 import iwae_tf
 from iwae_tf.plots import panels
-from iwae_tf.plots.bounds import LINE, QUIET
 
 EPOCHS = 100
 SEEDS = range(5)  # each with another draw of the 200

@@ -46,7 +46,7 @@ def reliability_figure(log_likelihood, pareto_k, of: str = "test images") -> Fig
 
     Args:
         log_likelihood: float [N], in nats.
-        pareto_k: float [N]; NaN (unknown), inf and -inf as `iwae_tf.pareto.pareto_shape` returns them.
+        pareto_k: float [N]; NaN (unknown), inf and -inf as `iwae_tf.weight_statistics.pareto_shape` returns them.
         of: name of the images for the title, e.g. "400 test images".
 
     Raises:

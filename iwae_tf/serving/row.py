@@ -56,7 +56,7 @@ def observe(model, x: tf.Tensor, seed: tf.Tensor, rule: str) -> tuple[tf.Tensor,
 def score(model, x: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor, settings: RowSettings) -> dict[str, tf.Tensor]:
     """Estimates log p(x) of a row and the reliability of the estimate.
 
-    The samples are those of `IWAE.log_likelihood` for the same pixels and seed, and fewer samples are the first of more.
+    The samples are those of `IWAE.log_likelihood` for the same pixels and seed; fewer samples are the first of more.
 
     Args:
         model: an `IWAE`.

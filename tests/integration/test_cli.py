@@ -48,7 +48,7 @@ def test_metrics_are_the_scores_of_the_test_images_under_the_seed_of_the_run(tra
     assert metrics["log_likelihood"] == pytest.approx(metrics["bounds"]["60"], rel=1e-6)
     assert metrics["log_likelihood"] != pytest.approx(scores[0].mean_bounds[60], rel=1e-6)
     assert metrics["standard_error"] == pytest.approx(metrics["bound_standard_errors"]["60"], rel=1e-5)
-    assert metrics["active_units"] == iwae_tf.evaluation.active_units(model, x, seed=3)
+    assert metrics["active_units"] == iwae_tf.evaluation.units(model, x, seed=3)
     assert len(metrics["unit_activities"][0]) == 2
     assert min(metrics["train_seconds"], metrics["eval_seconds"]) > 0
     table = pyarrow.parquet.read_table(trained.path / "scores.parquet")

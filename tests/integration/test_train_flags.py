@@ -15,7 +15,7 @@ import iwae_tf
 from iwae_tf import declarations
 from iwae_tf.commands import flags as command_flags
 from iwae_tf.commands.main import main
-from iwae_tf.config import ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from iwae_tf.config import ModelConfig, TrainingConfig, objective_config
 from iwae_tf.objectives import OBJECTIVES
 from iwae_tf.training.checkpoints import latest_checkpoint
 
@@ -185,10 +185,10 @@ def test_a_run_with_convolutions_is_scored_exported_resumed_and_started_from(tra
 # flags from settings and declarations
 
 
-def parsed(settings, *words, **options):
+def parsed(settings, *words):
     parser = command_flags.Parser()
-    command_flags.add_settings(parser, settings, **options)
-    return command_flags.settings_from(parser.parse_args([*words]), settings, **options), parser.format_help()
+    command_flags.add_settings(parser, settings)
+    return command_flags.settings_from(parser.parse_args([*words]), settings), parser.format_help()
 
 
 def test_flags_are_the_settings_and_hidden_layers_may_be_none():
@@ -204,10 +204,8 @@ def plugin(tmp_path, monkeypatch):
     Path("tempered.py").write_text(
         "from iwae_tf.declarations import declare\n"
         "from iwae_tf.objectives import IWAEBound\n"
-        "import keras\n"
         "@declare('objective', 'tempered', 'L_k at a temperature', settings={'temperature': 'of the weights',\n"
         "    'cold': 'start at 0'})\n"
-        "@keras.saving.register_keras_serializable('tempered')\n"
         "class Tempered(IWAEBound):\n"
         "    def __init__(self, num_samples=1, temperature: float = 2.0, cold: bool = False, **kwargs):\n"
         "        super().__init__(num_samples, **kwargs)\n"
@@ -226,17 +224,9 @@ def plugin(tmp_path, monkeypatch):
 
 def test_the_own_settings_of_a_plugins_objectives_become_flags(plugin):
     assert command_flags.import_given_plugins(["--k", "5", "--plugin", plugin, "--plugin", plugin]) == (plugin,)
-
-    @dataclasses.dataclass(init=False)
-    class Free:
-        """Own settings."""
-
-        def __init__(self, **own):
-            self.own = own
-
-    settings, text = parsed(Free, "--temperature", "0", "--cold", own_of="objective")
-    assert settings.own == {"temperature": 0.0, "cold": True}
-    assert parsed(Free, own_of="objective")[0].own == {}
+    settings, text = parsed(objective_config(), "--temperature", "0", "--cold")
+    assert settings.given == {"temperature": 0.0, "cold": True}
+    assert parsed(objective_config())[0].given == {}
     assert "--temperature TEMPERATURE" in text
     assert "tempered, hot: of the weights (default: 2.0)" in " ".join(text.split())
 
@@ -255,7 +245,6 @@ def test_a_default_of_0_is_named_and_a_field_may_have_another_flag():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("plugins" not in RunConfig.__dataclass_fields__, reason="RunConfig does not record plugins yet")
 def test_a_plugins_objective_trains_and_the_run_remembers_the_plugin(plugin, train, tmp_path, capsys):
     assert train("run", "--plugin", plugin, "--objective", "tempered", "--temperature", "3") == 0
     assert json_of(tmp_path / "run" / "config.json")["plugins"] == [plugin]
@@ -292,6 +281,6 @@ def test_a_field_of_declared_names_takes_those_alone(plugin):
 
 
 def test_settings_of_the_package_are_one_flag_each():
-    for settings in (TrainingConfig, ObjectiveConfig):
-        text = parsed(settings, own_of="objective" if settings is ObjectiveConfig else None)[1]
+    for settings in (TrainingConfig, objective_config()):
+        text = parsed(settings)[1]
         assert all(text.count(f"{command_flags.flag_of(f.name)} ") >= 1 for f in dataclasses.fields(settings))

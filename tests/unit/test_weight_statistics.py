@@ -7,10 +7,9 @@ import pytest
 import reference
 import scipy.stats
 import tensorflow as tf
-from iwae_tf.pareto import pareto_shape, tail_length
 
 from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
-from iwae_tf.weight_statistics import empty_statistics, summarize, update_statistics
+from iwae_tf.weight_statistics import empty_statistics, pareto_shape, summarize, tail_length, update_statistics
 
 NUM_SAMPLES = 60
 INF, NAN = float("inf"), float("nan")

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from iwae_tf.layers.float16 import tanh_layers
-from iwae_tf.layers.mlp import MLP
+
+from iwae_tf.models.mixed_precision import tanh_layers
+from iwae_tf.models.networks import MLP
 
 WIDTHS = (9, 7, 6)  # of x and of two layers
 

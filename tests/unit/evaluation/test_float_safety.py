@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from iwae_tf.objectives.gradients import bound_and_gradients
 from small_models import binary_images, reference_weights, small_model
 
 import iwae_tf
 from iwae_tf.evaluation import estimate_log_likelihood
+from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.objectives import STL, IWAEBound
 from iwae_tf.weight_statistics import empty_statistics, summarize, update_statistics
 

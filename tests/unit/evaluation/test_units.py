@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from iwae_tf.layers.registry import LIKELIHOODS, likelihood_class
 from small_models import SMALL_DIM, SMALL_NETWORKS, binary_images, reference_weights, small_model
 
 import iwae_tf
 from iwae_tf import IWAE, InputError
+from iwae_tf.declarations import declared
 from iwae_tf.evaluation import active_units, pruned, unit_activities
 
 # ------------------------------------------------------------------------------------------------------- activities
@@ -184,9 +184,9 @@ def reference_log_weights(model, x, noise, activities):
     return reference.iwae_log_weights(x, split, **weights)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", declared("likelihood"))
 def test_pruning_nothing_leaves_every_bit_of_the_log_weights(likelihood):
-    levels = 3 if likelihood_class(likelihood).needs_levels else None
+    levels = 3 if declared("likelihood")[likelihood].facts.get("needs_levels") else None
     model, x = mild_model(2, likelihood=likelihood, levels=levels), binary_images(4)
     for weight in model.generative_network.likelihood_stage.head.weights:  # those without features too
         weight.assign(weight + np.linspace(-0.2, 0.2, weight.shape[-1]))

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from iwae_tf.objectives.gradients import bound_and_gradients
 from poisson import Poisson
 from scipy import stats
 from served import assert_same_bits, scores_request, through_c_api, through_python
@@ -14,6 +13,7 @@ from small_models import SMALL_DIM, small_model
 
 import iwae_tf
 from iwae_tf import InputError
+from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.objectives import DReG
 from iwae_tf.serving import export_saved_model
 from iwae_tf.serving.model_folder import PROVENANCE

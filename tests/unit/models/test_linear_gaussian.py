@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from iwae_tf.objectives.gradients import bound_and_gradients
 from linear_gaussian_models import set_gaussian
 
 import iwae_tf
+from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.objectives import STL, DReG, IWAEBound
 
 DIM, UNITS = 6, 3

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from iwae_tf.threads import parts_of_step
 from small_models import binary_images, small_model
 
 from iwae_tf.objectives import objective_class
@@ -91,10 +90,10 @@ def test_commands_give_an_operation_one_thread_on_few_cores_unless_told_otherwis
     code = (
         "import os; os.sched_getaffinity = lambda pid: {0, 1, 2}\n"
         "from iwae_tf.commands.quiet import import_tensorflow; import_tensorflow()\n"
-        "import tensorflow as tf; from iwae_tf.threads import one_thread_for_an_operation\n"
+        "import tensorflow as tf; from iwae_tf.replicas import one_thread_per_operation\n"
         "threading = tf.config.threading\n"
         "print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())\n"
-        "tf.zeros([1]); one_thread_for_an_operation()  # too late, and no error\n"
+        "tf.zeros([1]); one_thread_per_operation()  # too late, and no error\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **setting}, capture_output=True, text=True, check=True

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from iwae_tf.objectives.gradients import bound_and_gradients
 from small_models import SMALL_NETWORKS, binary_images, reference_weights, small_model
 
 import iwae_tf
 from iwae_tf.data import load
 from iwae_tf.data.binarization import binarize_once
+from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.objectives import OBJECTIVES, STL, IWAEBound, objective_class
 from iwae_tf.objectives.objective import GradientWeights
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import reference_objectives
 import tensorflow as tf
-from iwae_tf.evaluation.jackknife import jackknife
 from objective_table import TABLE, K, declared_settings, filled_rows, made, table_cases
 
 from iwae_tf import objectives
+from iwae_tf.evaluation.bias import jackknife
 from iwae_tf.objectives import CIWAE, ELBO, JVI, MIWAE, PIWAE, STL, TVO, VRIWAE, DReG, DReGAlpha, IWAEBound, VRMax
 
 # Differences of log-weights, and the sums in the values of tvo and jvi and in the baseline of vimco, are rounded to

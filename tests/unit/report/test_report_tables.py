@@ -8,7 +8,7 @@ import pytest
 from run_files import config_of, history_of, metrics_of, record_of, write_run
 
 from iwae_tf.commands import flags
-from iwae_tf.commands.train import SECTIONS, add_flags
+from iwae_tf.commands.train import add_flags, sections
 from iwae_tf.config import RunConfig
 from iwae_tf.plots.style import number
 from iwae_tf.report import tables
@@ -54,7 +54,7 @@ def config_from(line: list[str]) -> dict:
     parser = flags.Parser()
     add_flags(parser)
     arguments = parser.parse_args(line)
-    return RunConfig(*(flags.settings_from(arguments, settings) for settings in SECTIONS)).to_json()
+    return RunConfig(*(flags.settings_from(arguments, settings) for settings in sections())).to_json()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scripted_server import QUICK, RESET, ScriptedServer, assert_scores_of, scores_of
 
-from iwae_tf.data import arrays
+from iwae_tf.data import Dataset
 from iwae_tf.errors import InputError
 from iwae_tf.serving import backends
 from iwae_tf.serving import client as client_module
@@ -63,7 +63,7 @@ def test_images_become_float32_rows_as_models_are_trained_on():
     grey = np.arange(512, dtype=np.uint16).astype(np.uint8).reshape(8, 8, 8)
     rows = as_rows(grey)
     np.testing.assert_array_equal(rows, grey.reshape(8, 64).astype(np.float32) / np.float32(255))
-    data = arrays.make_dataset("d", {"x_train": grey.reshape(8, 64), "x_test": grey.reshape(8, 64)}, "", "", "")
+    data = Dataset.from_arrays("d", {"x_train": grey.reshape(8, 64), "x_test": grey.reshape(8, 64)}, "", "")
     np.testing.assert_array_equal(rows, data.intensities("test"))
     binary = np.eye(3, dtype=np.uint8)
     for pixels in (binary, binary.astype(bool), binary.astype(np.float64)):

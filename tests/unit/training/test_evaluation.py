@@ -7,10 +7,17 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from binary_models import with_prior
-from iwae_tf.scoring_config import ScoringConfig
 
 from iwae_tf import InputError
-from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig, WorkersConfig
+from iwae_tf.config import (
+    DataConfig,
+    ModelConfig,
+    OutputConfig,
+    RunConfig,
+    ScoringConfig,
+    TrainingConfig,
+    WorkersConfig,
+)
 from iwae_tf.evaluation import LikelihoodEstimate
 from iwae_tf.training import evaluation, run
 from iwae_tf.training.run_folder import TrainedRun, read_json
