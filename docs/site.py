@@ -24,7 +24,7 @@ FILES = (
 # title of a page -> public names on it; `_documented` finds their modules, tests/integration/test_site.py missing names
 API = {
     "Model": "IWAE InputError",
-    "Objectives": "Objective GradientWeights KLAnnealing",
+    "Objectives": "Objective GradientWeights KLAnnealing objective_class build_objective",
     "Evaluation": "LikelihoodEstimate estimate_log_likelihood JackknifeEstimate jackknife jackknife_log_likelihood "
     "AnnealedEstimate annealed_log_likelihood BidirectionalBounds bidirectional_bounds Deviation deviation Comparison "
     "compare_scores compare_with_first posterior_expectation posterior_samples unit_activities active_units pruned",

@@ -1,6 +1,7 @@
 """Every command in the documents exists: its flags are parsed by the program that would get them."""
 
 import argparse
+import functools
 import importlib
 import re
 import runpy
@@ -59,17 +60,18 @@ def parse(monkeypatch, tmp_path):
             command = importlib.import_module(f"iwae_tf.commands.{arguments[0]}")
             # `train` ends once the flags have become settings, which are checked too.
             monkeypatch.setattr(command, "path_of" if arguments[0] == "train" else "run", stop)
-            with pytest.raises(Parsed):
-                main.main(arguments)
-            return
-        read = argparse.ArgumentParser.parse_args
-        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda self, args=None: stop(read(self, args)))
-        monkeypatch.setattr(sys, "argv", [program, *arguments])
-        for name in (program, f"{program}.__main__"):
-            monkeypatch.delitem(sys.modules, name, raising=False)  # runpy warns of a module that was imported
-        run, name = (runpy.run_path, str(ROOT / program)) if program.endswith(".py") else (runpy.run_module, program)
+            run = functools.partial(main.main, arguments)
+        else:
+            read = argparse.ArgumentParser.parse_args
+            monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda self, args=None: stop(read(self, args)))
+            monkeypatch.setattr(sys, "argv", [program, *arguments])
+            for name in (program, f"{program}.__main__"):
+                monkeypatch.delitem(sys.modules, name, raising=False)  # runpy warns of a module that was imported
+            run = functools.partial(runpy.run_module, program, run_name="__main__")
+            if program.endswith(".py"):
+                run = functools.partial(runpy.run_path, str(ROOT / program), run_name="__main__")
         with pytest.raises(Parsed):
-            run(name, run_name="__main__")
+            run()
 
     monkeypatch.chdir(tmp_path)
     return parse

@@ -11,12 +11,8 @@ import pytest
 from iwae_tf import declarations
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [
-    *ROOT.glob("*.md"),
-    *(ROOT / "docs").rglob("*.md"),
-    *ROOT.glob("export/*.md"),
-    *ROOT.glob("benchmarks/*.md"),
-]
+DOCUMENTS = [file for pattern in ("*.md", "docs/**/*.md", "[be]*/*.md") for file in ROOT.glob(pattern)]
+WITH_PYTHON = ("README.md", "docs/networks.md", "docs/scaling.md", "docs/theory.md")
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -30,30 +26,23 @@ def keep_declarations(monkeypatch) -> None:
     monkeypatch.setattr(declarations, "_registered", registered)
 
 
-def check_readme(page) -> None:
-    assert page.log_p.shape == (100,)
-    assert -45 < np.mean(page.log_p) < -20  # grey digits; -39 after three epochs
-    # The saved model and the loaded one are two graphs of float32 arithmetic.
-    np.testing.assert_allclose(page.same.log_likelihood(page.x_valid, 5), page.log_p, rtol=1e-5)
-
-
-def check_networks(page) -> None:
-    assert np.isfinite(page.log_p).all()
-    assert page.model.likelihood_name == "poisson"
-
-
-def check_theory(page) -> None:
-    level = np.full(50, -104, np.float32)
-    assert (page.naive(level), page.shifted(level)) == (-np.inf, -104)
-
-
-CHECKS = {"README.md": check_readme, "docs/networks.md": check_networks, "docs/theory.md": check_theory}
-WITH_PYTHON = {document.relative_to(ROOT).as_posix() for document in DOCUMENTS if blocks(document, "python")}
-RECIPES = {"docs/design.md"}  # modules, which test_recipes.py runs
+def check(name: str, page) -> None:
+    """Checks the results of a page's code."""
+    if name == "README.md":
+        assert page.log_p.shape == (100,)
+        assert -45 < np.mean(page.log_p) < -20  # grey digits; -39 after three epochs
+        # The saved model and the loaded one are two graphs of float32 arithmetic.
+        np.testing.assert_allclose(page.same.log_likelihood(page.x_valid, 5), page.log_p, rtol=1e-5)
+    elif name == "docs/networks.md":
+        assert np.isfinite(page.log_p).all()
+        assert page.model.likelihood_name == "poisson"
+    elif name == "docs/theory.md":
+        level = np.full(50, -104, np.float32)
+        assert (page.naive(level), page.shifted(level)) == (-np.inf, -104)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(WITH_PYTHON - RECIPES | set(CHECKS)))
+@pytest.mark.parametrize("name", WITH_PYTHON)
 def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch):
     keep_declarations(monkeypatch)
     monkeypatch.chdir(tmp_path)
@@ -62,16 +51,18 @@ def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch):
     code = "\n".join(blocks(ROOT / name, "python")).replace("epochs=10", "epochs=3")
     with np.errstate(all="ignore"):  # the theory shows how arithmetic fails
         exec(re.sub(r"\bnum_samples=\d+", "num_samples=5", code), vars(page))  # 5000 samples would cost 10 s
-        CHECKS.get(name, lambda page: None)(page)
+        check(name, page)
 
 
-@pytest.mark.parametrize(
-    "ending", [".txt && .venv/bin/python train.py --k 50", "-dev.txt && .venv/bin/python -m pytest "]
-)
+def test_no_other_page_has_python_but_that_of_the_recipes():
+    found = {document.relative_to(ROOT).as_posix() for document in DOCUMENTS if blocks(document, "python")}
+    assert found == {*WITH_PYTHON, "docs/design.md"}
+
+
+@pytest.mark.parametrize("ending", [".txt && .venv/bin/python train.py", "-dev.txt && .venv/bin/python -m pytest"])
 def test_the_readme_has_its_two_commands_on_one_line_each(ending):
-    commands = [block for block in blocks(ROOT / "README.md", "sh") if block.count("\n") == 1]
-    start = f"python3 -m venv .venv && .venv/bin/pip install -r requirements{ending}"
-    assert [command for command in commands if command.startswith(start)]
+    start = f"python3 -m venv .venv && .venv/bin/pip install -r requirements{ending} "
+    assert [b for b in blocks(ROOT / "README.md", "sh") if b.startswith(start) and b.count("\n") == 1]
 
 
 def test_every_file_that_the_documents_link_to_exists():
