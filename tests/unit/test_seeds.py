@@ -66,11 +66,11 @@ def test_numbers_are_a_function_of_the_key_alone_and_those_of_neighbouring_keys_
     keras.utils.set_random_seed(2)
     tf.random.normal([3])
     np.testing.assert_array_equal(draw([DRAWS], seeds.key(**base)), numbers)
-    changes = {"seed": 4, "purpose": Purpose.VALIDATION_NOISE, "major": 2, "minor": 3}
+    changes = {"seed": 4, "purpose": Purpose.EVALUATION_NOISE, "major": 2, "minor": 3}
     for name, value in changes.items():
         assert abs(np.corrcoef(numbers, draw([DRAWS], seeds.key(**{**base, name: value})))[0, 1]) < UNRELATED
-    numbers = draw([DRAWS], _stream_key(7, Purpose.REQUEST_NOISE, 2)).numpy()
-    for other in [(8, 9, 2), (7 - 2**63, 9, 2), (7, 10, 2), (7, 9, 3)]:  # 9 is REQUEST_NOISE
+    numbers = draw([DRAWS], _stream_key(7, Purpose.REQUEST_PIXELS, 2)).numpy()
+    for other in [(8, 10, 2), (7 - 2**63, 10, 2), (7, 11, 2), (7, 10, 3)]:  # 10 is REQUEST_PIXELS
         assert abs(np.corrcoef(numbers, draw([DRAWS], _stream_key(*other)))[0, 1]) < UNRELATED
 
 
@@ -157,9 +157,8 @@ def test_every_bit_and_the_length_of_the_content_and_every_bit_of_the_seed_chang
     assert len(set(streams)) == 1 + 128 + 64
     assert len({_stream(np.zeros(length, np.float32)) for length in (1, 2, 3, 12, 64, 784)}) == 6
     assert _stream(-np.zeros(3, np.float32)) == _stream(np.zeros(3, np.float32))
-    for dtype in (np.float32, np.float64, np.int32, np.int64, np.uint8):
-        values = np.arange(12, dtype=dtype)
-        assert _stream(values) == _stream(values.copy()) != _stream(values + dtype(1))
+    values = np.arange(12, dtype=np.float32)
+    assert _stream(values) == _stream(values.copy()) != _stream(values + 1)
 
 
 @pytest.mark.parametrize(
