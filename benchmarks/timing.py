@@ -49,12 +49,12 @@ def turn(way: Callable[[], object], repeats: int) -> float:
     return float(results[0]) if isinstance(results[0], Seconds) else (time.perf_counter() - begin) / repeats
 
 
-def repeats_of(way: Callable[[], object]) -> int:
+def repeats_of(way: Callable[[], object], least_seconds: float = LEAST_SECONDS) -> int:
     """Returns the number of calls in a turn, 1 for a way that measures itself. Calls twice: the first call traces."""
     way()
     begin = time.perf_counter()
     measures_itself = isinstance(way(), Seconds)
-    return 1 if measures_itself else max(1, round(LEAST_SECONDS / (time.perf_counter() - begin)))
+    return 1 if measures_itself else max(1, round(least_seconds / (time.perf_counter() - begin)))
 
 
 def rounds_for(ways: Ways, most: int) -> int:

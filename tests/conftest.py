@@ -40,12 +40,14 @@ def exports(tmp_path_factory):
         "gaussian": lambda: small_model(1, gain=1.5, likelihood="gaussian"),
         "binary units": lambda: belief_network(6, (3, 2), gain=1.0),
     }
-    run = {"config": {"training": {"k": 50}}, "metrics": {"log_likelihood": -80.5}}
+    provenance = {"config": {"training": {"k": 50}}, "metrics": {"log_likelihood": -80.5}}
 
     @functools.cache
     def exported(name):
         model = models[name]()
-        return model, export_saved_model(model, tmp_path_factory.mktemp("export") / "small", num_samples=700, run=run)
+        return model, export_saved_model(
+            model, tmp_path_factory.mktemp("export") / "small", num_samples=700, run=provenance
+        )
 
     return exported
 

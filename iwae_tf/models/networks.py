@@ -314,7 +314,7 @@ def check_stateless(layer: keras.layers.Layer, role: str) -> None:
             )
             raise InputError(
                 f"the {role} has the layer {sublayer.name!r} ({type(sublayer).__name__}) with {state}: a score must not "
-                "depend on its batch or on chance. Leave out dropout; LayerNormalization can replace BatchNormalization"
+                "depend on its batch or on chance. Leave out dropout; replace batch by layer normalisation"
             )
 
 

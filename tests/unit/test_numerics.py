@@ -81,3 +81,16 @@ OTHERS = {name: log_w for name, log_w in CASES.items() if len(log_w) > 1} | {
 def test_the_sum_of_the_others_equals_the_reference(log_w):
     others = [reference.log_mean_exp(np.delete(log_w, i, axis=0)) + np.log(len(log_w) - 1) for i in range(len(log_w))]
     np.testing.assert_allclose(log_sum_of_others(tf.constant(log_w)), others, **FLOAT32)
+
+
+def test_the_gradient_of_the_sum_of_the_others_is_the_weights_normalized_without_each_also_where_one_has_all_weight():
+    log_w = _log_w(k=5, spread=3.0)
+    log_w[2, 0], log_w[3, 1] = 40.0, 1e3
+    x = tf.constant(log_w)
+    for i in range(5):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = log_sum_of_others(x)[i]
+        expected = np.insert(reference.normalized_weights(np.delete(log_w, i, axis=0)), i, 0.0, axis=0)
+        # that of sample i itself is a difference of two float32 numbers near 1
+        np.testing.assert_allclose(tape.gradient(value, x), expected, rtol=1e-5, atol=1e-6)

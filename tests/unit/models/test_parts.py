@@ -76,12 +76,12 @@ def test_a_batch_of_unknown_size_may_leave_a_part_without_rows(monkeypatch):
 def test_parts_have_about_500_rows_and_keep_all_cores_at_work(num_samples, batch_size, expected, monkeypatch):
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 1)
     monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: 2)
-    assert parts_of_step(num_samples, batch_size) == expected
+    assert num_sub_batches(num_samples, batch_size) == expected
 
 
 def test_with_more_threads_to_an_operation_there_are_no_parts(monkeypatch):
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
-    assert parts_of_step(50, 100) == 1
+    assert num_sub_batches(50, 100) == 1
 
 
 @pytest.mark.slow

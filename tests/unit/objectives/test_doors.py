@@ -123,6 +123,7 @@ def test_the_config_of_an_objective_holds_its_declared_settings_and_makes_the_sa
     for name, declared in declared_settings().items():
         config = made(name, 50, backward_samples=3).get_config()
         assert set(config) - COMMON == declared
+        assert (config["num_samples"], config["backward_samples"]) == (50, 3)
         again = objective_class(name).from_config({**config, "num_samples": 30})
         assert type(again) is TABLE[name].cls
         assert again.get_config() == {**config, "num_samples": 30}

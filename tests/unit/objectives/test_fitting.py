@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from objective_table import CLOSE, TABLE, K, bound_and_gradients, key_of, made
+from objective_table import CLOSE, TABLE, K, bound_and_gradients, key_of, made, table_cases
 from small_models import binary_images, small_model
 
 from iwae_tf import seeds
@@ -36,12 +36,13 @@ def _values(model):
     return [variable.numpy() for variable in model.trainable_variables]
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_keras_serialises_every_objective_with_its_settings(name):
-    objective = made(name, backward_samples=2)
+@pytest.mark.parametrize(("name", "k", "settings"), table_cases(k=K))
+def test_keras_serialises_every_objective_with_its_settings(name, k, settings):
+    objective = TABLE[name].cls(k, backward_samples=2, **settings)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(objective))
     assert type(again) is type(objective)
     assert again.get_config() == objective.get_config()
+    assert again.get_config().items() >= {"num_samples": k, "backward_samples": 2, **settings}.items()
 
 
 @pytest.mark.slow
