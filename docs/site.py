@@ -55,7 +55,8 @@ def _documented(name: str) -> str:
         path = ROOT / "iwae_tf" / place
         for module in sorted(path.glob("*.py")) or [path.with_suffix(".py")]:
             if re.search(rf"^(class|def) {name}\b", module.read_text(encoding="utf-8"), re.MULTILINE):
-                return "::: " + ".".join(module.relative_to(ROOT).with_suffix("").parts) + f".{name}"
+                parts = module.relative_to(ROOT).with_suffix("").parts
+                return "::: " + ".".join(part for part in (*parts, name) if part != "__init__")
     return ""
 
 

@@ -47,6 +47,8 @@ def test_a_module_declares_its_name_from_outside_the_package(folder, module):
     assert (declaration.module, declaration.load().__module__) == (module, module)
     if module == "half_stl":
         assert declaration.settings["share"].default == 0.5
+        objective = declaration.load()(5, share=0.25)
+        assert type(objective).from_config(objective.get_config()).share == 0.25
     if module == "noisy_bernoulli":
         assert declaration.facts == {"binarised": True}
 
