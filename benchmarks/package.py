@@ -24,7 +24,7 @@ def _find(attribute: str, *modules: str):
 
 def set_threads() -> None:
     """Sets TensorFlow's threads as the commands of the package do."""
-    _find("one_thread_per_operation", "threads")()
+    _find("one_thread_per_operation", "replicas")()
 
 
 def run_callbacks(folder: str, steps: int) -> list:
@@ -46,7 +46,7 @@ def binarized(dataset, split: str) -> np.ndarray:
 
 def read_run(folder: Path):
     """Returns a trained run: `model` and `config`."""
-    return _find("read_trained", "training.trained")(folder)
+    return _find("read_trained", "training.run_folder")(folder)
 
 
 def set_linear(network, kernel: np.ndarray, scale: float) -> None:
@@ -63,12 +63,11 @@ def set_linear(network, kernel: np.ndarray, scale: float) -> None:
 def training_graph(model, x: tf.Tensor):
     """Returns the graph of a training step, whole, however many cores this machine has."""
     step = tf.function(model.train_step, autograph=False)
-    with mock.patch("iwae_tf.threads.parts_of_step", return_value=1):
+    with mock.patch("iwae_tf.replicas.num_sub_batches", return_value=1):
         return step.get_concrete_function(x).graph
 
 
 def evaluation_graph(model, x: tf.Tensor, num_samples: int):
     """Returns the graph that computes log-weights of these numbers of images and samples."""
-    blocks = tf.range(num_samples // 50)  # samples come in blocks of 50
-    arguments = x, tf.range(x.shape[0]), blocks, tf.constant(0)
-    return model._log_weights_of_blocks.get_concrete_function(*arguments).graph
+    arguments = x, tf.constant(0, tf.int64), tf.constant(0), num_samples  # a multiple of 50
+    return model._chunk_log_weights.get_concrete_function(*arguments).graph

@@ -82,14 +82,10 @@ def assert_same_bits(left: Answer, right: Answer) -> None:
 
 def reference_log_weights(model, x: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
     """Log-weights of one binary row by the NumPy reference, at the noise that a request has: [D] -> [k]."""
-    stream = seeds.request_stream(tf.constant(seed, tf.int64), tf.constant(x))
-    chunks, number = [], 0
-    while sum(map(len, chunks)) < num_samples:
-        size = 450 if number else 50
-        key = seeds.request_key(stream, seeds.Purpose.REQUEST_NOISE, number)
-        chunks.append(seeds.normal([size, 1, sum(model.latent_units)], key).numpy().astype(np.float64))
-        number += 1
-    noise = np.split(np.concatenate(chunks)[:num_samples], np.cumsum(model.latent_units)[:-1], axis=-1)
+    stream = seeds.row_streams(tf.constant(seed, tf.int64), tf.constant(x)[None])[0]
+    key, units = seeds.stream_key(stream, seeds.Purpose.EVALUATION_NOISE), sum(model.latent_units)
+    blocks = seeds.row_normals(0, -(-num_samples // 50), 50 * units, key).numpy().astype(np.float64)
+    noise = np.split(blocks.reshape(-1, 1, units)[:num_samples], np.cumsum(model.latent_units)[:-1], axis=-1)
     return iwae_log_weights(x[None].astype(np.float64), noise, **reference_weights(model))[:, 0]
 
 
