@@ -1,2 +1,22 @@
+"""Threads as the commands set them, and fixtures of the tests of the scoring client: a scripted server, a client."""
+
 import pytest
-raise pytest.UsageError("NOTE FROM THE LEAD: this branch has been merged and the machine is overloaded. Do not run any more tests; commit what you have (not this conftest.py) and send your final report now.")
+from scripted_server import QUICK, ScriptedServer
+from shared_runs import images, run, trained, without_figures  # noqa: F401 (fixtures)
+
+from iwae_tf.serving.client import ScoringClient
+from iwae_tf.threads import one_thread_for_an_operation
+
+one_thread_for_an_operation()
+
+
+@pytest.fixture
+def server():
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    with ScoringClient(server.url, **QUICK) as client:
+        yield client
