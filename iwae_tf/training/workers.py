@@ -123,8 +123,9 @@ class Workers(NamedTuple):
 
         def on_replica(values):
             context = tf.distribute.get_replica_context()
-            first = tf.equal(context.replica_id_in_sync_group, 0)
-            mine = [tf.where(first, value, tf.zeros_like(value)) for value in values] if of_chief else values
+            counts = tf.equal(context.replica_id_in_sync_group, 0) if of_chief else True
+            # `tf.where` even for True: an all-reduce needs tensors with a device, and arguments have none.
+            mine = [tf.where(counts, value, tf.zeros_like(value)) for value in values]
             return [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in mine]
 
         sums = self.strategy.run(tf.function(on_replica, autograph=False), args=(values,))
