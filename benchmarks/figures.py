@@ -12,10 +12,10 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-from iwae_tf.plots.bounds import DPI, FAINT, INK, LINE, QUIET
-from iwae_tf.plots.panels import ACCENT
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+
+from iwae_tf.plots.style import ACCENT, DPI, FAINT, INK, LINE, QUIET
 
 LABEL_GAP = 15  # pixels between the names of two lines
 

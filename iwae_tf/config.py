@@ -4,6 +4,7 @@ Each field made by `setting` is a command line flag of the same name with dashes
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -172,6 +173,11 @@ class TrainingConfig:
 
 def objective_config() -> type:
     """Returns a dataclass with the settings of every declared objective, plugins included, each None if not given."""
+    return _objective_config(tuple(declared("objective")))
+
+
+@functools.cache
+def _objective_config(names: tuple[str, ...]) -> type:
     own: dict[str, dict] = {}
     for name, declaration in declared("objective").items():
         for field, spec in declaration.settings.items():

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from iwae_tf import layers, replicas, seeds
+from iwae_tf.adam import Adam
 from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.distributions.bernoulli import BernoulliParameters
 from iwae_tf.distributions.gaussian import GaussianParameters, StandardNormal
@@ -156,7 +157,7 @@ class IWAE(keras.Model):
         objective = bounds.IWAEBound(num_samples=50) if objective is None else objective
         checks.check_compile(self, optimizer, objective, jit_compile, kwargs)
         if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
+            optimizer = Adam(1e-3, epsilon=1e-4)
         self.objective = objective
         self._fit_chooses_steps = steps_per_execution is None
         kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from iwae_tf.adam import Adam
 from iwae_tf.config import RunConfig
 from iwae_tf.data import Dataset
 from iwae_tf.data.binarization import EVALUATION_SEED, binarize_once
@@ -40,7 +41,7 @@ def build_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opt
     rate = config.training.learning_rate
     if config.training.schedule == "paper":
         rate = paper_schedule(rate, total_steps)
-    return keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
+    return Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
 
 
 def paper_schedule(learning_rate: float, total_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -8,8 +8,16 @@ import reference
 import scipy.stats
 import tensorflow as tf
 
-from iwae_tf.numerics import empty_grouped_bound, grouped_bound, update_grouped_bound
-from iwae_tf.weight_statistics import empty_statistics, pareto_shape, summarize, tail_length, update_statistics
+from iwae_tf.weight_statistics import (
+    empty_grouped_bound,
+    empty_statistics,
+    grouped_bound,
+    pareto_shape,
+    summarize,
+    tail_length,
+    update_grouped_bound,
+    update_statistics,
+)
 
 NUM_SAMPLES = 60
 INF, NAN = float("inf"), float("nan")
@@ -35,16 +43,15 @@ def _log_w():
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _state(log_w, chunks, used=None, max_samples=NUM_SAMPLES):
-    used = np.full(log_w.shape, True) if used is None else used
+def _state(log_w, chunks, max_samples=NUM_SAMPLES):
     state = empty_statistics(log_w.shape[1], max_samples)
     for start, stop in itertools.pairwise([0, *np.cumsum(chunks)]):
-        state = update_statistics(state, tf.constant(log_w[start:stop]), tf.constant(used[start:stop]))
+        state = update_statistics(state, tf.constant(log_w[start:stop]))
     return state
 
 
-def _summary(log_w, chunks=(NUM_SAMPLES,), used=None, max_samples=NUM_SAMPLES):
-    summary = summarize(_state(log_w, chunks, used, max_samples))
+def _summary(log_w, chunks=(NUM_SAMPLES,), max_samples=NUM_SAMPLES):
+    summary = summarize(_state(log_w, chunks, max_samples))
     assert all(value.dtype == tf.float64 for value in summary)
     return {name: value.numpy() for name, value in summary._asdict().items()}
 
@@ -68,22 +75,16 @@ def test_the_statistics_are_those_of_the_reference_however_the_stream_is_cut(chu
     _assert_of(_summary(_log_w(), chunks, max_samples=max_samples), _log_w())
 
 
-@chunked
-@pytest.mark.parametrize("junk", [NAN, INF, -INF, 3e4])
-def test_samples_that_are_not_used_do_not_count(chunks, junk):
-    log_w = _log_w()[:, FINITE]
-    used = np.random.default_rng(1).random(log_w.shape) < 0.6
-    used[:31, 3] = False  # none in the first chunks
-    used[31:, 4] = False  # none in the last
-    summary = _summary(np.where(used, log_w, np.float32(junk)), chunks, used)
-    for column in range(log_w.shape[1]):
-        kept = log_w[used[:, column], column][:, None]
-        _assert_of({name: value[[column]] for name, value in summary.items()}, kept)
+def test_an_empty_chunk_changes_nothing():
+    log_w = _log_w()
+    whole, with_empty = _summary(log_w), _summary(log_w, (0, 30, 0, 30, 0))
+    for name, values in whole.items():
+        np.testing.assert_allclose(with_empty[name], values, **CLOSE)
 
 
 @pytest.mark.parametrize("value", [0.0, -1000.0, 1e4])
 def test_one_sample_is_its_own_estimate_without_a_standard_error_and_equal_ones_have_an_error_of_0(value):
-    summary = _summary(np.array([[value], [7.0]], np.float32), [2], np.array([[True], [False]]))
+    summary = _summary(np.array([[value]], np.float32), [1])
     assert summary["log_likelihood"] == summary["elbo"] == value
     assert np.isnan(summary["standard_error"])
     assert summary["effective_sample_size"] == 1.0

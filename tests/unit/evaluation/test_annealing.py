@@ -352,9 +352,9 @@ def test_an_example_does_not_depend_on_how_many_there_are_and_differs_from_the_o
     assert sum(counts) == 3 * 43
 
 
-def test_equal_images_have_chains_of_their_own():
+def test_images_have_chains_of_their_own():
     model = small_model(1)
-    x = model.checked(np.tile(binary_images(1), (40, 1)))
+    x = model.checked(binary_images(40))
     passes = AnnealingPasses(model, 4, 3, 1, seed=0)
     log_w = np.concatenate([passes.forward(batch, [tf.fill([32], 0.3)] * 2)[0] for batch in passes.batches(x)], axis=1)
     assert len(np.unique(log_w)) > 0.9 * log_w.size  # a few proposals of equal starts are refused together

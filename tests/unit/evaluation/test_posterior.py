@@ -23,9 +23,8 @@ ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
 def give(monkeypatch, log_w, h):
     """Lets the draws of q be h, a list of [N, B, H_l], with log-weights [N, B]; N a multiple of 50."""
 
-    def draws(x, *arguments):
-        blocks = arguments[-2]
-        taken = slice(50 * int(blocks[0]), 50 * int(blocks[-1]) + 50)
+    def draws(x, seed, first, num_samples):
+        taken = slice(int(first), int(first) + num_samples)
         return tf.constant(np.concatenate([*h, log_w[:, :, None]], axis=-1)[taken], tf.float32)
 
     monkeypatch.setattr(posterior, "_compiled_draws", lambda model: draws)
@@ -115,7 +114,7 @@ def assert_multinomial(counts, probabilities):
 
 def test_draws_are_independent_given_the_weights(monkeypatch):
     give(monkeypatch, np.zeros((100, 400)), [np.tile(np.arange(100.0)[:, None, None], (1, 400, 1))])
-    monkeypatch.setattr(posterior, "MAX_ROWS", 400)
+    monkeypatch.setattr(posterior, "ROWS_TOGETHER", 400)
     (draws,) = posterior_samples(small_model(latent_units=(1,), hidden_units=((),)), binary_images(400), 2, 100)
     assert len(set(draws[0, :, 0].numpy())) > 90  # rows have uniforms of their own: 400 choices out of 100
     same = np.mean(draws[0] == draws[1])
@@ -152,7 +151,7 @@ def test_chunk_size_and_batch_change_nothing_but_rounding_and_the_seed_all(monke
     whole = posterior_expectation(model, lambda h: h[0], x, 170, seed=3)
     draws = posterior_samples(model, x, 200, 170, seed=3)
     monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", 1)
-    monkeypatch.setattr(posterior, "MAX_ROWS", 2)
+    monkeypatch.setattr(posterior, "ROWS_TOGETHER", 2)
     chunked = posterior_expectation(model, lambda h: h[0], x[:3], 170, seed=3)
     for value, expected in zip(chunked, whole, strict=True):
         np.testing.assert_allclose(value, expected[:3], rtol=1e-3, atol=1e-4)  # errors are differences
@@ -165,8 +164,9 @@ def test_chunk_size_and_batch_change_nothing_but_rounding_and_the_seed_all(monke
 
 @pytest.mark.parametrize("block", [0, 1, 99])
 def test_the_choice_among_the_draws_has_other_numbers_than_their_noise(block):
-    choice = posterior._uniform(3, tf.constant([7]), tf.constant(block), tf.constant(5))
-    key = seeds.key(5, seeds.Purpose.EVALUATION_NOISE, 7, block)
+    stream = tf.constant(7, tf.int64)
+    choice = posterior._uniform(3, stream[None], tf.constant(block))
+    key = seeds.stream_key(stream, seeds.Purpose.EVALUATION_NOISE)
     noise = tf.random.stateless_uniform([3], key, dtype=tf.float64, alg=seeds.ALGORITHM)
     assert (choice[0] != noise).numpy().all()
 
