@@ -73,7 +73,8 @@ def input_requirements(model, came: str) -> str:
 
 def check_size(model, x: tf.Tensor) -> None:
     """Raises `InputError` unless x may be [B, D]."""
-    if x.shape.rank != 2 or x.shape[1] not in (None, model.data_dim):
+    rank = x.shape.rank  # None where a graph was traced for arrays of several ranks
+    if rank is not None and (rank != 2 or x.shape[1] not in (None, model.data_dim)):
         raise InputError(input_requirements(model, f"shape {tuple(x.shape)}"))
 
 
@@ -93,7 +94,8 @@ def checked_batch(model, data) -> tf.Tensor:
     without_weights({"sample_weight": sample_weight})
     x = tf.cast(x, tf.float32)
     check_size(model, x)
-    with asserted(tf.equal(tf.shape(x)[-1], model.data_dim), [BAD_INPUT, "shape", tf.shape(x)]):
+    right_size = tf.equal(tf.rank(x), 2) & tf.equal(tf.shape(x)[-1], model.data_dim)
+    with asserted(right_size, [BAD_INPUT, "shape", tf.shape(x)]):
         x = tf.reshape(x, [-1, model.data_dim])  # a generator's shape may be unknown until here
     valid = model.likelihood_head.in_support(x)
     with asserted(valid, [BAD_INPUT, "values from, to", tf.reduce_min(x), tf.reduce_max(x)]):

@@ -48,7 +48,7 @@ def test_metrics_are_the_scores_of_the_test_images_under_the_seed_of_the_run(tra
     assert metrics["log_likelihood"] == pytest.approx(metrics["bounds"]["60"], rel=1e-6)
     assert metrics["log_likelihood"] != pytest.approx(scores[0].mean_bounds[60], rel=1e-6)
     assert metrics["standard_error"] == pytest.approx(metrics["bound_standard_errors"]["60"], rel=1e-5)
-    assert metrics["active_units"] == iwae_tf.evaluation.units(model, x, seed=3)
+    assert metrics["active_units"] == iwae_tf.evaluation.active_units(model, x, seed=3)
     assert len(metrics["unit_activities"][0]) == 2
     assert min(metrics["train_seconds"], metrics["eval_seconds"]) > 0
     table = pyarrow.parquet.read_table(trained.path / "scores.parquet")
@@ -108,15 +108,15 @@ def test_a_finished_run_that_is_resumed_is_evaluated_again(trained, run, without
 def test_an_evaluation_stopped_at_the_end_of_train_is_resumed(trained, run, without_figures, monkeypatch, capsys):
     (run / "metrics.json").unlink()
     flags = ["train", *trained.flags[:-1], str(run), "--verbose", "0", "--resume"]
-    chunks, rows = iwae_tf.IWAE.log_weight_chunks, []
+    checked, rows = iwae_tf.IWAE.checked, []
 
-    def stops(self, x, *arguments, **options):
+    def stops(self, x):  # called for each batch
         rows.append(len(x))
         if len(rows) == 3:
             raise KeyboardInterrupt
-        return chunks(self, x, *arguments, **options)
+        return checked(self, x)
 
-    monkeypatch.setattr(iwae_tf.IWAE, "log_weight_chunks", stops)
+    monkeypatch.setattr(iwae_tf.IWAE, "checked", stops)
     assert main(flags) == 130
     assert "stopped at step 52 of 52; resume with: " in capsys.readouterr().out
     assert len(list((run / "batches").glob("*.parquet"))) == 2

@@ -1,5 +1,6 @@
+"""Settings: defaults, the values they take, their flags, and `config.json`."""
+
 import dataclasses
-import importlib
 import json
 import re
 
@@ -12,57 +13,67 @@ from iwae_tf.config import (
     PAPER_NETWORKS,
     DataConfig,
     EvaluationConfig,
+    ExportConfig,
     ModelConfig,
     ObjectiveConfig,
     OutputConfig,
     RunConfig,
+    ScoringConfig,
     TrainingConfig,
+    WorkersConfig,
+    most_samples,
+    objective_config,
 )
+from iwae_tf.declarations import declared
 
-CONFIGS = (DataConfig, ModelConfig, TrainingConfig, ObjectiveConfig, EvaluationConfig, OutputConfig)
+CONFIGS = (
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    ObjectiveConfig,
+    EvaluationConfig,
+    OutputConfig,
+    WorkersConfig,
+    ScoringConfig,
+    ExportConfig,
+)
 NAN, INF = float("nan"), float("inf")
+OFF = {"resume": False, "overwrite": False, "export": False, "tensorboard": False}
+DEFAULTS = {
+    DataConfig: {"dataset": "digits", "data_dir": None},
+    ModelConfig: {"layers": 1, "latent_units": (50,), "hidden_units": ((200, 200),), "latent": "gaussian"}
+    | {"likelihood": "bernoulli", "levels": None, "network": "mlp", "precision": "float32"},
+    TrainingConfig: {"objective": "iwae", "k": 50, "epochs": 60, "batch_size": 20, "learning_rate": 1e-3}
+    | {"schedule": "constant", "jit": "auto", "seed": 0, "early_stopping": None, "init_from": None},
+    EvaluationConfig: {"eval_samples": 5000},
+    OutputConfig: {"output_dir": None, **OFF, "verbose": 1, "figure_format": "png"},
+    WorkersConfig: {"strategy": "none", "worker_timeout": 300},
+    ScoringConfig: {"split": "test", "num_samples": 5000, "target_standard_error": None, "max_samples": None, "seed": 0}
+    | {"gap": False, "prune": False, "jackknife": False, "annealed": 0, "deviation": False, "data_dir": None}
+    | {"figure_format": "png"},
+    ExportConfig: {"num_samples": 5000, "max_samples": 50_000, "input": None},
+}
 
 
-def test_the_defaults_are_the_papers_one_layer_network_trained_with_50_samples():
-    assert dataclasses.asdict(ModelConfig()) == {
-        "layers": 1,
-        "latent_units": (50,),
-        "hidden_units": ((200, 200),),
-        "latent": "gaussian",
-        "likelihood": "bernoulli",
-        "levels": None,
-        "network": "mlp",
-        "precision": "float32",
-    }
-    assert dataclasses.asdict(TrainingConfig()) == {
-        "objective": "iwae",
-        "k": 50,
-        "epochs": 60,
-        "batch_size": 20,
-        "learning_rate": 1e-3,
-        "schedule": "constant",
-        "jit": "auto",
-        "seed": 0,
-        "early_stopping": None,
-        "init_from": None,
-    }
-    assert dataclasses.asdict(EvaluationConfig()) == {"eval_samples": 5000}
-    assert dataclasses.asdict(DataConfig()) == {"dataset": "digits", "data_dir": None}
-    assert dataclasses.asdict(OutputConfig()) == {
-        "output_dir": None,
-        "export": False,
-        "tensorboard": False,
-        "resume": False,
-        "overwrite": False,
-        "verbose": 1,
-    }
+@pytest.mark.parametrize("config", DEFAULTS)
+def test_the_defaults_are_those_of_the_paper_and_the_documents(config):
+    assert dataclasses.asdict(config()) == DEFAULTS[config]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_settings_are_frozen_and_each_has_a_help_text_and_a_known_default(config):
+    for field in dataclasses.fields(config):
+        assert len(field.metadata["help"]) > 10
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(config(), field.name, None)
+        if "declared" in field.metadata:
+            assert field.metadata["declared"] in {"dataset", "latent", "likelihood", "objective"}
+            assert field.default in declared(field.metadata["declared"])
 
 
 def test_two_layers_default_to_the_papers_two_layer_network():
     model = ModelConfig(layers=2)
-    assert model.latent_units == (100, 50)
-    assert model.hidden_units == ((200, 200), (100, 100))
-    assert PAPER_NETWORKS[2] == (model.latent_units, model.hidden_units)
+    assert PAPER_NETWORKS[2] == (model.latent_units, model.hidden_units) == ((100, 50), ((200, 200), (100, 100)))
 
 
 def test_units_that_are_given_stay_and_come_out_as_tuples_of_int():
@@ -74,57 +85,67 @@ def test_units_that_are_given_stay_and_come_out_as_tuples_of_int():
 
 
 def test_the_papers_schedule_takes_3280_epochs_unless_told_otherwise():
-    assert PAPER_EPOCHS == 3280
-    assert TrainingConfig(schedule="paper").epochs == 3280
-    assert TrainingConfig(schedule="paper", epochs=7).epochs == 7
-    assert TrainingConfig(epochs=7).epochs == 7
+    assert PAPER_EPOCHS == 3280 == TrainingConfig(schedule="paper").epochs
+    assert TrainingConfig(schedule="paper", epochs=7).epochs == TrainingConfig(epochs=7).epochs == 7
 
 
-@pytest.mark.parametrize("name", ["k", "batch_size", "epochs"])
-@pytest.mark.parametrize("value", [0, -3, 2.5, "5", True])
-def test_a_training_count_out_of_range_is_refused_by_name_and_value(name, value):
-    with pytest.raises(InputError, match=rf"^{name} must be an integer >= 1, got {value!r}$"):
-        TrainingConfig(**{name: value})
+def integers(config, *names):
+    return [(config, {name: v}, f"^{name} must be an integer >= 1, got {v!r}$") for name in names for v in BAD_NUMBERS]
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, None])
-def test_eval_samples_out_of_range_is_refused_by_name_and_value(value):
-    with pytest.raises(InputError, match=rf"^eval_samples must be an integer >= 1, got {value!r}$"):
-        EvaluationConfig(eval_samples=value)
+BAD_NUMBERS = (0, -3, 2.5, "5", True)
 
 
-@pytest.mark.parametrize("value", [0.0, -1e-3, NAN, INF, -INF])
-def test_a_learning_rate_out_of_range_is_refused_by_name_and_value(value):
-    with pytest.raises(InputError, match=f"^learning_rate must be a positive number, got {value!r}$"):
-        TrainingConfig(learning_rate=value)
-
-
-@pytest.mark.parametrize("value", [-1, 2**31, 1.5, True, "0"])
-def test_a_seed_out_of_range_is_refused_by_name_and_value(value):
-    with pytest.raises(InputError, match=rf"^seed must be an integer in \[0, 2147483647\], got {value!r}$"):
-        TrainingConfig(seed=value)
+@pytest.mark.parametrize(
+    ("config", "arguments", "message"),
+    [
+        *integers(TrainingConfig, "k", "batch_size", "epochs", "early_stopping"),
+        *integers(EvaluationConfig, "eval_samples"),
+        *integers(ScoringConfig, "num_samples"),
+        *integers(ExportConfig, "num_samples", "max_samples"),
+        *integers(WorkersConfig, "worker_timeout"),
+        *integers(ModelConfig, "levels"),
+        *(
+            (TrainingConfig, {"learning_rate": v}, f"^learning_rate must be a positive number, got {v!r}$")
+            for v in (0.0, -1e-3, NAN, INF, -INF, True, "1")
+        ),
+        *(
+            (config, {"seed": v}, rf"^seed must be an integer in \[0, 2147483647\], got {v!r}$")
+            for config in (TrainingConfig, ScoringConfig)
+            for v in (-1, 2**31, 1.5, True, "0")
+        ),
+        *(
+            (ScoringConfig, {"annealed": v}, f"annealed must be a number of images >= 0, got {v}")
+            for v in (-1, 1.5, True)
+        ),
+        *(
+            (config, {name: v}, f"^{name} must be one of .*, got {v!r}$")
+            for config, name, v in (
+                (ModelConfig, "layers", 0),
+                (ModelConfig, "layers", 3),
+                (ModelConfig, "layers", "1"),
+                (ModelConfig, "layers", True),
+                (TrainingConfig, "schedule", "papr"),
+                (TrainingConfig, "jit", "yes"),
+                (OutputConfig, "verbose", 3),
+                (OutputConfig, "figure_format", "gif"),
+                (ScoringConfig, "split", "all"),
+                (ExportConfig, "input", "grey"),
+                (WorkersConfig, "strategy", "tpu"),
+            )
+        ),
+        (OutputConfig, {"resume": True, "overwrite": True}, r"--resume .* --overwrite .*: give one of them"),
+        (ExportConfig, {"num_samples": 11, "max_samples": 10}, "num_samples must be at most max_samples = 10, got 11"),
+        (ScoringConfig, {"max_samples": 10}, "max_samples = 10 without target_standard_error"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name_and_value(config, arguments, message):
+    with pytest.raises(InputError, match=message):
+        config(**arguments)
 
 
 def test_the_ends_of_the_range_of_seeds_are_allowed():
     assert [TrainingConfig(seed=seed).seed for seed in (0, 2**31 - 1)] == [0, 2**31 - 1]
-
-
-@pytest.mark.parametrize(
-    ("config", "name", "value"),
-    [
-        (ModelConfig, "layers", 0),
-        (ModelConfig, "layers", 3),
-        (ModelConfig, "layers", "1"),
-        (TrainingConfig, "schedule", "papr"),
-        (TrainingConfig, "jit", "yes"),
-        (OutputConfig, "verbose", 3),
-    ],
-)
-def test_a_value_that_is_not_among_the_choices_is_refused_by_name_and_value(config, name, value):
-    with pytest.raises(InputError) as error:
-        config(**{name: value})
-    assert name in str(error.value)
-    assert repr(value) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -143,64 +164,35 @@ def test_units_that_fit_no_network_of_that_depth_are_refused_by_name_and_value(u
         ModelConfig(layers=2, **units)
 
 
-def test_resume_and_overwrite_exclude_each_other():
-    with pytest.raises(InputError, match=r"--resume .* --overwrite .*: give one of them"):
-        OutputConfig(resume=True, overwrite=True)
+def test_the_text_of_a_flag_of_widths_is_read():
+    parse = ModelConfig.__dataclass_fields__["hidden_units"].metadata["parse"]
+    assert [parse(text) for text in ("200,100", "7", "none")] == [(200, 100), (7,), ()]
 
 
-def test_to_json_holds_every_setting_and_survives_json():
-    config = RunConfig(
-        DataConfig("mnist", "/data"),
-        ModelConfig(layers=2, latent_units=(7, 3)),
-        TrainingConfig("piwae", k=6, schedule="paper", seed=4),
-        ObjectiveConfig(groups=3),
-        EvaluationConfig(100),
+def test_the_most_samples_are_forty_times_the_first_with_a_target_unless_given():
+    assert most_samples(60, None, None) == 60
+    assert most_samples(60, 0.1, None) == 2400
+    assert most_samples(60, 1, 60) == 60
+
+
+# ------------------------------------------------------------------------------------------- objectives
+
+
+def test_every_setting_of_a_declared_objective_is_a_field_with_the_names_and_defaults_of_its_objectives():
+    fields = {field.name: field for field in dataclasses.fields(objective_config())}
+    own = {name for declaration in declared("objective").values() for name in declaration.settings}
+    assert set(fields) == {*own, "backward_samples"}
+    assert fields["groups"].metadata["help"] == "miwae, piwae: M, groups of k / M samples (default: 5)"
+    assert (
+        fields["alpha"]
+        .metadata["help"]
+        .startswith("vr-iwae: order, 0 is iwae, near 1 elbo (default: 0.5); dreg-alpha:")
     )
-    content = config.to_json()
-    assert json.loads(json.dumps(content, allow_nan=False)) == content  # equal: no tuples, no NumPy numbers
-    assert content["model"] == {
-        "layers": 2,
-        "latent_units": [7, 3],
-        "hidden_units": [[200, 200], [100, 100]],
-        "latent": "gaussian",
-        "likelihood": "bernoulli",
-        "levels": None,
-        "network": "mlp",
-        "precision": "float32",
-    }
-    for section in dataclasses.fields(RunConfig):
-        part = getattr(config, section.name)
-        assert set(content[section.name]) == {field.name for field in dataclasses.fields(part)}
-    assert content["training"]["epochs"] == 3280
-
-
-def test_settings_rebuilt_from_json_are_the_same_settings():
-    config = RunConfig(model=ModelConfig(layers=2), training=TrainingConfig(k=5))
-    content = json.loads(json.dumps(config.to_json()))
-    again = RunConfig(
-        DataConfig(**content["data"]),
-        ModelConfig(**content["model"]),
-        TrainingConfig(**content["training"]),
-        ObjectiveConfig(**content["objective"]),
-        EvaluationConfig(**content["evaluation"]),
-    )
-    assert again == config
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_settings_are_frozen_and_each_has_a_help_text(config):
-    for field in dataclasses.fields(config):
-        assert len(field.metadata["help"]) > 10
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(config(), field.name, None)
-
-
-def test_every_default_that_is_a_name_is_in_its_registry():
-    named = [field for config in CONFIGS for field in dataclasses.fields(config) if "names" in field.metadata]
-    assert {field.name for field in named} == {"dataset", "latent", "likelihood", "objective"}
-    for field in named:
-        module, registry = field.metadata["names"].split(":")
-        assert field.default in getattr(importlib.import_module(module), registry)
+    types = {name: field.metadata.get("parse", bool) for name, field in fields.items()}
+    assert types["groups"] is types["kl_annealing"] is int
+    assert types["beta"] is types["alpha"] is float
+    assert types["learn_beta"] is bool
+    assert dataclasses.asdict(ObjectiveConfig()) == {name: False if name == "learn_beta" else None for name in fields}
 
 
 def test_only_the_settings_of_an_objective_that_were_given_reach_it():
@@ -209,7 +201,31 @@ def test_only_the_settings_of_an_objective_that_were_given_reach_it():
     assert ObjectiveConfig(**given).given == given
 
 
-@pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
-def test_a_number_of_epochs_for_kl_annealing_that_is_none_is_refused(epochs):
-    with pytest.raises(InputError, match="kl_annealing must be an integer >= 1"):
-        ObjectiveConfig(kl_annealing=epochs)
+# ------------------------------------------------------------------------------------------- config.json
+
+
+def test_to_json_holds_every_setting_and_can_be_read_back():
+    config = RunConfig(
+        DataConfig("mnist", "/data"),
+        ModelConfig(layers=2, latent_units=(7, 3)),
+        TrainingConfig("piwae", k=6, schedule="paper", seed=4),
+        ObjectiveConfig(groups=3),
+        EvaluationConfig(100),
+        plugins=("my_objectives",),
+    )
+    content = config.to_json()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content  # equal: no tuples, no NumPy numbers
+    assert (content["model"]["latent_units"], content["model"]["hidden_units"]) == ([7, 3], [[200, 200], [100, 100]])
+    assert (content["training"]["epochs"], content["plugins"]) == (3280, ["my_objectives"])
+    again = RunConfig(
+        DataConfig(**content["data"]),
+        ModelConfig(**content["model"]),
+        TrainingConfig(**content["training"]),
+        ObjectiveConfig(**content["objective"]),
+        EvaluationConfig(**content["evaluation"]),
+        tuple(content["plugins"]),
+    )
+    assert again == config
+    for section in dataclasses.fields(RunConfig)[:-1]:
+        own = getattr(config, section.name)
+        assert set(content[section.name]) == {field.name for field in dataclasses.fields(own)}

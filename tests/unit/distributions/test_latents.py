@@ -10,7 +10,7 @@ from tensorflow_probability import distributions as tfd
 from iwae_tf import InputError, seeds
 from iwae_tf.declarations import declared, find
 from iwae_tf.distributions.bernoulli import BernoulliLatent, BernoulliPrior
-from iwae_tf.distributions.gaussian import GaussianLatent, GaussianParameters, StandardNormal, standard_normal_log_prob
+from iwae_tf.distributions.gaussian import GaussianLatent, GaussianParameters
 from iwae_tf.seeds import Purpose
 
 # Sums of a dozen float32 terms, each off by a few parts in 1e7 (exp and square); the sum may be smaller than they are.
@@ -33,7 +33,9 @@ def gaussian(*shape, low=-2.0, high=2.0):
 @pytest.mark.parametrize("name", declared("latent"))
 def test_every_kind_of_units_has_a_prior_facts_and_parameters_for_people(name):
     head, facts = built(name, 3), find("latent", name).facts
-    assert type(head).default_prior(3).mean().shape == (3,)
+    prior = type(head).default_prior(3)
+    np.testing.assert_array_equal(prior.mean(), [0.0] * 3 if head.gaussian else [0.5] * 3)
+    assert prior.sample(4, seeds.key(0, Purpose.SAMPLE)).shape == (4, 3)
     assert (head.gaussian, head.reparameterised) == (facts["gaussian"], facts["reparameterised"])
     displayed = head.display_parameters(head(tf.zeros([5, FEATURES])))
     assert [getattr(displayed, field).shape for field in head.display_fields] == [(5, 3)] * len(head.display_fields)
@@ -45,14 +47,6 @@ def test_an_unknown_kind_of_units_is_refused_with_the_nearest():
 
 
 # ------------------------------------------------------------------------------------------- Gaussian
-
-
-def test_log_prob_far_in_the_tail_is_finite_and_right():
-    q = gaussian(3, UNITS, low=-7.0, high=-7.0)
-    value = q.loc.numpy() + 50.0  # 55,000 standard deviations
-    log_prob = GaussianLatent.log_prob(q, tf.constant(value))
-    np.testing.assert_allclose(log_prob, reference.gaussian_log_prob(value, q.loc, q.log_scale), rtol=3e-6)
-    assert (log_prob.numpy() < -1e9).all()
 
 
 @pytest.mark.parametrize(("low", "high"), [(-2.0, 2.0), (-7.0, -6.0), (6.0, 7.0)])
@@ -81,15 +75,6 @@ def test_a_sample_made_of_noise_comes_with_its_density_and_with_the_total_deriva
     np.testing.assert_allclose(tape.gradient(at_h, q.log_scale), np.full((3, UNITS), -6.0), rtol=1e-4)
 
 
-def test_the_layer_makes_the_parameters_of_the_reference():
-    head, features = built("gaussian"), np.random.default_rng(0).normal(0.0, 5.0, (6, 3, FEATURES)).astype(np.float32)
-    q = head(features)
-    stage = {"hidden": [], "loc": head.loc.weights, "log_scale": head.log_scale.weights}
-    for found, expected in zip(q, reference.gaussian_stage(features, stage), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # a float32 product and a tanh
-    np.testing.assert_allclose(q.scale, np.exp(q.log_scale), rtol=1e-6)
-
-
 @pytest.mark.parametrize("raw", [1e6, -1e6, 1e30, -1e30])
 def test_a_huge_raw_output_gives_a_bounded_scale_and_finite_gradients(raw):
     head = built("gaussian")
@@ -103,16 +88,6 @@ def test_a_huge_raw_output_gives_a_bounded_scale_and_finite_gradients(raw):
     np.testing.assert_allclose(q.log_scale, np.full((3, UNITS), np.sign(raw) * 7.0), rtol=1e-6)  # float32 tanh
     for value in (q.loc, q.scale, h, log_prob, kl, *tape.gradient(total, [v.value for v in head.weights])):
         assert np.isfinite(value.numpy()).all()
-
-
-def test_the_prior_of_gaussian_units_is_standard_normal():
-    prior, value = StandardNormal(4), np.random.default_rng(0).standard_normal((5, 4))
-    for log_prob in (prior.log_prob, standard_normal_log_prob):
-        expected = reference.gaussian_log_prob(value, 0.0, 0.0)
-        np.testing.assert_allclose(log_prob(tf.constant(value, tf.float32)), expected, rtol=1e-6)  # float32
-    np.testing.assert_array_equal(prior.mean(), np.zeros(4))
-    key = seeds.key(0, Purpose.SAMPLE)
-    np.testing.assert_array_equal(prior.sample(7, key), seeds.normal([7, 4], key))
 
 
 # ------------------------------------------------------------------------------------------- binary
@@ -131,25 +106,6 @@ def test_a_unit_is_1_up_to_the_quantile_of_its_probability_in_either_tail(logit)
     np.testing.assert_array_equal(value, [[1.0], [0.0]])
 
 
-def test_units_are_1_as_often_as_their_probability_says():
-    n, p = 400_000, np.array([1e-4, 0.01, 0.1, 0.5, 0.9, 0.99, 0.9999])
-    noise = seeds.normal([n, len(p)], seeds.key(0, Purpose.TRAIN_NOISE))
-    value, _ = BernoulliLatent.sample_and_log_prob(tf.constant(np.log(p / (1 - p)), tf.float32), noise)
-    assert value.dtype == tf.float32
-    assert set(np.unique(value)) == {0.0, 1.0}
-    assert (np.abs(value.numpy().mean(axis=0) - p) < 4.0 * np.sqrt(p * (1 - p) / n)).all()  # 4 standard errors
-
-
-@pytest.mark.parametrize("logit", [19.0, 100.0, 1e4, np.inf])  # P of the rarer value is below 6e-9
-def test_no_noise_that_is_ever_drawn_reaches_the_rarer_value_of_a_certain_unit(logit):
-    ends = tf.constant([[-5.678], [0.0], [5.678]])  # sqrt(-2 log 1e-7), beyond the largest normal number
-    for sign, expected in ((1.0, 1.0), (-1.0, 0.0)):
-        value, log_q = BernoulliLatent.sample_and_log_prob(tf.constant([sign * logit]), ends)
-        np.testing.assert_array_equal(value, [[expected]] * 3)
-        if np.isfinite(logit):
-            np.testing.assert_allclose(log_q, [0.0] * 3, atol=2e-6)  # log(1 - 6e-9) at float32's digits of 19
-
-
 def test_log_q_is_the_density_at_the_sample_and_its_gradient_the_score():
     rng = np.random.default_rng(0)
     logits, noise = rng.uniform(-10.0, 10.0, (3, 6)).astype(np.float32), rng.standard_normal((7, 3, 6))
@@ -166,18 +122,9 @@ def test_log_q_is_the_density_at_the_sample_and_its_gradient_the_score():
     assert np.isnan(BernoulliLatent.sample_and_log_prob(tf.constant([[np.nan, 0.0]]), tf.zeros([1, 2]))[1]).all()
 
 
-def test_compiled_units_are_the_same_units():
-    logits = tf.constant(np.linspace(-12.0, 12.0, 50), tf.float32)
-    noise = seeds.normal([400, 50], seeds.key(1, Purpose.TRAIN_NOISE))
-    value, _ = BernoulliLatent.sample_and_log_prob(logits, noise)
-    compiled, _ = tf.function(BernoulliLatent.sample_and_log_prob, jit_compile=True)(logits, noise)
-    np.testing.assert_array_equal(compiled, value)  # 20,000 draws; rounding moves one in a million
-
-
-def test_the_prior_of_binary_units_is_independent_bernoulli_starts_at_one_half_and_is_learned():
+def test_the_prior_of_binary_units_is_independent_bernoulli_and_learned():
     prior, logits = BernoulliPrior(3), np.array([-1.0, 0.5, 4.0])
     assert [variable.path for variable in prior.trainable_variables] == ["prior/logits"]
-    np.testing.assert_array_equal(prior.mean(), [0.5] * 3)
     prior.logits.assign(logits)
     p, h = special.expit(logits), np.random.default_rng(0).integers(0, 2, (5, 2, 3))
     with tf.GradientTape() as tape:
@@ -186,9 +133,3 @@ def test_the_prior_of_binary_units_is_independent_bernoulli_starts_at_one_half_a
     gradient = tape.gradient(log_p, prior.logits.value)
     np.testing.assert_allclose(gradient, (h - p).sum(axis=(0, 1)), rtol=2e-5)  # float32, 1 - 0.982
     np.testing.assert_allclose(prior.mean(), p, rtol=1e-6)
-    draws = prior.sample(50_000, seeds.key(0, Purpose.SAMPLE)).numpy()
-    assert draws.shape == (50_000, 3)
-    assert set(np.unique(draws)) == {0.0, 1.0}
-    assert (np.abs(draws.mean(axis=0) - p) < 4.0 * np.sqrt(p * (1 - p) / 50_000)).all()  # 4 standard errors
-    correlations = np.corrcoef(draws.T)[np.triu_indices(3, 1)]
-    assert np.abs(correlations).max() < 4.0 / np.sqrt(50_000)  # 4 standard errors of a correlation of 0

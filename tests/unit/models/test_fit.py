@@ -1,194 +1,76 @@
-"""Training as a Keras user writes it: every kind of input, callbacks, saving, and the errors of bad data."""
+"""Training as a Keras user writes it: inputs, callbacks, steps per call, sub-batches, saving, and what is refused."""
 
-import contextlib
-import itertools
+import functools
+import inspect
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import SMALL_DIM, SMALL_NETWORKS, small_model
+from small_models import SMALL_DIM, binary_images, small_model
 
-import iwae_tf
-from iwae_tf import seeds
-from iwae_tf.objectives import ELBO, STL, AnalyticKLELBO, DReG, IWAEBound
+from iwae_tf import InputError, replicas, seeds
+from iwae_tf.declarations import find
+from iwae_tf.models import streaming
+from iwae_tf.models.checks import steps_per_call
+from iwae_tf.models.gradients import bound_and_gradients
+from iwae_tf.objectives import ELBO, AnalyticKLELBO, DReG, IWAEBound, KLAnnealing
+from iwae_tf.objectives.objective import GradientWeights
+from iwae_tf.replicas import Share, num_sub_batches, whole
+
+CALLBACKS = keras.callbacks
 
 
-def _images(n):
+def images(n):
     """n noisy copies of three patterns: something to learn, unlike independent pixels."""
     rng = np.random.default_rng(1)
     patterns = rng.random((3, SMALL_DIM)) < 0.5
     return (patterns[rng.integers(3, size=n)] ^ (rng.random((n, SMALL_DIM)) < 0.1)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def _same_order_of_images():
-    keras.utils.set_random_seed(0)  # Keras shuffles arrays by the global generators
-
-
-def _compiled(layers=1, objective=None, **kwargs):
-    model = iwae_tf.IWAE(SMALL_DIM, **SMALL_NETWORKS[layers], data_mean=_images(64).mean(axis=0))
-    model.compile(keras.optimizers.Adam(0.01), objective=objective or IWAEBound(5), **kwargs)
+def compiled(objective=None, optimizer=None, model=None, **arguments):
+    model = model or small_model(gain=1.0)
+    model.compile(optimizer or keras.optimizers.Adam(0.01), objective=objective or IWAEBound(5), **arguments)
     return model
 
 
-def _batches(x):
-    while True:
-        for first in range(0, len(x), 16):
-            yield (x[first : first + 16],)
+@pytest.fixture(scope="module")
+def shared():
+    """A compiled model that traces its step once; tests may train it."""
+    return compiled(steps_per_execution=1)
 
 
-class _Sequence(keras.utils.PyDataset):
+# ------------------------------------------------------------------------------------------- data
+
+
+class Batches(keras.utils.PyDataset):
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
-        return (_images(64)[16 * index : 16 * index + 16],)
+        return (images(64)[16 * index : 16 * index + 16],)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        lambda x: {"x": x, "batch_size": 16},
-        lambda x: {"x": x, "y": x, "batch_size": 16},  # labels are ignored
-        lambda x: {"x": tf.constant(x), "batch_size": 16},
-        lambda x: {"x": tf.data.Dataset.from_tensor_slices(x).batch(16), "shuffle": False},
-        lambda x: {"x": tf.data.Dataset.from_tensor_slices((x, x)).batch(16), "shuffle": False},
-        lambda x: {"x": _batches(x), "steps_per_epoch": 4, "shuffle": False},
-        lambda x: {"x": _Sequence(), "shuffle": False},
-    ],
-    ids=["array", "array with labels", "tensor", "dataset", "dataset of pairs", "generator", "PyDataset"],
-)
-def test_fit_takes_every_kind_of_input(data):
-    model, x = _compiled(), _images(64)
-    history = model.fit(**data(x), epochs=3, validation_data=(x, None), verbose=0).history
+INPUTS = {
+    "array": lambda x: {"x": x, "batch_size": 16},
+    "array with labels, which are ignored": lambda x: {"x": x, "y": x, "batch_size": 16},
+    "tensor": lambda x: {"x": tf.constant(x), "batch_size": 16},
+    "dataset": lambda x: {"x": tf.data.Dataset.from_tensor_slices(x).batch(16)},
+    "dataset of pairs": lambda x: {"x": tf.data.Dataset.from_tensor_slices((x, x)).batch(16)},
+    "generator": lambda x: {"x": ((x[16 * (i % 4) :][:16],) for i in range(100)), "steps_per_epoch": 4},
+    "PyDataset": lambda x: {"x": Batches()},
+}
+
+
+@pytest.mark.parametrize("data", INPUTS.values(), ids=INPUTS)
+def test_fit_takes_every_kind_of_input(shared, data):
+    x, before = images(64), shared.step
+    history = shared.fit(**data(x), epochs=2, validation_data=(x, None), shuffle=False, verbose=0).history
     assert set(history) == {"loss", "bound", "val_loss", "val_bound"}
-    assert history["val_bound"][-1] > history["val_bound"][0]
     assert history["loss"] == [-bound for bound in history["bound"]]
-    assert int(model.optimizer.iterations) == 12
-
-
-@pytest.mark.parametrize(
-    ("layers", "objective"),
-    [(1, AnalyticKLELBO(4)), *itertools.product([1, 2], [ELBO(4), IWAEBound(4), DReG(4), STL(4)])],
-    ids=lambda value: type(value).__name__ if not isinstance(value, int) else f"{value} layers",
-)
-def test_every_objective_trains(layers, objective):
-    model, x = _compiled(layers, objective), _images(64)
-    before = np.mean(model.log_likelihood(x, 200))
-    model.fit(x, batch_size=16, epochs=25, verbose=0)
-    assert np.mean(model.log_likelihood(x, 200)) > before + 0.1
-
-
-def test_xla_trains_too():
-    model, x = _compiled(jit_compile=True), _images(64)
-    bounds = model.fit(x, batch_size=16, epochs=8, verbose=0).history["bound"]
-    assert bounds[-1] > bounds[0] + 0.1
-
-
-def test_run_eagerly_trains_and_reports_bad_data():
-    model, x = _compiled(run_eagerly=True), _images(64)
-    assert np.isfinite(model.fit(x, batch_size=32, verbose=0).history["loss"]).all()
-    with pytest.raises(ValueError, match="values from, to"):
-        model.fit(255 * x, verbose=0)
-
-
-def test_several_steps_in_one_execution_are_the_same_steps():
-    x = _images(64)
-    histories = []
-    for steps in (1, 4):
-        model = _compiled(steps_per_execution=steps)
-        model.fit(x, batch_size=16, epochs=2, shuffle=False, verbose=0)
-        histories.append([variable.numpy() for variable in model.trainable_variables])
-    for one, other in zip(*histories, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)  # float32, graphs are fused differently
-
-
-def test_early_stopping_watches_the_validation_bound():
-    x = _images(64)
-    model = _compiled()
-    model.optimizer.learning_rate = 0.0
-    stop = keras.callbacks.EarlyStopping(monitor="val_bound", mode="max", patience=2)
-    history = model.fit(x, epochs=20, validation_data=(x, None), callbacks=[stop], verbose=0)
-    # Nothing is learnt and the validation noise is the same in each pass, so it stops as soon as it may.
-    assert len(history.history["val_bound"]) == 3
-
-
-def test_evaluate_gives_the_mean_bound_and_the_same_one_each_time():
-    model, x = _compiled(objective=IWAEBound(50)), _images(300)
-    first = model.evaluate(x, batch_size=32, return_dict=True, verbose=0)
-    assert first == model.evaluate(x, batch_size=32, return_dict=True, verbose=0)
-    bounds = model.log_likelihood(x, 50).numpy()
-    spread = model.log_weights(x, 50).numpy().std() / np.sqrt(50 * 300)
-    assert abs(first["bound"] - bounds.mean()) < 5 * spread  # other noise, same expectation
-    assert first["loss"] == -first["bound"]
-
-
-def test_the_mean_over_uneven_batches_counts_every_image_once():
-    model = _compiled(objective=ELBO(500))
-    x = _images(33)
-    exact = np.mean(model.log_weights(x, 2000))
-    assert abs(model.evaluate(x, batch_size=32, verbose=0, return_dict=True)["bound"] - exact) < 0.05
-    # A mean of batch means would give image 33 half of the weight and miss by more than that:
-    other = model.log_weights(x, 2000).numpy().mean(axis=0)
-    assert abs((other[:32].mean() + other[32]) / 2 - exact) > 0.2
-
-
-def test_noise_changes_with_the_step_and_the_seed():
-    x = _images(16)
-
-    def bounds(seed):
-        model = small_model(seed=seed)
-        model.compile(keras.optimizers.SGD(0.0), objective=IWAEBound(5))
-        return model.fit(x, batch_size=16, epochs=3, shuffle=False, verbose=0).history["bound"]
-
-    assert len({*bounds(0), *bounds(1)}) == 6
-    assert bounds(0) == bounds(0)
-
-
-def _expected_bounds(model, x, purpose, counters):
-    """The bound of each batch of 8 on the noise of the keys (seed, purpose, counter), as documented."""
-    bounds = []
-    for batch, counter in zip(np.split(x, len(x) // 8), counters, strict=True):
-        k, units = model.objective.num_samples, sum(model.latent_units)
-        rows = seeds.row_normals(0, 8, k * units, seeds.key(model.seed, purpose, counter))
-        noise = tf.transpose(tf.reshape(rows, [8, k, units]), [1, 0, 2])
-        log_w = model.objective.log_weights(model, tf.constant(batch), noise)
-        bounds.append(np.mean(model.objective.bound(log_w)))
-    return bounds
-
-
-@pytest.mark.parametrize("objective", [IWAEBound(5), AnalyticKLELBO(5)])
-def test_noise_in_training_and_validation_comes_from_the_documented_keys(objective):
-    x = _images(16)
-    model = small_model(seed=3)
-    model.compile(keras.optimizers.SGD(0.0), objective=objective)
-    history = model.fit(x, batch_size=8, shuffle=False, validation_data=(x, None), validation_batch_size=8, verbose=0)
-    train = _expected_bounds(model, x, seeds.Purpose.TRAIN_NOISE, [0, 1])  # the step
-    validation = _expected_bounds(model, x, seeds.Purpose.VALIDATION_NOISE, [0, 8])  # images seen
-    assert history.history["bound"][0] == pytest.approx(np.mean(train), rel=1e-5)  # float32
-    assert history.history["val_bound"][0] == pytest.approx(np.mean(validation), rel=1e-5)
-
-
-def test_a_compiled_model_is_saved_with_objective_and_optimizer_and_goes_on_the_same(tmp_path):
-    model, x = _compiled(objective=DReG(7)), _images(64)
-    model.fit(x, batch_size=16, shuffle=False, verbose=0)
-    model.save(tmp_path / "m.keras")
-    loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert isinstance(loaded.objective, DReG)
-    assert loaded.objective.num_samples == 7
-    for one in (model, loaded):
-        one.fit(x, batch_size=16, shuffle=False, verbose=0)
-    assert int(loaded.optimizer.iterations) == 8
-    for a, b in zip(model.weights, loaded.weights, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
-
-
-def test_a_model_trains_inside_a_strategy_scope():
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        model = _compiled()
-    bounds = model.fit(_images(64), batch_size=16, epochs=3, verbose=0).history["bound"]
-    assert bounds[-1] > bounds[0]
+    evaluated = shared.evaluate(x, return_dict=True, verbose=0)["bound"]
+    assert history["val_bound"][-1] == pytest.approx(evaluated, rel=1e-6)  # float32, graphs of their own
+    assert shared.step == before + 8
 
 
 BAD_DATA = {
@@ -197,101 +79,328 @@ BAD_DATA = {
     "negative": (np.full((32, SMALL_DIM), -0.5, np.float32), "-0.5"),
     "wrong size": (np.zeros((32, 5), np.float32), "5"),
     "images not flattened": (np.zeros((32, 3, 4), np.float32), "3"),
+    "rows of images": (np.zeros((32, 3, SMALL_DIM), np.float32), "3"),
 }
 
 
-@pytest.mark.parametrize(("x", "came"), BAD_DATA.values(), ids=BAD_DATA.keys())
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda x: x,
-        lambda x: tf.data.Dataset.from_tensor_slices(x).batch(16),
-        lambda x: ((b,) for b in (x[:16], x[16:])),
-    ],
-    ids=["array", "dataset", "generator"],
-)
-def test_bad_data_are_refused_in_fit_and_evaluate_with_what_came_and_what_to_do(x, came, wrap):
-    model = _compiled()
-    before = [variable.numpy() for variable in model.trainable_variables]
-    for method in (model.fit, model.evaluate):
-        arguments = {"shuffle": False} if method == model.fit else {}
-        with pytest.raises(ValueError, match=came) as error:
-            method(wrap(x), verbose=0, **arguments)
+@pytest.mark.parametrize(("x", "came"), BAD_DATA.values(), ids=BAD_DATA)
+@pytest.mark.parametrize("as_generator", [False, True])
+def test_bad_data_are_refused_in_fit_and_evaluate_with_what_came_and_what_to_do(shared, x, came, as_generator):
+    before = [variable.numpy() for variable in shared.trainable_variables]
+    for method in (shared.fit, shared.evaluate):
+        data = ((batch,) for batch in (x[:16], x[16:])) if as_generator else x
+        arguments = {"shuffle": False} if method == shared.fit else {}
+        with pytest.raises(InputError, match=came) as error:
+            method(data, verbose=0, **arguments)
         assert f"[batch, {SMALL_DIM}]" in str(error.value)
         assert "divide 8-bit grey values by 255" in str(error.value)
-    for variable, value in zip(model.trainable_variables, before, strict=True):
+    for variable, value in zip(shared.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_bound_that_is_not_finite_stops_the_run_at_its_step(jit_compile):
-    model = small_model(likelihood="gaussian")
-    model.compile(keras.optimizers.SGD(1e6), objective=IWAEBound(5), jit_compile=jit_compile)
-    x = 100 * np.random.default_rng(0).standard_normal((64, SMALL_DIM))
-    with pytest.raises(ValueError, match=r"not finite at step (\d+)") as error:
-        model.fit(x, batch_size=16, epochs=50, verbose=0)
-    assert f"step {int(model.optimizer.iterations)}," in str(error.value)
-    assert all(np.isfinite(variable.numpy()).all() for variable in model.trainable_variables)
+def test_weights_of_examples_are_refused(shared):
+    x, ones = images(16), np.ones(16)
+    for method, arguments in (
+        (shared.fit, {"x": x, "sample_weight": ones}),
+        (shared.fit, {"x": x, "class_weight": {0: 1.0}}),
+        (shared.evaluate, {"x": x, "sample_weight": ones}),
+        (shared.fit, {"x": tf.data.Dataset.from_tensors((x, x, ones)), "shuffle": False}),
+    ):
+        with pytest.raises(InputError, match=r"^(sample|class)_weight is not supported"):
+            method(**arguments, verbose=0)
+
+
+# ------------------------------------------------------------------------------------------- bound and gradient
+
+
+@pytest.mark.parametrize("objective", [IWAEBound(7), AnalyticKLELBO(7)])
+def test_evaluate_gives_the_bound_on_the_first_samples_of_every_rows_stream_whatever_the_batches(objective):
+    x, model = images(33), compiled(objective, model=small_model(gain=1.0, seed=3))
+    found = model.evaluate(x, batch_size=32, return_dict=True, verbose=0)  # row 33 counts as much as the others
+    noise = streaming.batch_noise(tf.constant(x), 3, 7, 5)
+    expected = np.mean(objective.bound(objective.log_weights(model, tf.constant(x), noise)))
+    assert found == {"bound": -found["loss"], "loss": pytest.approx(-expected, rel=1e-5)}  # float32
+    again = model.evaluate(x[::-1], batch_size=32, return_dict=True, verbose=0)
+    assert again["bound"] == pytest.approx(found["bound"], rel=1e-6)
+
+
+def test_noise_in_training_comes_from_the_key_of_seed_and_step():
+    x, bounds = images(16), []
+    model = compiled(optimizer=keras.optimizers.SGD(0.0), model=small_model(seed=3))
+    history = model.fit(x, batch_size=8, epochs=2, shuffle=False, verbose=0).history["bound"]
+    for step in range(4):
+        rows = seeds.row_normals(0, 8, 5 * 5, seeds.key(3, seeds.Purpose.TRAIN_NOISE, step))
+        noise = tf.transpose(tf.reshape(rows, [8, 5, 5]), [1, 0, 2])
+        batch = x[8 * (step % 2) :][:8]
+        bounds.append(np.mean(model.objective.bound(model.log_weights_from_noise(batch, noise))))
+    assert history == pytest.approx([np.mean(bounds[:2]), np.mean(bounds[2:])], rel=1e-5)  # float32
+    assert len(set(bounds)) == 4
+
+
+@pytest.mark.slow
+def test_xla_draws_new_noise_at_every_step_is_saved_and_reports_a_bound_that_is_not_finite(tmp_path):
+    model, x = compiled(optimizer=keras.optimizers.SGD(1e30), jit_compile=True), images(64)
+    assert model.uses_xla
+    first, second = (model._forward_backward(tf.constant(x[:16]), tf.constant(s, tf.int64))[0] for s in (0, 1))
+    assert (first.numpy() != second.numpy()).all()
+    model.save(tmp_path / "m.keras")
+    assert keras.saving.load_model(tmp_path / "m.keras").get_compile_config()["jit_compile"] is True
+    with pytest.raises(InputError, match=r"not finite at step (\d+)") as error:
+        model.fit(x, batch_size=16, verbose=0)
+    assert f"step {model.step}," in str(error.value)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_step_that_is_not_taken_is_not_counted(optimizer):
-    model = small_model(likelihood="gaussian")
-    model.compile(optimizer, objective=ELBO(1))
+    model = compiled(ELBO(1), optimizer, small_model(likelihood="gaussian"), run_eagerly=True)
     before = [variable.numpy() for variable in model.trainable_variables]
-    with pytest.raises(ValueError, match="not finite at step 0,"):
+    with pytest.raises(InputError, match="not finite at step 0,"):
         model.fit(np.full((8, SMALL_DIM), 1e15, np.float32), verbose=0)  # its squared gradient overflows
-    assert int(model.optimizer.iterations) == 0
+    assert model.step == 0
     for variable, value in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+class FirstSample(DReG):
+    """A subclass whose rows are not its base's: all weight on the first sample, and no path."""
+
+    def gradient_weights(self, log_w):
+        first = tf.concat([tf.ones_like(log_w[:1]), tf.zeros_like(log_w[1:])], axis=0)
+        return GradientWeights(generative=first, path=None, score=2.0 * first)
+
+
+class DerivedFromBound(DReG):
+    """A subclass of an estimator that goes back to the derivative of its bound."""
+
+    def gradient_weights(self, log_w):
+        return IWAEBound.gradient_weights(self, log_w)
+
+
+def test_a_subclass_that_returns_other_rows_gets_their_gradient():
+    model, x = small_model(gain=1.0), tf.constant(images(6))
+    noise = tf.random.stateless_normal([4, 6, 5], [0, 1])
+    networks = (model.inference_network, model.generative_network)
+    phi, theta = ([variable.value for variable in network.trainable_variables] for network in networks)
+    with tf.GradientTape(persistent=True) as tape:
+        h = [tf.stop_gradient(layer) for layer in networks[0].transform(x, noise)[0]]
+        score = -2.0 * tf.reduce_mean(networks[0].log_prob(x, h)[0])
+        likelihood = -tf.reduce_mean(networks[1].log_prob(x, h)[0])
+    expected = [*tape.gradient(score, phi), *tape.gradient(likelihood, theta)]
+    of_the_bound = bound_and_gradients(model, IWAEBound(4), x, noise)[1]
+    for objective, its in ((FirstSample(4), expected), (DerivedFromBound(4), of_the_bound)):
+        for one, other in zip(bound_and_gradients(model, objective, x, noise)[1], its, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)  # float32
+
+
+# ------------------------------------------------------------------------------------------- callbacks and steps
+
+
+@pytest.fixture
+def keras_fit(monkeypatch):
+    """Arguments, by name, of calls of `keras.Model.fit`, which does nothing else."""
+    calls, original = [], keras.Model.fit
+
+    @functools.wraps(original)
+    def fit(self, *args, **kwargs):
+        calls.append(inspect.signature(original).bind_partial(self, *args, **kwargs).arguments)
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    return calls
+
+
+@pytest.mark.parametrize("annealing", [3, None])
+@pytest.mark.parametrize("wrap", [lambda c: [c], lambda c: c, lambda c: (c,), None])
+def test_callbacks_of_the_objective_are_added_to_the_users(keras_fit, annealing, wrap):
+    model, stop = compiled(ELBO(2, kl_annealing=annealing)), CALLBACKS.EarlyStopping("bound")
+    model.objective.kl_weight.assign(0.2)  # as an interrupted fit leaves it
+    given = wrap(stop) if wrap else None
+    model.fit(images(16), batch_size=8, callbacks=given)
+    assert float(model.objective.kl_weight) == 1.0
+    passed = keras_fit[0]["callbacks"]
+    if annealing is None:
+        assert passed is given
+    else:
+        assert passed[:-1] == [stop] * bool(wrap)
+        assert isinstance(passed[-1], KLAnnealing)
+        assert passed[-1].epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [({}, 4), ({"steps_per_execution": 3}, 3), ({"run_eagerly": True}, 1)]
+)
+def test_steps_that_are_asked_for_stay_and_eager_steps_are_single(keras_fit, arguments, expected):
+    model = compiled(**arguments)
+    model.fit(images(64), None, 16, epochs=2)
+    assert keras_fit[0]["self"] is model
+    assert model.steps_per_execution == expected
+
+
+class Recorder(CALLBACKS.Callback):
+    """Records the numbers of the batches, and the weight of the KL divergence at each."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches, self.weights = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches.append(batch)
+        self.weights.append(round(float(self.model.objective.kl_weight), 6))
+
+
+@pytest.mark.slow
+def test_several_steps_in_a_call_are_the_steps_one_by_one_of_a_fit_whose_callback_counts_batches(capfd):
+    recorder, results = Recorder(), []
+    for arguments in ({"callbacks": [recorder]}, {}):
+        model = compiled(ELBO(4, kl_annealing=2), keras.optimizers.SGD(0.05))
+        history = model.fit(images(70), batch_size=8, epochs=2, shuffle=False, **arguments).history
+        results.append((history["bound"], np.concatenate([np.ravel(weights) for weights in model.get_weights()])))
+        assert (model.steps_per_execution, model.step) == (1 if arguments else 9, 18)
+        assert "9/9" in capfd.readouterr().out  # Keras' bar counts the batches of an epoch
+    assert recorder.batches == 2 * list(range(9))
+    assert recorder.weights == [0.5] * 9 + [1.0] * 9
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, 20),
+        ({"callbacks": [], "steps_per_epoch": 65}, 13),
+        ({"callbacks": [CALLBACKS.EarlyStopping("bound")], "steps_per_epoch": 3000}, 20),
+        ({"callbacks": CALLBACKS.EarlyStopping("bound"), "steps_per_epoch": 7}, 7),
+        ({"callbacks": [CALLBACKS.ModelCheckpoint("a.keras")], "steps_per_epoch": 23}, 1),
+        ({"callbacks": [CALLBACKS.ModelCheckpoint("a.keras")]}, 20),
+        ({"callbacks": [CALLBACKS.ModelCheckpoint("a.keras", save_freq=10)]}, 1),
+        ({"callbacks": [CALLBACKS.TerminateOnNaN()]}, 1),
+        ({"callbacks": [CALLBACKS.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]}, 1),
+        ({"callbacks": CALLBACKS.CallbackList([Recorder()])}, 1),
+        ({"x": np.zeros([1, 4])}, 1),
+        ({"x": np.zeros([32 * 20, 4])}, 20),
+        ({"x": np.zeros([13 * 8, 4]), "batch_size": 8, "validation_split": 0.5}, 7),
+        ({"x": np.zeros([65 * 8 - 3, 4]), "batch_size": 8}, 13),
+        ({"x": np.zeros([67 * 8, 4]), "batch_size": 8}, 17),  # 68 steps, and the last finds no batch
+        ({"x": np.zeros([0, 4])}, 20),
+    ],
+)
+def test_steps_in_a_call_divide_the_epoch_and_are_one_where_batches_are_counted(arguments, expected):
+    assert steps_per_call(arguments) == expected
+
+
+# ------------------------------------------------------------------------------------------- sub-batches
+
+
+CASES = [
+    ("iwae", {}),
+    ("dreg", {}),
+    ("iwae", {"backward_samples": 2}),
+    ("rws-sleep", {}),
+    ("ciwae", {"learn_beta": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_a_step_in_sub_batches_is_the_step_of_the_whole_batch(name, settings, monkeypatch):
+    model, x, results = small_model(2, gain=1.0), tf.constant(binary_images(7)), []
+    model.compile(objective=find("objective", name).load()(4, **settings))
+    for number in (1, 3):
+        monkeypatch.setattr(replicas, "num_sub_batches", lambda num_samples, batch_size, number=number: number)
+        bound, gradients = model._bound_and_gradients(x, tf.constant(0, tf.int64))
+        results.append((bound, np.concatenate([np.ravel(gradient) for gradient in gradients])))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)  # float32 sums in another order
+
+
+def test_shares_have_all_rows_in_their_order_and_know_their_place_in_the_batch():
+    x, numbers = tf.range(10)[:, None], tf.range(30)[None]
+    shares = Share(size=30, here=10, first=5).split(x, 4)
+    np.testing.assert_array_equal(tf.concat([rows for rows, _ in shares], axis=0), x)
+    assert [(share.first, share.here) for _, share in shares] == [(5, 2), (7, 3), (10, 2), (12, 3)]
+    for rows, share in shares:
+        np.testing.assert_array_equal(share.of(numbers)[0], rows[:, 0] + 5)
+    assert whole(tf.zeros([30, 2])).of(numbers) is numbers
+
+
+def test_a_batch_of_unknown_size_may_leave_a_sub_batch_without_rows(monkeypatch):
+    model, x, step = compiled(), binary_images(1), tf.constant(0, tf.int64)
+    expected, _ = model._bound_and_gradients(tf.constant(x), step)
+    monkeypatch.setattr(replicas, "num_sub_batches", lambda num_samples, batch_size: 2)
+    function = model._forward_backward.get_concrete_function(tf.TensorSpec([None, SMALL_DIM]), step)
+    bound, gradients = function(tf.constant(x), step)
+    np.testing.assert_allclose(bound, expected, rtol=1e-5)  # float32
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "batch_size", "expected"),
+    [(1, 20, 1), (5, 20, 1), (50, 20, 2), (50, 100, 10), (500, 3, 3), (50, None, 2), (5, None, 1)],
+)
+def test_a_sub_batch_is_of_500_rows_and_every_core_has_as_many(monkeypatch, num_samples, batch_size, expected):
+    threading = tf.config.threading
+    monkeypatch.setattr(threading, "get_inter_op_parallelism_threads", lambda: 2)
+    for threads, number in ((1, expected), (0, 1)):
+        monkeypatch.setattr(threading, "get_intra_op_parallelism_threads", lambda threads=threads: threads)
+        assert num_sub_batches(num_samples, batch_size) == number
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "gpu", "expected"),
+    [(3, None, 0, [1, 3]), (1, None, 0, []), (5, None, 0, []), (3, None, 1, []), (3, "3", 0, [])],
+)
+def test_few_cores_give_an_operation_one_thread_each_unless_told_otherwise(monkeypatch, cores, threads, gpu, expected):
+    calls = []
+    for name in ("intra", "inter"):
+        monkeypatch.setattr(tf.config.threading, f"set_{name}_op_parallelism_threads", calls.append)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU"] * gpu)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+    replicas.one_thread_per_operation()
+    assert calls == expected
+
+
+# ------------------------------------------------------------------------------------------- compile, save, strategy
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "mse"}, "takes objective="),
-        ({"metrics": ["accuracy"]}, "takes objective="),
-        ({"objective": "iwae"}, "must be an iwae_tf.objectives.Objective, got 'iwae'"),
-        ({"jit_compile": "yes"}, "jit_compile must be"),
+        ({"loss": "mse"}, r"compile\(\) takes objective=, not \['loss'\]"),
+        ({"metrics": ["accuracy"]}, r"compile\(\) takes objective=, not \['metrics'\]"),
+        ({"objective": "iwae"}, "objective must be an iwae_tf.objectives.Objective, got 'iwae'"),
+        ({"jit_compile": "yes"}, "jit_compile must be True, False or 'auto', got 'yes'"),
     ],
 )
 def test_compile_refuses_what_it_does_not_do(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         small_model().compile(**arguments)
 
 
-@pytest.mark.parametrize("weights", [{"sample_weight": np.ones(16)}, {"class_weight": {0: 1.0}}])
-def test_weights_of_examples_are_refused(weights):
-    with pytest.raises(ValueError, match=r"_weight is not supported"):
-        _compiled().fit(_images(16), **weights, verbose=0)
-    if "sample_weight" in weights:
-        with pytest.raises(ValueError, match="sample_weight is not supported"):
-            _compiled().evaluate(_images(16), **weights, verbose=0)
-
-
-def test_weights_that_come_with_the_data_are_refused():
-    x = _images(16)
-    with pytest.raises(ValueError, match="sample_weight is not supported"):
-        _compiled().fit(tf.data.Dataset.from_tensors((x, x, np.ones(16))), shuffle=False, verbose=0)
-
-
-def test_compile_without_arguments_is_the_papers_optimizer_and_50_samples():
+def test_compile_without_arguments_is_the_papers_optimizer_50_samples_and_no_xla_without_a_gpu():
     model = small_model()
     model.compile()
-    assert isinstance(model.objective, IWAEBound)
-    assert model.objective.num_samples == 50
+    assert (type(model.objective), model.objective.num_samples) == (IWAEBound, 50)
     assert isinstance(model.optimizer, keras.optimizers.Adam)
     assert (float(model.optimizer.learning_rate), model.optimizer.epsilon) == (pytest.approx(1e-3), 1e-4)
+    assert model.uses_xla == bool(tf.config.list_physical_devices("GPU"))
 
 
-@pytest.mark.parametrize("jit_compile", [True, False, "auto"])
-def test_xla_is_used_where_it_is_asked_for_and_by_default_on_a_gpu(tmp_path, jit_compile):
-    model = small_model()
-    model.compile(jit_compile=jit_compile)
-    expected = bool(tf.config.list_physical_devices("GPU")) if jit_compile == "auto" else jit_compile
-    assert model.uses_xla == expected
-    arguments = tf.constant(_images(4)), tf.constant(0)
-    with contextlib.nullcontext() if expected else pytest.raises(ValueError, match="jit_compile=True"):
-        model._forward_backward.experimental_get_compiler_ir(*arguments)
+def test_a_compiled_model_is_saved_with_objective_and_optimizer_and_continues_the_same(tmp_path):
+    model, x = compiled(DReG(7), run_eagerly=True), images(32)
+    model.fit(x, batch_size=16, shuffle=False, verbose=0)
     model.save(tmp_path / "m.keras")
-    assert keras.saving.load_model(tmp_path / "m.keras").get_compile_config()["jit_compile"] == jit_compile
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert (type(loaded.objective), loaded.objective.num_samples) == (DReG, 7)
+    for one in (model, loaded):
+        one.fit(x, batch_size=16, shuffle=False, verbose=0)
+    assert loaded.step == 4
+    for a, b in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_trains_inside_a_strategy_scope():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = compiled(steps_per_execution=1)
+    bounds = model.fit(images(64), batch_size=16, epochs=3, verbose=0).history["bound"]
+    assert bounds[-1] > bounds[0]

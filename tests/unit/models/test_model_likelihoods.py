@@ -1,0 +1,147 @@
+"""Models with every likelihood, ours and a user's: training, saving, XLA, and their doors."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from poisson import DeclaredPoisson, Poisson
+from scipy import stats
+from small_models import SMALL_DIM, small_model, standard_noise
+
+import iwae_tf
+from iwae_tf import InputError
+from iwae_tf.declarations import declared
+from iwae_tf.distributions.head import likelihood_name
+from iwae_tf.objectives import DReG
+
+LIKELIHOODS = {
+    "continuous-bernoulli": None,
+    "discretized-logistic": 256,
+    "categorical": 17,
+    "student-t": None,
+    "poisson": None,
+    Poisson: None,
+}
+EVERY = pytest.mark.parametrize("likelihood", LIKELIHOODS)
+COUNTS = ("poisson", Poisson)
+
+
+def images(likelihood, n=6):
+    rng, levels = np.random.default_rng(0), LIKELIHOODS[likelihood]
+    if likelihood in COUNTS:
+        return rng.poisson(3.0, (n, SMALL_DIM)).astype(np.float32)
+    x = rng.beta(0.3, 0.3, (n, SMALL_DIM)) if levels is None else rng.integers(0, levels, (n, SMALL_DIM)) / (levels - 1)
+    return x.astype(np.float32)
+
+
+def model_of(likelihood, **kwargs):
+    mean = images(likelihood, 50).mean(axis=0)
+    return small_model(gain=1.0, likelihood=likelihood, levels=LIKELIHOODS[likelihood], data_mean=mean, **kwargs)
+
+
+def test_every_declared_likelihood_is_tested_with_a_model():
+    assert set(declared("likelihood")) == {"bernoulli", "gaussian", *(name for name in LIKELIHOODS if name != Poisson)}
+
+
+@EVERY
+def test_training_raises_the_bound_and_a_saved_model_scores_as_the_model(likelihood, tmp_path):
+    dtype = {"categorical": "mixed_bfloat16", "student-t": "mixed_float16"}.get(likelihood, "float32")
+    model, x = model_of(likelihood, dtype=dtype), images(likelihood)
+    noise = standard_noise(model, 50, 6)
+
+    def bound():
+        return float(tf.reduce_mean(model.objective.bound(model.log_weights_from_noise(x, noise))))
+
+    adam = keras.optimizers.Adam(0.03)
+    model.compile(adam, objective=DReG(5), run_eagerly=True)
+    before = bound()
+    model.fit(tf.data.Dataset.from_tensors(x).repeat(12), shuffle=False, verbose=0)
+    assert bound() > before + 1.0
+    assert model.optimizer is adam
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert again.likelihood_name == model.likelihood_name == ("tests>Poisson" if likelihood is Poisson else likelihood)
+    assert type(again.likelihood_head) is type(model.likelihood_head)
+    np.testing.assert_array_equal(again.log_weights_from_noise(x, noise), model.log_weights_from_noise(x, noise))
+    assert again.step == 12
+    for drawn in (model.sample(4), model.reconstruct(x)[:4], model.sample(4, mean=True)):
+        assert drawn.shape == (4, SMALL_DIM)
+        assert drawn.dtype == tf.float32
+    assert model.likelihood_head.in_support(model.sample(4))
+    if likelihood == "poisson":
+        log_w = model.log_weights(x, 60).numpy().astype(np.float64)
+        np.testing.assert_allclose(model.log_likelihood(x, 60), reference.log_mean_exp(log_w), rtol=1e-5)
+    np.testing.assert_array_equal(model.sample(4, seed=3), model.sample(4, seed=3))
+
+
+@EVERY
+def test_log_weights_are_log_p_of_x_given_h_plus_log_p_minus_log_q_of_h(likelihood):
+    model, x = model_of(likelihood), images(likelihood)
+    noise = standard_noise(model, 4, 6)
+    h, log_q = model.inference_network.transform(x, noise)
+    if likelihood in COUNTS:
+        rate = np.exp(model.generative_network.likelihood_stage(h[0]).numpy().astype(np.float64))
+        log_likelihood = stats.poisson.logpmf(x, rate).sum(axis=-1)
+        np.testing.assert_allclose(model.likelihood(h).mean(), rate, rtol=1e-5)
+    else:
+        log_likelihood = model.likelihood(h).log_prob(x)
+    expected = log_likelihood + model.generative_network.log_prior(h) - log_q
+    # float32: 12 terms of some nats.
+    np.testing.assert_allclose(model.log_weights_from_noise(x, noise), expected, rtol=2e-5, atol=1e-4)
+    one = model.log_weights_from_noise(x[2:3], noise[:, 2:3])
+    np.testing.assert_allclose(one[:, 0], expected[:, 2], rtol=2e-5, atol=1e-4)  # no row sees another
+
+
+# ------------------------------------------------------------------------------------------- doors
+
+
+def test_a_likelihood_is_known_by_its_declared_name_or_by_that_of_keras():
+    assert likelihood_name("anything") == "anything"
+    assert likelihood_name(DeclaredPoisson) == "poisson"
+    assert likelihood_name(Poisson) == "tests>Poisson"
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "levels", "words"),
+    [
+        ("categorical", None, r"the likelihood categorical needs levels \(--levels\)"),
+        ("categorical", 1, "levels must be at least 2, got 1"),
+        ("discretized-logistic", 2.5, "levels must be an integer >= 1, got 2.5"),
+        ("bernoulli", 256, r"levels \(--levels 256\) are for likelihoods over levels, not for bernoulli"),
+        (Poisson, 3, "not for tests>Poisson: leave them out"),
+        ("student", None, "did you mean 'student-t'"),
+        ("tests>Nothing", None, "nothing is registered as 'tests>Nothing': import"),
+        (keras.layers.Dense, None, "derived from iwae_tf.layers.Likelihood, got"),
+    ],
+)
+def test_likelihoods_and_levels_that_cannot_be_are_refused(likelihood, levels, words):
+    with pytest.raises(InputError, match=words):
+        small_model(likelihood=likelihood, levels=levels)
+
+
+def test_a_likelihood_that_could_not_be_loaded_again_or_lacks_a_method_is_refused():
+    class Unregistered(iwae_tf.layers.Likelihood):
+        pass
+
+    with pytest.raises(InputError, match="Unregistered has to be found again when a model is loaded: decorate it"):
+        small_model(likelihood=Unregistered)
+    with pytest.raises(NotImplementedError, match=r"Unregistered must define call\(features\)"):
+        Unregistered()(tf.zeros([1, 2]))
+    with pytest.raises(NotImplementedError, match=r"Unregistered must define distribution\(parameters\)"):
+        Unregistered().log_prob(tf.zeros([1, 2]), tf.zeros([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "value", "words"),
+    [
+        ("categorical", 0.53, r"the 17 levels i / 16, i = 0 ... 16 .*, got values from.* give as levels \(--lev"),
+        (Poisson, 0.5, r"counts 0, 1, 2 .* and round to whole numbers"),
+    ],
+)
+def test_values_that_the_likelihood_cannot_observe_are_refused_with_what_to_do(likelihood, value, words):
+    model, x = model_of(likelihood), np.full((2, SMALL_DIM), value, np.float32)
+    model.compile(objective=DReG(2), run_eagerly=True)
+    for method in (lambda: model.log_likelihood(x, 5), lambda: model.fit(x, verbose=0)):
+        with pytest.raises(InputError, match=words):
+            method()
