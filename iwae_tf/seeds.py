@@ -146,7 +146,7 @@ def _key_and_counter(key):
     mixed = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[4],
         key=tf.constant([_SCRAMBLING_KEY], tf.uint64),
-        counter=tf.bitcast(key, tf.uint64),
+        counter=tf.bitcast(tf.cast(key, tf.int64), tf.uint64),
         dtype=tf.uint32,
         alg=tf.random.Algorithm.PHILOX.value,
     )

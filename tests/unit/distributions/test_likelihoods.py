@@ -8,7 +8,6 @@ from likelihood_cases import (
     CASES,
     FEATURES,
     FLOAT32,
-    OVER_LEVELS,
     D,
     expected_log_prob,
     in_double,
@@ -18,8 +17,8 @@ from likelihood_cases import (
     values,
 )
 
-from iwae_tf import InputError, seeds
-from iwae_tf.distributions.levels import Categorical, DiscretizedLogistic, LogisticMixture
+from iwae_tf import seeds
+from iwae_tf.distributions.levels import LogisticMixture
 
 EVERY = pytest.mark.parametrize(("name", "levels"), CASES)
 KEY = seeds.key(0, seeds.Purpose.SAMPLE)

@@ -78,7 +78,7 @@ def test_weight_statistics_of_large_log_weights_are_those_of_float64(spread):
     log_w = (-1000.0 + spread * np.random.default_rng(0).standard_normal((K, 5))).astype(np.float32)
     state = empty_statistics(5, K)
     for chunk in np.split(log_w, 4):
-        state = update_statistics(state, tf.constant(chunk), tf.ones(chunk.shape, tf.bool))
+        state = update_statistics(state, tf.constant(chunk))
     summary = summarize(state)
     # the same float32 numbers, in float64 from there on
     np.testing.assert_allclose(summary.log_likelihood, reference.log_mean_exp(log_w), rtol=1e-13)
