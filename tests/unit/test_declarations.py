@@ -75,7 +75,7 @@ def test_a_class_from_outside_is_known_by_name_with_its_settings_and_facts():
 
 def test_a_name_is_declared_once_and_the_same_class_may_be_declared_again():
     with pytest.raises(
-        InputError, match="the likelihood 'gaussian' is declared already, in iwae_tf.dist.*gaussian: choose"
+        InputError, match=r"the likelihood 'gaussian' is declared already, in iwae_tf.dist.*gaussian: choose"
     ):
         declare("likelihood", "gaussian", "another")(type("Other", (Likelihood,), {}))
     first = declare("likelihood", "tests-twice", "once")(type("Twice", (Likelihood,), {}))
@@ -110,5 +110,7 @@ def test_a_plugin_that_cannot_be_imported_is_refused(tmp_path, monkeypatch, sour
         (tmp_path / "tests_broken.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path)
         importlib.invalidate_caches()
-    with pytest.raises(InputError, match="--plugin tests_broken cannot be imported .*give the name of a Python module"):
+    with pytest.raises(
+        InputError, match=r"--plugin tests_broken cannot be imported .*give the name of a Python module"
+    ):
         load_plugins(("tests_broken",))
