@@ -31,17 +31,17 @@ class CompiledJax:
             below = units
         weights = (inference, generative)
         zeros = jax.tree.map(jnp.zeros_like, (weights, weights))
-        # XLA's own generator; JAX's default takes longer on a CPU.
-        self.state = (weights, *zeros, jnp.zeros((), jnp.int32), jax.random.key(1, impl="rbg"))
+        key = jax.random.key(1, impl="rbg")  # XLA's generator: JAX's default takes longer on a CPU
+        self.state = (weights, *zeros, jnp.zeros((), jnp.int32), key)
         self.compiled_step = jax.jit(partial(_step, k), donate_argnums=0)
 
     def step(self) -> float:
-        """A training step; returns the bound before it, in nats."""
+        """Takes a training step; returns the bound before it, in nats."""
         self.state, bound = self.compiled_step(self.state, self.x)
         return float(bound)
 
     def arrays(self) -> list[np.ndarray]:
-        """All weights."""
+        """Returns all weights."""
         return [np.asarray(weights) for weights in jax.tree.leaves(self.state[0])]
 
     def zero(self) -> None:
@@ -50,23 +50,23 @@ class CompiledJax:
 
 
 def _layer(keys, widths, heads):
-    """Kernels and biases of tanh layers between the widths, and of the heads on top, Glorot uniform."""
+    """Returns kernels and biases of tanh layers between the widths and of the heads on top, Glorot uniform."""
     shapes = [*itertools.pairwise(widths), *((widths[-1], units) for units in heads)]
     initializer = jax.nn.initializers.glorot_uniform()
     return [(initializer(next(keys), shape), jnp.zeros(shape[1])) for shape in shapes]
 
 
 def _heads(layer, number: int, condition):
-    """The values of the last `number` dense layers, on top of the tanh layers before."""
+    """Returns the values of the last `number` dense layers, on top of the tanh layers before."""
     for kernel, bias in layer[:-number]:
         condition = jnp.tanh(condition @ kernel + bias)
     return [condition @ kernel + bias for kernel, bias in layer[-number:]]
 
 
 def log_weights(weights, x, key, k: int):
-    """x [B, D] -> [k, B]; the constants of q and prior, which are the same, are left out of both.
+    """Returns log importance weights, [B, D] -> [k, B]; the constants of q and prior cancel.
 
-    log q(h) = -|noise|^2 / 2 - sum log scale + const,  log N(h; loc, scale^2) as it stands.
+    log q(h) = -|noise|^2 / 2 - sum log scale + const
     """
     inference, generative = weights
     log_w, condition, h = 0.0, x, []

@@ -21,9 +21,8 @@ class TiledTFP(keras.Model):
         below, self.inference, self.generative = x.shape[1], [], []
         for units, hidden in zip(latent_units, hidden_units, strict=True):
             self.inference.append((_mlp(hidden, below), _dense(units, hidden[-1]), _dense(units, hidden[-1])))
-            top = hidden[0]
-            heads = (_dense(below, top),) if not self.generative else (_dense(below, top), _dense(below, top))
-            self.generative.append((_mlp(hidden[::-1], units), *heads))
+            heads = 2 if self.generative else 1
+            self.generative.append((_mlp(hidden[::-1], units), *(_dense(below, hidden[0]) for _ in range(heads))))
             below = units
         self.prior_units = below
         self.flat = [layer for layers in (*self.inference, *self.generative) for layer in layers]  # Keras finds these
@@ -32,12 +31,12 @@ class TiledTFP(keras.Model):
         self.compiled_step = tf.function(self.train_step, autograph=False)
 
     def step(self) -> float:
-        """A training step; returns the bound before it, in nats."""
+        """Takes a training step; returns the bound before it, in nats."""
         return float(self.compiled_step(self.x)["bound"])
 
     def arrays(self) -> list[np.ndarray]:
-        """All weights."""
-        return [variable.numpy() for variable in self.trainable_variables]
+        """Returns all weights."""
+        return self.get_weights()
 
     def zero(self) -> None:
         """Sets all weights to 0."""
@@ -45,15 +44,15 @@ class TiledTFP(keras.Model):
             variable.assign(tf.zeros_like(variable))
 
     def log_weights(self, x):
-        """x [B, D] -> [k, B]."""
+        """Returns log importance weights, [B, D] -> [k, B]."""
         from tensorflow_probability import distributions as tfd
 
         def normal(mlp, loc, log_scale, condition):
             features = mlp(condition)
             return tfd.Independent(tfd.Normal(loc(features), tf.exp(log_scale(features))), 1)
 
-        x = tf.tile(x[None], [self.k, 1, 1])
-        x = tf.reshape(x, [-1, x.shape[-1]])
+        x = tf.repeat(x[None], self.k, axis=0)
+        x = tf.reshape(x, [-1, x.shape[-1]])  # [k B, D]
         log_w, condition, h = 0.0, x, []
         for layers in self.inference:
             q = normal(*layers, condition)
@@ -73,8 +72,7 @@ class TiledTFP(keras.Model):
             log_w = self.log_weights(data)
             bound = tf.reduce_mean(tf.reduce_logsumexp(log_w, axis=0)) - tf.math.log(float(self.k))
             loss = -bound
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
         return {"bound": bound}
 
 

@@ -1,85 +1,67 @@
-"""How `mkdocs build` makes the site from the files as they are: a hook of mkdocs, named in mkdocs.yml.
+"""Hook of mkdocs, named in mkdocs.yml: `mkdocs build` makes the site from the files in place.
 
-The site has the folders of the repository, with README.md as its home, so that a link leads where it leads there. The
-pages of `API` are made from docstrings, and formulas become MathML, which browsers draw by themselves.
+The site has the folders of the repository, with README.md as its home, so that links work unchanged. The API pages are
+made from docstrings, and formulas become MathML, which browsers draw without a script.
 """
 
 import html
 import re
+import sys
 from pathlib import Path
 
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from iwae_tf.declarations import declared  # noqa: E402, imports nothing but the standard library
+
 FILES = (
     *("README.md", "GLOSSARY.md", "CHANGELOG.md", "benchmarks/README.md", "export/README.md", "export/serving/*"),
     *("docs/*.md", "docs/**/gradient_quality.md", "docs/**/*.png", "docs/site.css"),
 )
 
-# Title of a page -> where its names are defined, below `iwae_tf`; of a module all that is public.
+# title of a page -> public names on it; `_documented` finds their modules, tests/integration/test_site.py missing names
 API = {
-    "Model": [
-        "models.iwae.IWAE",
-        "models.importance_weights.ImportanceWeights",
-        "models.bound_trainer.BoundTrainer",
-        "adam.Adam",
-        "errors.InputError",
-    ],
-    "Objectives": [
-        "objectives.objective.Objective",
-        "objectives.objective.GradientWeights",
-        "objectives.elbo.ELBO",
-        "objectives.elbo_kl.AnalyticKLELBO",
-        "objectives.iwae.IWAEBound",
-        "objectives.dreg.DReG",
-        "objectives.stl.STL",
-        "objectives.miwae.MIWAE",
-        "objectives.piwae.PIWAE",
-        "objectives.ciwae.CIWAE",
-        "objectives.vr_iwae.VRIWAE",
-        "objectives.vr_max.VRMax",
-        "objectives.jvi.JVI",
-        "objectives.dreg_alpha.DReGAlpha",
-        "objectives.rws.RWS",
-        "objectives.rws_sleep.RWSSleep",
-        "objectives.rws_dreg.RWSDReG",
-        "objectives.vimco.VIMCO",
-        "objectives.tvo.TVO",
-        "objectives.kl_annealing.KLAnnealing",
-        "objectives.registry.objective_class",
-    ],
-    "Evaluation": [
-        "evaluation",
-        "evaluation.active_units.active_units",  # these three have the names of their modules
-        "evaluation.deviation.deviation",
-        "evaluation.jackknife.jackknife",
-    ],
-    "Data": ["data.loading.load", "data.dataset.Dataset", "data.pipeline.training_batches"],
-    "Layers": ["layers.likelihood.Likelihood", "layers.conv.ConvEncoder", "layers.conv.ConvDecoder"],
-    "Serving": ["serving.saved_model.export_saved_model", "serving.client.ScoringClient"],
-    "Callbacks": ["training.callbacks"],
+    "Model": "IWAE InputError",
+    "Objectives": "Objective GradientWeights KLAnnealing objective_class build_objective",
+    "Evaluation": "LikelihoodEstimate estimate_log_likelihood JackknifeEstimate jackknife jackknife_log_likelihood "
+    "AnnealedEstimate annealed_log_likelihood BidirectionalBounds bidirectional_bounds Deviation deviation Comparison "
+    "compare_scores compare_with_first posterior_expectation posterior_samples unit_activities active_units pruned",
+    "Data": "load Dataset training_batches",
+    "Layers": "Likelihood DistributionHead ConvEncoder ConvDecoder",
+    "Declarations": "declare declared find load_plugins Declaration Setting",
+    "Serving": "export_saved_model ScoringClient",
+    "Callbacks": "EventFiles",
 }
+API["Objectives"] += "".join(f" {objective.attribute}" for objective in declared("objective").values())
+PLACES = ("declarations", "errors", "layers", "models", "objectives", "distributions", "evaluation", "data", "serving")
+PLACES += ("training",)
 
 
 def on_files(files: Files, config) -> Files:
-    """The files above in the place of those that mkdocs found in docs/, and those of the theme."""
+    """Replaces the files that mkdocs found in docs/ by the files above; those of the theme stay."""
     found = [path for pattern in FILES for path in sorted(ROOT.glob(pattern))]
     made = [File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)) for path in found]
     for title, names in API.items():
-        content = "\n\n".join([f"# {title} API", *map(_described, names)])
+        content = "\n\n".join([f"# {title} API", *map(_documented, names.split())])
         made.append(File.generated(config, f"api/{title.lower()}.md", content=content))
     return Files([*(file for file in files if file.src_dir != config.docs_dir), *made])
 
 
-def _described(name: str) -> str:
-    """What mkdocstrings makes the docstrings of a name from; a module goes without a heading of its own."""
-    is_module = any(ROOT.glob(f"iwae_tf/{name.replace('.', '/')}*"))
-    return f"::: iwae_tf.{name}" + ("\n    options: {show_root_heading: false}" if is_module else "")
+def _documented(name: str) -> str:
+    """Returns the line that mkdocstrings replaces by the docstrings of a class or function; empty if there is none."""
+    for place in PLACES:
+        path = ROOT / "iwae_tf" / place
+        for module in sorted(path.glob("*.py")) or [path.with_suffix(".py")]:
+            if re.search(rf"^(class|def) {name}\b", module.read_text(encoding="utf-8"), re.MULTILINE):
+                parts = module.relative_to(ROOT).with_suffix("").parts
+                return "::: " + ".".join(part for part in (*parts, name) if part != "__init__")
+    return ""
 
 
 def on_page_content(content: str, **kwargs) -> str:
-    """Formulas, which arithmatex has put in brackets, as MathML."""
+    """Converts formulas, which arithmatex has put in brackets, to MathML."""
     content = re.sub(r'<span class="arithmatex">\\\((.*?)\\\)</span>', lambda found: _mathml(found, "inline"), content)
     return re.sub(
         r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', lambda found: _mathml(found, "block"), content, flags=re.S

@@ -17,9 +17,9 @@ from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
 import iwae_tf
-from iwae_tf.plots import panels
-from iwae_tf.plots.bounds import LINE, QUIET
+from iwae_tf.plots import style
 
 EPOCHS = 100
 SEEDS = range(5)  # each with another draw of the 200
@@ -56,17 +56,16 @@ def baseline_scores(train: np.ndarray, x: np.ndarray, seed: int) -> dict[str, np
 
 def main() -> None:
     """Prints the AUROC of each way to score, mean and standard deviation over the seeds, and draws the curves."""
-    figure = panels.page(
+    figure = style.page(
         "Malignant tumours found by a model of benign ones",
         [f"a line for each of {len(SEEDS)} seeds; the curves go on to (1, 1)"],
     )
-    box = (panels.LEFT, panels.BOTTOM, panels.RIGHT, panels.TOP)
-    axes = panels.panel(figure, box, "share of benign tumours flagged", "share of malignant tumours flagged")
+    (axes,) = style.panels(figure, [("share of benign tumours flagged", "share of malignant tumours flagged")])
     found = {}
     for seed in SEEDS:
         train, x, malignant = split(seed)
         scores = {"IWAE": iwae_scores(train, x, seed), **baseline_scores(train, x, seed)}
-        for color, (name, score) in zip((LINE, panels.ACCENT, QUIET), scores.items(), strict=True):
+        for color, (name, score) in zip((style.LINE, style.ACCENT, style.QUIET), scores.items(), strict=True):
             found.setdefault(name, []).append(roc_auc_score(malignant, score))
             flagged, hits, _ = roc_curve(malignant, score)
             axes.plot(flagged, hits, color=color, linewidth=1.2, label=None if seed else name)
@@ -75,7 +74,7 @@ def main() -> None:
     axes.set_xlim(-0.01, 0.5)
     axes.legend(loc="lower right", frameon=False)
     Path("runs").mkdir(exist_ok=True)
-    panels.write(figure, "runs/anomalies.png")
+    style.write(figure, "runs/anomalies.png")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import iwae_tf
-from iwae_tf.plots.image_grid import save_rows
+from iwae_tf.plots import save_rows
 
 EPOCHS = 30
 

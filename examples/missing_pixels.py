@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import iwae_tf
 from iwae_tf.evaluation import posterior_expectation
-from iwae_tf.plots.image_grid import save_rows
+from iwae_tf.plots import save_rows
 
 EPOCHS = 100
 SAMPLES = 5000  # of q for each image

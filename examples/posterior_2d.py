@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import iwae_tf
 from iwae_tf import evaluation
-from iwae_tf.plots.posterior import save_posteriors
+from iwae_tf.plots import save_posteriors
 
 EPOCHS = 60
 IMAGES = 2  # to draw
@@ -36,15 +36,18 @@ def main() -> None:
         log_p, size = scores.log_likelihood.mean(), np.median(scores.effective_sample_size)
         gaps = [log_p - scores.bounds[few].mean() for few in (1, 50)]
         print(f"k = {k:<11}{log_p:8.2f}{gaps[0]:17.2f}{gaps[1]:18.3f}{size:22.0f}")
-        title = f"Trained with k = {k}; on the right the importance weighted q, k = 50"
-        save_posteriors(f"runs/posterior_2d-k{k}.png", model, test[:IMAGES], weighted_q(model, test), (8, 8), title)
+        of = f"test images under a model trained with k = {k}; right: the importance weighted q, k = 50"
+        save_posteriors(f"runs/posterior_2d-k{k}.png", model, test[:IMAGES], weighted_q(model, test), (8, 8), of)
 
 
 def weighted_q(model, test: np.ndarray) -> np.ndarray:
     """Draws of the importance weighted q of the first images: float32 [DRAWS, IMAGES, 2]."""
-    rows = np.tile(test[:IMAGES], (DRAWS, 1))  # every draw is a row, and so has 50 draws of q of its own
-    (h,) = evaluation.posterior_samples(model, rows, n=1, num_samples=50)  # [1, DRAWS * IMAGES, 2]
-    return h.numpy().reshape(DRAWS, IMAGES, 2)
+    x, q = test[:IMAGES], model.posterior(test[:IMAGES])
+    h = q.sample(DRAWS * 50, seed=0)  # every draw has 50 draws of q to choose from
+    log_w = (model.generative_network.log_prob(x, h) - q.log_prob(h)).numpy().reshape(DRAWS, 50, IMAGES)
+    gumbel = np.random.default_rng(0).gumbel(size=log_w.shape)
+    chosen = np.argmax(log_w + gumbel, axis=1)  # [DRAWS, IMAGES], each with its normalised weight as probability
+    return np.take_along_axis(h[0].numpy().reshape(DRAWS, 50, IMAGES, 2), chosen[:, None, :, None], axis=1)[:, 0]
 
 
 if __name__ == "__main__":

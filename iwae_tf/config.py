@@ -4,6 +4,7 @@ Each field made by `setting` is a command line flag of the same name with dashes
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -172,6 +173,11 @@ class TrainingConfig:
 
 def objective_config() -> type:
     """Returns a dataclass with the settings of every declared objective, plugins included, each None if not given."""
+    return _objective_config(tuple(declared("objective")))
+
+
+@functools.cache
+def _objective_config(names: tuple[str, ...]) -> type:
     own: dict[str, dict] = {}
     for name, declaration in declared("objective").items():
         for field, spec in declaration.settings.items():
@@ -243,7 +249,6 @@ class OutputConfig:
     verbose: int = setting(
         1, "0: the closing table only, 1: progress bars, 2: a line for each epoch as well", parse=int, choices=(0, 1, 2)
     )
-    figure_format: str = setting("png", "format of the figures", choices=FIGURE_FORMATS)
 
     def __post_init__(self):
         check_fields(self)
@@ -258,7 +263,7 @@ class RunConfig:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    objective: _ObjectiveConfig = dataclasses.field(default_factory=lambda: ObjectiveConfig())
+    objective: _ObjectiveConfig = dataclasses.field(default_factory=lambda: objective_config()())
     evaluation: EvaluationConfig = EvaluationConfig()
     plugins: tuple[str, ...] = ()
 
@@ -316,7 +321,6 @@ class ScoringConfig:
     )
     deviation: bool = setting(False, "measure the spread of single estimates of L_50 against the paper's bound on it")
     data_dir: str | None = setting(None, "folder to read the data from, if it is not the run's")
-    figure_format: str = setting("png", "format of the figures", choices=FIGURE_FORMATS)
 
     def __post_init__(self):
         check_fields(self, positive=("num_samples",))

@@ -10,6 +10,8 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,11 +124,13 @@ def find(kind: str, name: str) -> Declaration:
 
 
 def load_plugins(modules: tuple[str, ...]) -> None:
-    """Imports modules that declare more.
+    """Imports modules that declare more, from the environment or the current folder.
 
     Raises:
         InputError: a module cannot be imported.
     """
+    if modules and os.getcwd() not in sys.path:  # a script's own search path lacks the current folder
+        sys.path.insert(0, os.getcwd())
     for module in modules:
         try:
             importlib.import_module(module)

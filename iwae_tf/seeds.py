@@ -16,14 +16,13 @@ _VECTOR = 16  # float32 numbers in the longest vector registers; a partial vecto
 
 
 class Purpose(enum.IntEnum):
-    """Uses of random numbers; two purposes never share a stream. New purposes go at the end."""
+    """Uses of random numbers; two purposes never share a stream. New purposes go at the end; 5 and 9 are retired."""
 
     WEIGHTS = 0
     SHUFFLE = 1
     BINARIZE_TRAIN = 2
     BINARIZE_EVALUATION = 3
     TRAIN_NOISE = 4
-    VALIDATION_NOISE = 5
     EVALUATION_NOISE = 6
     SAMPLE = 7
     ACTIVE_UNITS = 8
@@ -74,11 +73,6 @@ def stream_key(stream: tf.Tensor, purpose: Purpose, minor=0) -> tf.Tensor:
     return tf.stack([stream, int(purpose) * 2**32 + tf.cast(minor, tf.int64)])
 
 
-def int32_pair(key: tf.Tensor) -> tf.Tensor:
-    """Returns a seed for `tfp.distributions.Distribution.sample`, int32 [2], a function of `key`."""
-    return tf.random.stateless_uniform([2], key, minval=None, maxval=None, dtype=tf.int32, alg=ALGORITHM)
-
-
 def normal(shape, key: tf.Tensor) -> tf.Tensor:
     """Returns standard normal float32 numbers of `shape`, a function of `key` alone."""
     return tf.reshape(row_normals(0, 1, tf.reduce_prod(shape), key), shape)
@@ -118,35 +112,46 @@ def row_uniforms(first, count, width, key: tf.Tensor) -> tf.Tensor:
     return _whole_blocks(first, count, -(-width // 4), key)[:, :width]
 
 
+def uniform(shape, key: tf.Tensor) -> tf.Tensor:
+    """Returns uniform float32 numbers in [0, 1) of `shape`, a function of `key` alone."""
+    return _uniform_from(shape, *_key_and_counter(key))
+
+
+def int32_pair(key: tf.Tensor) -> tf.Tensor:
+    """Returns a seed for `tfp.distributions.Distribution.sample`, int32 [2], a function of `key`."""
+    state, counter = _key_and_counter(key)
+    philox = tf.random.Algorithm.PHILOX.value
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(shape=[2], key=state, counter=counter, dtype=tf.int32, alg=philox)
+
+
 def _whole_blocks(first, count, blocks, key):
     """Returns [count, 4 * blocks]: the generator counts blocks of four numbers, and row r starts at r * blocks."""
-    state, counter = _scrambled(key)
+    state, counter = _key_and_counter(key)
     first_block = tf.cast(first, tf.int64) * tf.cast(blocks, tf.int64)
     counter = tf.bitcast(tf.bitcast(counter, tf.int64) + tf.stack([first_block, 0]), tf.uint64)
-    return tf.raw_ops.StatelessRandomUniformV2(
-        shape=tf.stack([count, 4 * blocks]), key=state, counter=counter, alg=tf.random.Algorithm.PHILOX.value
-    )
+    return _uniform_from(tf.stack([count, 4 * blocks]), state, counter)
 
 
-def _scrambled(key):
+def _uniform_from(shape, state, counter):
+    philox = tf.random.Algorithm.PHILOX.value
+    return tf.raw_ops.StatelessRandomUniformV2(shape=shape, key=state, counter=counter, alg=philox)
+
+
+def _key_and_counter(key):
     """Returns key and counter of the generator, uint64 [1] and [2], as `StatelessRandomGetKeyCounter` makes them.
 
-    XLA's version of that operation drops the high 32 bits of both numbers, and with them the step of a training run.
+    XLA's version of that operation drops the high 32 bits of both numbers, and with them the step of a training run,
+    so that every step would see the same noise. This is the computation of TensorFlow's own version.
     """
     mixed = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[4],
         key=tf.constant([_SCRAMBLING_KEY], tf.uint64),
-        counter=tf.bitcast(key, tf.uint64),
+        counter=tf.bitcast(tf.cast(key, tf.int64), tf.uint64),
         dtype=tf.uint32,
         alg=tf.random.Algorithm.PHILOX.value,
     )
     halves = tf.bitcast(tf.reshape(mixed, [2, 2]), tf.uint64)  # [2]
     return halves[:1], tf.stack([tf.zeros([], tf.uint64), halves[1]])
-
-
-def uniform(shape, key: tf.Tensor) -> tf.Tensor:
-    """Returns uniform float32 numbers in [0, 1) of `shape`, a function of `key` alone."""
-    return tf.random.stateless_uniform(shape, key, alg=ALGORITHM)
 
 
 def initializer_seeds(seed: int):

@@ -1,4 +1,4 @@
-"""Package models with binary latent units, and their weights in the form that tests/reference_bernoulli.py takes."""
+"""Package models with binary latent units, and their weights as arguments of tests/reference_bernoulli.py."""
 
 import numpy as np
 from small_models import reference_weights, small_model
@@ -12,7 +12,7 @@ def binary_model(layers: int = 1, gain: float = 3.0, **kwargs) -> iwae_tf.IWAE:
 
 
 def belief_network(dim: int, units: tuple[int, ...], gain: float = 2.0) -> iwae_tf.IWAE:
-    """A linear sigmoid belief network so small that all its states can be summed over."""
+    """A linear sigmoid belief network small enough to sum over all its states."""
     return binary_model(len(units), gain, data_dim=dim, latent_units=units, hidden_units=((),) * len(units))
 
 
@@ -24,7 +24,7 @@ def with_prior(model: iwae_tf.IWAE) -> iwae_tf.IWAE:
 
 
 def generative_weights(model: iwae_tf.IWAE) -> dict:
-    """The keyword arguments of `reference_bernoulli.log_prob` and `posterior` beside x and units."""
+    """Keyword arguments of `reference_bernoulli.log_prob` and `posterior`, except x and units."""
     weights = reference_weights(model)
     del weights["inference"]
     return {**weights, "prior_logits": model.generative_network.prior.logits.numpy().astype(np.float64)}

@@ -1,12 +1,15 @@
-"""Threads as the commands set them, and fixtures of the tests of the scoring client: a scripted server, a client."""
+"""Threads as the commands set them, and fixtures that are made once: exported models, and servers for the client."""
+
+import functools
 
 import pytest
 from scripted_server import QUICK, ScriptedServer
+from shared_runs import images, run, trained, without_figures  # noqa: F401 (fixtures)
 
+from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.serving.client import ScoringClient
-from iwae_tf.threads import one_thread_for_an_operation
 
-one_thread_for_an_operation()
+one_thread_per_operation()
 
 
 @pytest.fixture
@@ -19,3 +22,37 @@ def server():
 def client(server):
     with ScoringClient(server.url, **QUICK) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory):
+    """A function: "bernoulli", "gaussian" or "binary units" -> a small model with mild weights, its version's folder.
+
+    Each is exported once, in 4 s, as version 1 of the model "small" with 700 samples; tests only read the folders.
+    """
+    from binary_models import belief_network
+    from small_models import small_model
+
+    from iwae_tf.serving import export_saved_model
+
+    models = {
+        "bernoulli": lambda: small_model(2, gain=1.5),
+        "gaussian": lambda: small_model(1, gain=1.5, likelihood="gaussian"),
+        "binary units": lambda: belief_network(6, (3, 2), gain=1.0),
+    }
+    provenance = {"config": {"training": {"k": 50}}, "metrics": {"log_likelihood": -80.5}}
+
+    @functools.cache
+    def exported(name):
+        model = models[name]()
+        return model, export_saved_model(
+            model, tmp_path_factory.mktemp("export") / "small", num_samples=700, run=provenance
+        )
+
+    return exported
+
+
+@pytest.fixture(scope="session")
+def small_folder(exports):
+    """The version's folder of the Bernoulli model."""
+    return exports("bernoulli")[1]

@@ -1,4 +1,4 @@
-"""Package models whose log p(x) is known in closed form, with an inference network right or wrong on purpose."""
+"""Package models whose log p(x) has a closed form, with q equal to the posterior or off it by a stated amount."""
 
 import numpy as np
 import reference
@@ -9,15 +9,10 @@ DIM, UNITS = 6, 3
 
 
 def linear_gaussian(layers: int, mean_error: float = 0.0, scale_factor: float = 1.0, dim: int = DIM):
-    """A model with one or two layers and its exact counterpart.
+    """A model of 1 or 2 layers and its exact counterpart.
 
-    Columns of A are orthogonal, so that the posteriors are diagonal and q can be exact.
-
-    Args:
-        layers: 1 or 2.
-        mean_error: what is added to every posterior mean.
-        scale_factor: what every posterior scale is multiplied by.
-        dim: D.
+    Columns of A are orthogonal, so that the posteriors are diagonal and q can be exact. `mean_error` is added to every
+    posterior mean, and `scale_factor` multiplies every posterior scale.
     """
     rng = np.random.default_rng(0)
     a = np.linalg.qr(rng.standard_normal((dim, UNITS)))[0] * [0.8, 1.5, 2.5]  # [D, H]
@@ -34,7 +29,7 @@ def linear_gaussian(layers: int, mean_error: float = 0.0, scale_factor: float = 
         set_gaussian(stages[1], a2.T, b2, s2)
         posteriors = [(exact.posterior_h1, dim), (exact.posterior_h2, UNITS)]
     for stage, (posterior, size) in zip(model.inference_network.stages, posteriors, strict=True):
-        means, covariance = posterior(np.concatenate([np.zeros((1, size)), np.eye(size)]))  # affine in the condition
+        means, covariance = posterior(np.concatenate([np.zeros((1, size)), np.eye(size)]))  # affine maps
         scale = scale_factor * np.sqrt(np.diag(covariance))
         set_gaussian(stage, means[1:] - means[0], means[0] + mean_error, scale)
     return model, exact

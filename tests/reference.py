@@ -1,7 +1,6 @@
-"""The formulas once more, in NumPy float64: what the package is tested against.
+"""The formulas of the package in NumPy float64, written independently of it and without TensorFlow.
 
-Nothing here is shared with the package, nothing here is fast, and no line imports TensorFlow. Shapes: x [B, D],
-latents and noise [k, B, H_l], log importance weights `log_w` [k, B]. Layer 1 is the one nearest x.
+Shapes: x [B, D], latents and noise [k, B, H_l], log importance weights `log_w` [k, B]. Layer 1 is nearest x.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ LOG_TWO_PI = np.log(2.0 * np.pi)
 
 
 def log_mean_exp(log_w, axis=0):
-    """Shifted by m = max_i log_w_i: log (1/k sum_i w_i) = m + log (1/k sum_i exp(log_w_i - m)); [k, B] -> [B]."""
+    """log (1/k sum_i w_i) = m + log (1/k sum_i exp(log_w_i - m)), m = max_i log_w_i; [k, B] -> [B]."""
     log_w = np.asarray(log_w, dtype=np.float64)
     top = np.max(log_w, axis=axis, keepdims=True)
     shift = np.where(np.isfinite(top), top, 0.0)  # a column of -inf only must give -inf, not -inf - (-inf) = nan
@@ -41,26 +40,7 @@ def iwae(log_w):
 def grouped_bound(log_w, k):
     """Mean over the floor(N / k) complete consecutive groups of k samples of log (1/k sum_i w_i); [N, B] -> [B]."""
     log_w = np.asarray(log_w, dtype=np.float64)
-    starts = range(0, len(log_w) - k + 1, k)
-    if not starts:
-        raise ValueError(f"a group of {k} samples needs at least {k} samples, got {len(log_w)}")
-    return np.mean([log_mean_exp(log_w[start : start + k]) for start in starts], axis=0)
-
-
-def gradient_weights(name, log_w):
-    """Rows (generative, path, score), each [k, B].
-
-    elbo (1/k, 1/k, -1/k), iwae (wn, wn, -wn), stl (wn, wn, 0), dreg (wn, wn^2, 0), wn the normalised weights.
-    """
-    log_w = np.asarray(log_w, dtype=np.float64)
-    wn, zero, mean = normalized_weights(log_w), np.zeros_like(log_w), np.full_like(log_w, 1.0 / len(log_w))
-    rows = {
-        "elbo": (mean, mean, -mean),
-        "iwae": (wn, wn, -wn),
-        "stl": (wn, wn, zero),
-        "dreg": (wn, wn**2, zero),
-    }
-    return rows[name]
+    return np.mean([log_mean_exp(log_w[start : start + k]) for start in range(0, len(log_w) - k + 1, k)], axis=0)
 
 
 def effective_sample_size(log_w):
@@ -84,9 +64,9 @@ def tail_length(num_samples):
 
 
 def tail_excesses(log_w):
-    """What the tail's weights exceed the largest weight outside it by, in units of the largest; [S] -> [<= M], rising.
+    """Excesses of the tail over the largest weight outside it, relative to the largest of all; [S] -> [<= M], rising.
 
-    Weights below e^-650 of the largest count as that, since float64 has no digits for their excesses.
+    Weights below e^-650 of the largest count as e^-650, because float64 cannot resolve their excesses.
     """
     log_w = np.sort(np.asarray(log_w, dtype=np.float64))
     w = np.exp(log_w - log_w[-1])
@@ -95,10 +75,9 @@ def tail_excesses(log_w):
 
 
 def generalized_pareto_log_likelihood(x, theta):
-    """Log-likelihood of x [n] where it is largest for this theta = k / sigma, and that k; a pair of scalars.
+    """Profile log-likelihood of x [n] at theta = k / sigma, and the k that maximises it; a pair of scalars.
 
-    The density is (1 - k x / sigma)^(1 / k - 1) / sigma in Zhang and Stephens' sign: the shape is -k. Given theta,
-    k = -mean_i log(1 - theta x_i) makes it largest.
+    The density is (1 - k x / sigma)^(1 / k - 1) / sigma, in Zhang and Stephens' sign: the shape is -k.
     """
     log_survival = np.log1p(-theta * x)
     k = -np.mean(log_survival)
@@ -106,7 +85,7 @@ def generalized_pareto_log_likelihood(x, theta):
 
 
 def generalized_pareto_shape(x):
-    """Zhang and Stephens' posterior mean of the shape given rising excesses x [n], before any other prior; scalar.
+    """Zhang and Stephens' posterior mean of the shape given rising excesses x [n]; scalar.
 
     The m = 30 + floor(sqrt(n)) values theta_j = 1 / x_n + (1 - sqrt(m / (j - 1/2))) / (3 x_q), q = floor(n / 4 + 1/2),
     are weighted by their profile likelihoods; the shape is that of their mean.
@@ -121,7 +100,7 @@ def generalized_pareto_shape(x):
 def pareto_shape(log_w):
     """The k-hat of Vehtari et al. with their prior worth ten points at 0.5, (n k + 5) / (n + 10); [S, B] -> [B].
 
-    It is inf where fewer than 5 of the tail's weights stand out, and -inf if that is as they all equal the largest.
+    It is inf where fewer than 5 weights of the tail exceed the cutoff, and -inf where all of them equal the largest.
     """
     return np.array([_pareto_shape(column) for column in np.asarray(log_w, np.float64).T])
 
@@ -218,9 +197,8 @@ def log_likelihood_of_x(x, h1, stage, likelihood, bound=7.0):
     """log p(x | h_1) of Bernoulli(logits(h_1)) or N(loc(h_1), scale(h_1)^2); x [B, D], h_1 [k, B, H_1] -> [k, B]."""
     if likelihood == "bernoulli":
         return bernoulli_log_prob(x, dense(mlp(h1, stage["hidden"]), stage["logits"]))
-    if likelihood == "gaussian":
-        return gaussian_log_prob(x, *gaussian_stage(h1, stage, bound))
-    raise ValueError(f"likelihood must be 'bernoulli' or 'gaussian', got {likelihood!r}")
+    assert likelihood == "gaussian"
+    return gaussian_log_prob(x, *gaussian_stage(h1, stage, bound))
 
 
 def normal_log_prob(x, mean, covariance):

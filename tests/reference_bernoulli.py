@@ -1,7 +1,7 @@
-"""Sigmoid belief networks once more, in NumPy float64: every sum over latents is a sum over all their states.
+"""Sigmoid belief networks in NumPy float64; every expectation over latents is a sum over all their states.
 
-Nothing here is shared with the package. Shapes: x [B, D], binary latents h_l [k, B, H_l], or [S, 1, H_l] for all S
-states. Stages are as in tests/reference.py, those of the latents dict(hidden=[(W, b), ...], logits=(W, b)).
+Shapes: x [B, D], binary latents h_l [k, B, H_l], or [S, 1, H_l] for all S states. Stages are as in tests/reference.py,
+those of the latents dict(hidden=[(W, b), ...], logits=(W, b)).
 """
 
 import itertools
@@ -41,7 +41,7 @@ def log_joint(x, h, generative, prior_logits, likelihood="bernoulli"):
 
 
 def log_weights(x, noise, inference, generative, prior_logits, likelihood="bernoulli"):
-    """log p(x, h) - log q(h | x) at the h made of the noise, a list of [k, B, H_l]; [k, B]."""
+    """log p(x, h) - log q(h | x) for noise, a list of [k, B, H_l]; [k, B]."""
     h = sample_posterior(x, noise, inference)
     return log_joint(x, h, generative, prior_logits, likelihood) - log_posterior(x, h, inference)
 

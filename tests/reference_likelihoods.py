@@ -1,6 +1,6 @@
-"""The likelihoods once more in NumPy and SciPy float64, one function a name: log p of every dimension, [..., D].
+"""log p of every dimension, [..., D], for each likelihood by name, in NumPy and SciPy float64.
 
-Arguments are `value` [..., D] and the parameters of the package's layers as float64 arrays.
+Arguments are `value` [..., D] and the parameters of the distribution as float64 arrays.
 """
 
 import numpy as np
@@ -17,11 +17,11 @@ def continuous_bernoulli(value, logits):
 
 
 def discretized_logistic(value, logits, loc, log_scale, levels):
-    """log of the mixture of differences of logistic CDFs; each from the tail where they are small."""
+    """log of a mixture of differences of logistic CDFs, each computed in the tail where the CDF is small."""
     z, half = (2.0 * value - 1.0)[..., None], 1.0 / (levels - 1)
     lower = np.where(z < -1.0 + half, -np.inf, (z - half - loc) / np.exp(log_scale))
     upper = np.where(z > 1.0 - half, np.inf, (z + half - loc) / np.exp(log_scale))
-    flipped = lower + upper < 0.0  # the tail to the left has the same probability as the one to the right
+    flipped = lower + upper < 0.0  # the distribution is symmetric: use the tail with small probabilities
     lower, upper = np.where(flipped, -upper, lower), np.where(flipped, -lower, upper)
     far, near = stats.logistic.logsf(upper), stats.logistic.logsf(lower)
     with np.errstate(divide="ignore"):
@@ -36,5 +36,5 @@ def categorical(value, logits, levels):
 
 
 def student_t(value, loc, log_scale, df):
-    """SciPy's own."""
+    """log density by SciPy."""
     return stats.t.logpdf(value, df, loc, np.exp(log_scale))

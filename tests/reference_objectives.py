@@ -1,7 +1,7 @@
-"""Every objective once more, in NumPy float64: values and rows of gradient weights, straight from their definitions.
+"""Values and gradient weights of every objective in NumPy float64, from their definitions.
 
-Nothing here is shared with the package. `log_w` is [k, B], a value [B], rows are (generative, path, score), [k, B].
-`VALUES` and `ROWS` take the name of an objective to a function of log_w and of the objective's own parameters.
+`log_w` is [k, B], a value [B], rows are (generative, path, score), [k, B]. `VALUES` and `ROWS` map the name of an
+objective to a function of log_w and of the objective's own settings.
 """
 
 import itertools
@@ -55,12 +55,9 @@ def tvo(log_w, points):
     return total
 
 
-VALUES = {
+VALUES = dict.fromkeys(("iwae", "dreg", "stl", "rws-dreg", "rws", "rws-sleep", "vimco"), iwae) | {
     "elbo": elbo,
     "elbo-kl": elbo,
-    "iwae": iwae,
-    "dreg": iwae,
-    "stl": iwae,
     "miwae": miwae,
     "piwae": lambda log_w, groups: iwae(log_w),
     "ciwae": ciwae,
@@ -68,10 +65,6 @@ VALUES = {
     "vr-max": vr_max,
     "jvi": lambda log_w, order: jackknife(log_w, order),
     "dreg-alpha": lambda log_w, alpha: iwae(log_w),
-    "rws-dreg": iwae,
-    "rws": iwae,
-    "rws-sleep": iwae,
-    "vimco": iwae,
     "tvo": tvo,
 }
 
@@ -84,11 +77,6 @@ def own_gradient(weights):
 def group_weights(log_w, groups):
     """Derivative of `miwae` by log w: normalised in each group, over M."""
     return np.concatenate([normalized_weights(group) / groups for group in groups_of(log_w, groups)])
-
-
-def ciwae_rows(log_w, beta, learn_beta=False):
-    """Derivative of `ciwae`: beta / k + (1 - beta) wn_i."""
-    return own_gradient(beta / len(log_w) + (1.0 - beta) * normalized_weights(log_w))
 
 
 def largest_only(log_w):
@@ -108,12 +96,6 @@ def jvi_weights(log_w, order):
         for subset in subsets:
             total[subset] += coefficient / len(subsets) * normalized_weights(log_w[subset])
     return total
-
-
-def dreg_alpha_rows(log_w, alpha):
-    """(1 - alpha) of dreg's path wn^2 and alpha of rws-dreg's wn - wn^2."""
-    wn = normalized_weights(log_w)
-    return wn, (1.0 - alpha) * wn**2 + alpha * (wn - wn**2), np.zeros_like(wn)
 
 
 def vimco_rows(log_w):
@@ -142,17 +124,12 @@ def tvo_rows(log_w, points):
     return generative, np.zeros_like(score), score
 
 
-def piwae_rows(log_w, groups):
-    """iwae's weights for theta, miwae's for phi."""
-    return normalized_weights(log_w), group_weights(log_w, groups), -group_weights(log_w, groups)
+def rows_of_weights(path, score):
+    """Rows (wn, path, score) from functions of the normalised weights wn and of the objective's settings."""
 
-
-def _of_weights(path, score):
-    """Rows that are functions of the normalised weights alone."""
-
-    def rows(log_w):
+    def rows(log_w, **settings):
         wn = normalized_weights(log_w)
-        return wn, path(wn), score(wn)
+        return wn, path(wn, **settings), score(wn)
 
     return rows
 
@@ -161,18 +138,21 @@ ROWS = {
     "elbo": lambda log_w: own_gradient(np.full(log_w.shape, 1.0 / len(log_w))),
     "elbo-kl": lambda log_w: own_gradient(np.full(log_w.shape, 1.0 / len(log_w))),
     "iwae": lambda log_w: own_gradient(normalized_weights(log_w)),
-    "dreg": _of_weights(lambda wn: wn**2, np.zeros_like),
-    "stl": _of_weights(lambda wn: wn, np.zeros_like),
+    "dreg": rows_of_weights(lambda wn: wn**2, np.zeros_like),
+    "stl": rows_of_weights(lambda wn: wn, np.zeros_like),
     "miwae": lambda log_w, groups: own_gradient(group_weights(log_w, groups)),
-    "piwae": piwae_rows,
-    "ciwae": ciwae_rows,
+    "piwae": lambda log_w, groups: (normalized_weights(log_w), *own_gradient(group_weights(log_w, groups))[1:]),
+    "ciwae": lambda log_w, beta, learn_beta=False: own_gradient(
+        beta / len(log_w) + (1.0 - beta) * normalized_weights(log_w)
+    ),
     "vr-iwae": lambda log_w, alpha: own_gradient(normalized_weights((1.0 - alpha) * log_w)),
     "vr-max": lambda log_w: own_gradient(largest_only(log_w)),
     "jvi": lambda log_w, order: own_gradient(jvi_weights(log_w, order)),
-    "dreg-alpha": dreg_alpha_rows,
-    "rws-dreg": _of_weights(lambda wn: wn - wn**2, np.zeros_like),
-    "rws": _of_weights(np.zeros_like, lambda wn: wn),
-    "rws-sleep": _of_weights(np.zeros_like, np.zeros_like),
+    # (1 - alpha) of dreg's path and alpha of rws-dreg's
+    "dreg-alpha": rows_of_weights(lambda wn, alpha: (1.0 - alpha) * wn**2 + alpha * (wn - wn**2), np.zeros_like),
+    "rws-dreg": rows_of_weights(lambda wn: wn - wn**2, np.zeros_like),
+    "rws": rows_of_weights(np.zeros_like, lambda wn: wn),
+    "rws-sleep": rows_of_weights(np.zeros_like, np.zeros_like),
     "vimco": vimco_rows,
     "tvo": tvo_rows,
 }

@@ -7,13 +7,14 @@ import numpy as np
 
 from iwae_tf.config import RunConfig
 from iwae_tf.report.record import Record, read_record
+from iwae_tf.training.scores_file import write_columns
 
 BOUNDS = {1: -30.5, 5: -28.25, 50: -27.125}
 ERRORS = {1: 0.5, 5: 0.375, 50: 0.25}
 
 
 def config_of(**sections) -> dict:
-    """What `config.json` says of a small run on the digits; `sections` change entries."""
+    """Returns the `config.json` of a small run on the digits; `sections` change entries."""
     content = RunConfig().to_json()
     content["data"] |= {"source": "a source", "split": "a split", "num_train": 60, "num_valid": 10, "num_test": 20}
     content["data"] |= {"image_shape": [8, 8], "intensity": "value / 16", "binarization_evaluation": "drawn once"}
@@ -26,7 +27,7 @@ def config_of(**sections) -> dict:
 
 
 def metrics_of(**changes) -> dict:
-    """What `metrics.json` says."""
+    """Returns the content of `metrics.json`."""
     return {
         "num_test": 20,
         "log_likelihood": BOUNDS[50],
@@ -41,7 +42,7 @@ def metrics_of(**changes) -> dict:
 
 
 def history_of(epochs: int, validated: bool = True) -> str:
-    """What `history.csv` says: bounds that rise, 2 seconds for the first epoch and half a second for the others."""
+    """Returns a `history.csv`: bounds that rise, 2 seconds for the first epoch and half a second for the others."""
     lines = ["epoch,step,bound,val_bound,learning_rate,seconds"]
     for epoch in range(1, epochs + 1):
         validation = f"{-40 + 2 * epoch - 0.5}" if validated else ""
@@ -50,20 +51,27 @@ def history_of(epochs: int, validated: bool = True) -> str:
 
 
 def write_run(path: Path, config=None, metrics=None, history=None, scores=None) -> Path:
-    """Writes those that are given, the configuration always; returns the folder."""
+    """Writes the files that are given, and always the configuration; returns the folder.
+
+    Activities of units among the `scores` are written to `metrics.json`, where `train` puts them.
+    """
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(config or config_of()))
+    columns = {name: values for name, values in (scores or {}).items() if not name.startswith("unit_activities")}
+    activities = [list(values) for name, values in (scores or {}).items() if name.startswith("unit_activities")]
+    if metrics is not None and activities:
+        metrics = {**metrics, "unit_activities": activities}
     if metrics is not None:
         (path / "metrics.json").write_text(json.dumps(metrics))
     if history is not None:
         (path / "history.csv").write_text(history)
     if scores is not None:
-        np.savez(path / "scores.npz", **scores)
+        write_columns(path / "scores.parquet", columns)
     return path
 
 
 def scores_of(log_likelihood) -> dict:
-    """The arrays of `scores.npz`; the third of four units is inactive, the last one on the border."""
+    """Returns scores of images and activities of four units: the third is inactive, the last one on the border."""
     values = np.asarray(log_likelihood, np.float64)
     return {
         "log_likelihood": values,
@@ -75,7 +83,7 @@ def scores_of(log_likelihood) -> dict:
 
 
 def record_of(path: Path, epochs: int = 4, **changes) -> Record:
-    """An evaluated run without a model, read back."""
+    """Writes an evaluated run without a model and reads it back."""
     metrics, scores = metrics_of(), scores_of(-30.0 - np.arange(20.0))
     return read_record(
         write_run(path, **{"metrics": metrics, "history": history_of(epochs), "scores": scores} | changes)

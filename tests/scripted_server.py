@@ -1,4 +1,4 @@
-"""A REST server that answers as TF Serving does, and misbehaves as a test tells it to."""
+"""A REST server that answers as TF Serving does, and fails as a test tells it to."""
 
 import contextlib
 import http.server
@@ -15,7 +15,7 @@ QUICK = {"timeout": 5.0, "retry_seconds": 0.2}  # of a client that gives up soon
 
 
 def scores_of(x) -> dict:
-    """What the server says of x [B, D]: simple functions of each row, NaN and status 1 for a row with NaN."""
+    """The server's scores of x [B, D]: simple functions of each row, NaN and status 1 for a row with NaN."""
     total = np.asarray(x, np.float32).sum(axis=1)
     bad = np.isnan(total)
     spread = np.where(bad, np.float32(np.nan), np.float32(0.25))
@@ -42,22 +42,17 @@ class ScriptedServer:
     Attributes:
         requests: method, path and body of every request, in order.
         script: answers to the next predict calls before the usual ones: (status, text), or `RESET`.
-        versions: version and state of each, as the status route tells; None answers as the KServe SDK.
+        versions: version and state of each, as the status route gives them; None answers as the KServe SDK.
         labels: versions by label.
-        metadata: whether the metadata route is there.
+        metadata: whether the metadata route exists.
         most_rows: requests with more rows are answered by 504; with `hang` they are answered after that time only.
+        seconds: time that a predict call takes.
     """
 
     def __init__(self, dim=4, port=0):
-        self.dim = dim
-        self.requests = []
-        self.script = []
-        self.versions = [("1", "AVAILABLE")]
-        self.labels = {}
-        self.metadata = True
-        self.most_rows = None
-        self.hang = None
-        self.seconds = 0.0
+        self.dim, self.requests, self.script = dim, [], []
+        self.versions, self.labels, self.metadata = [("1", "AVAILABLE")], {}, True
+        self.most_rows, self.hang, self.seconds = None, None, 0.0
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1/models/m"
 
@@ -81,17 +76,20 @@ class ScriptedServer:
         """Status and text for a request."""
         path = path.removeprefix("/v1/models/m")
         if method == "POST":
-            return self._predict(path, body)
+            return self._predict(body)
         if path.endswith("/metadata") and self.metadata:
-            return 200, json.dumps(self._signatures())
+            x = {"tensor_shape": {"dim": [{"size": "-1", "name": ""}, {"size": str(self.dim), "name": ""}]}}
+            definitions = {name: {"inputs": {"x": x}} for name in ("serving_default", "log_prob_k")}
+            return 200, json.dumps({"metadata": {"signature_def": {"signature_def": definitions}}})
+        if path == "":
+            return self._status(self.versions)
         label = path.removeprefix("/labels/")
-        if path == "" or label in self.labels:
-            versions = self.versions if path == "" else [(self.labels[label], "AVAILABLE")]
-            return self._status(versions)
+        if label in self.labels:
+            return self._status([(self.labels[label], "AVAILABLE")])
         found = [version for version in self.versions if path == f"/versions/{version[0]}"]
         return self._status(found) if found else (404, '{"error": "no such route or version"}')
 
-    def _predict(self, path, body):
+    def _predict(self, body):
         if self.script:
             return self.script.pop(0)
         x = body["inputs"]["x"]
@@ -110,12 +108,6 @@ class ScriptedServer:
         states = [{"version": version, "state": state, "status": {}} for version, state in versions]
         return 200, json.dumps({"model_version_status": states})
 
-    def _signatures(self):
-        dims = [{"size": "-1", "name": ""}, {"size": str(self.dim), "name": ""}]
-        signature = {"inputs": {"x": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dims, "unknown_rank": False}}}}
-        definitions = {"serving_default": signature, "log_prob_k": signature}
-        return {"model_spec": {}, "metadata": {"signature_def": {"signature_def": definitions}}}
-
     def _handler(self):
         scripted = self
 
@@ -132,11 +124,10 @@ class ScriptedServer:
                 if answer == RESET:  # closing with a linger of 0 s sends a reset
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     return
-                status, text = answer
                 with contextlib.suppress(ConnectionError):  # the client may have given up
-                    self.send_response(status)
+                    self.send_response(answer[0])
                     self.end_headers()
-                    self.wfile.write(text.encode())
+                    self.wfile.write(answer[1].encode())
 
             def log_message(self, *_):
                 pass

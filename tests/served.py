@@ -1,5 +1,6 @@
-"""What tests of exported models share: the same requests through Python and through TensorFlow's C API."""
+"""Requests to exported models, answered through Python and through TensorFlow's C API."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from iwae_tf import seeds
 
 Request = tuple[str, dict[str, np.ndarray]]  # signature, inputs
+Answer = dict[str, np.ndarray]
 
 
 def scores_request(x, num_samples, seed=0) -> Request:
@@ -31,17 +33,16 @@ def meta_graph(folder: Path):
     return saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]
 
 
-def through_python(folder: Path, requests: list[Request]) -> list[dict[str, np.ndarray]]:
+loaded = functools.cache(tf.saved_model.load)  # a second each
+
+
+def through_python(folder: Path, requests: list[Request]) -> list[Answer]:
     """Answers from the SavedModel loaded in Python."""
-    loaded = tf.saved_model.load(folder)
-    return [
-        {name: value.numpy() for name, value in loaded.signatures[signature](**_tensors(inputs)).items()}
-        for signature, inputs in requests
-    ]
+    return [_numpy(loaded(folder).signatures[signature](**_tensors(inputs))) for signature, inputs in requests]
 
 
-def through_c_api(folder: Path, requests: list[Request], files: Path) -> tuple[list[dict[str, np.ndarray]], int]:
-    """Answers from a process that has no TensorFlow Python, and its peak memory in KiB.
+def through_c_api(folder: Path, requests: list[Request], files: Path) -> tuple[list[Answer], int]:
+    """Answers from a process without TensorFlow's Python, and its peak memory in KiB.
 
     Raises:
         RuntimeError: with TensorFlow's words, if the SavedModel cannot be loaded or a request fails.
@@ -54,12 +55,8 @@ def through_c_api(folder: Path, requests: list[Request], files: Path) -> tuple[l
         wire.append({"inputs": feeds, "outputs": [info.name for info in names.outputs.values()]})
     (files / "requests.json").write_text(json.dumps(wire))
     program = [sys.executable, str(Path(__file__).with_name("c_api.py")), str(Path(tf.__file__).parent)]
-    process = subprocess.run(
-        [*program, str(folder), str(files / "requests.json"), str(files / "answers.npz")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    arguments = [str(folder), str(files / "requests.json"), str(files / "answers.npz")]
+    process = subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=300)
     if process.returncode:
         raise RuntimeError(process.stderr)
     with np.load(files / "answers.npz") as arrays:
@@ -70,7 +67,12 @@ def through_c_api(folder: Path, requests: list[Request], files: Path) -> tuple[l
         return answers, int(arrays["peak_kib"])
 
 
-def assert_same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+def through_function(signature, request: Request) -> Answer:
+    """The answer of an `iwae_tf.serving.signatures.Signature` that is not exported."""
+    return _numpy(signature.function(*(tf.constant(request[1][spec.name]) for spec in signature.inputs)))
+
+
+def assert_same_bits(left: Answer, right: Answer) -> None:
     """Equal names, shapes, types and bits, NaN included."""
     assert left.keys() == right.keys()
     for name, value in left.items():
@@ -80,16 +82,16 @@ def assert_same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) 
 
 def reference_log_weights(model, x: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
     """Log-weights of one binary row by the NumPy reference, at the noise that a request has: [D] -> [k]."""
-    stream = seeds.request_stream(tf.constant(seed, tf.int64), tf.constant(x))
-    chunks, number = [], 0
-    while sum(map(len, chunks)) < num_samples:
-        size = 450 if number else 50
-        key = seeds.request_key(stream, seeds.Purpose.REQUEST_NOISE, number)
-        chunks.append(seeds.normal([size, 1, sum(model.latent_units)], key).numpy().astype(np.float64))
-        number += 1
-    noise = np.split(np.concatenate(chunks)[:num_samples], np.cumsum(model.latent_units)[:-1], axis=-1)
+    stream = seeds.row_streams(tf.constant(seed, tf.int64), tf.constant(x)[None])[0]
+    key, units = seeds.stream_key(stream, seeds.Purpose.EVALUATION_NOISE), sum(model.latent_units)
+    blocks = seeds.row_normals(0, -(-num_samples // 50), 50 * units, key).numpy().astype(np.float64)
+    noise = np.split(blocks.reshape(-1, 1, units)[:num_samples], np.cumsum(model.latent_units)[:-1], axis=-1)
     return iwae_log_weights(x[None].astype(np.float64), noise, **reference_weights(model))[:, 0]
 
 
 def _tensors(inputs: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
     return {name: tf.constant(value) for name, value in inputs.items()}
+
+
+def _numpy(outputs: dict[str, tf.Tensor]) -> Answer:
+    return {name: value.numpy() for name, value in outputs.items()}

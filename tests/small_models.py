@@ -1,4 +1,4 @@
-"""What tests share: small models, and the weights of a model in the form that tests/reference.py takes."""
+"""Small models, and the weights of a model as arguments of tests/reference.py."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ SMALL_DIM = 12
 
 
 def small_model(layers: int = 1, gain: float = 3.0, **kwargs) -> iwae_tf.IWAE:
-    """An untrained model of 12 pixels, with kernels `gain` times Glorot's so that all its parts matter."""
+    """An untrained model of 12 pixels, with kernels `gain` times Glorot's so that every layer matters."""
     model = iwae_tf.IWAE(**{"data_dim": SMALL_DIM, **SMALL_NETWORKS[layers], **kwargs})
     for variable in model.trainable_variables:
         if variable.name == "kernel":

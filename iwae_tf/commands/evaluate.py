@@ -7,15 +7,13 @@ from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.config import WorkersConfig
+from iwae_tf.config import ScoringConfig, WorkersConfig
 from iwae_tf.errors import exit_code
-from iwae_tf.scoring_config import ScoringConfig
-from iwae_tf.training.trained import check_trained, read_trained
+from iwae_tf.training.run_folder import check_trained, read_trained
 
 SUMMARY = "score every image of a finished run and say how far to trust each score"
-DESCRIPTION = """Estimates log p(x) of every test image of a finished run, in nats, with what says how far to trust it,
-and leaves RUN/evaluation/ with a row for each image, a report and figures. Stopped by Ctrl-C it goes on when the same
-command is given again."""
+DESCRIPTION = """Estimates log p(x) of every test image of a finished run, in nats, with diagnostics of its reliability,
+and writes RUN/evaluation/ with a row for each image, a report and figures. After Ctrl-C the same command resumes it."""
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -23,7 +21,8 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     flags.add_settings(parser, ScoringConfig)
     flags.add_settings(parser, WorkersConfig)
-    parser.add_argument("--overwrite", action="store_true", help="replace the evaluation that is there")
+    flags.add_figure_format(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the evaluation in the folder")
     parser.add_argument(
         "--verbose",
         type=int,
@@ -39,22 +38,23 @@ def run(arguments) -> int:
     path = Path(arguments.run)
     check_trained(path)
     import_tensorflow()
-    from iwae_tf.training.evaluation import evaluate_run  # needs TensorFlow
-    from iwae_tf.training.evaluation_report import table
-    from iwae_tf.training.workers import gather_workers, plain_losses
+    from iwae_tf.training.evaluation import evaluate_run, table  # needs TensorFlow
+    from iwae_tf.training.workers import gather_workers, worker_loss_errors
 
     try:
-        with plain_losses("with the same command"):
+        with worker_loss_errors("with the same command"):
             workers = gather_workers(workers, dataclasses.asdict(settings))
             with workers.strategy.scope():
                 trained = read_trained(path)
-            report, folder = evaluate_run(trained, settings, arguments.overwrite, arguments.verbose, workers)
+            report, folder = evaluate_run(
+                trained, settings, arguments.overwrite, arguments.verbose, workers, arguments.figure_format
+            )
     except KeyboardInterrupt as stop:
         command = [word for word in sys.orig_argv if word != "--overwrite"]
-        print(f"\nstopped; go on with: {shlex.join(command)}")
+        print(f"\nstopped; resume with: {shlex.join(command)}")
         return exit_code(stop)
     if not workers.is_chief:
-        print(f"done; the scores are in {folder}")
+        print(f"done; the chief worker wrote the scores to {folder}")
         return 0
     print(f"{table(report)}\nwritten:", *(f"  {path}" for path in sorted(folder.iterdir())), sep="\n")
     return 0

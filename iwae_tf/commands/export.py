@@ -1,24 +1,23 @@
-"""`export`: a run folder becomes a SavedModel that TensorFlow Serving loads."""
+"""`export`: writes the model of a run as a SavedModel that TensorFlow Serving loads."""
 
 import re
 from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.config import EXPORT_DIR
+from iwae_tf.config import EXPORT_DIR, ExportConfig
 from iwae_tf.errors import InputError
-from iwae_tf.scoring_config import ExportConfig
-from iwae_tf.training.trained import TrainedRun, check_trained, read_trained
+from iwae_tf.training.run_folder import TrainedRun, check_trained, read_trained
 
 SUMMARY = "write the model of a run as a SavedModel that scores log p(x) on a server"
 DESCRIPTION = """Writes the model of a finished run as the next version of a SavedModel for TensorFlow Serving. Its
-signatures score log p(x), encode, reconstruct and sample; export/README.md tells how to serve it."""
+signatures score log p(x), encode, reconstruct and sample; export/README.md says how to serve it."""
 
 
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--name", metavar="NAME", help="what the server calls the model (default: the run folder's)")
+    parser.add_argument("--name", metavar="NAME", help="name of the model on the server (default: the run folder's)")
     flags.add_settings(parser, ExportConfig)
     parser.add_argument(
         "--output-dir", metavar="DIR", default=EXPORT_DIR, help=f"folder of all models (default: {EXPORT_DIR})"
@@ -40,18 +39,19 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig) -> Path
     """Writes the next version of the run's model into `directory`; returns the version's folder."""
     from iwae_tf.serving import export_saved_model  # needs TensorFlow
 
+    run = {"config": trained.config, "metrics": trained.metrics}
     return export_saved_model(
         trained.model,
         directory,
         num_samples=settings.num_samples,
         max_samples=settings.max_samples,
         input_rule=settings.input,
-        run={"config": trained.config, "metrics": trained.metrics},
+        run=run,
     )
 
 
 def served_name(name: str) -> str:
-    """The name if it can stand in a URL; raises `InputError` if not."""
+    """Returns the name if it can stand in a URL; raises `InputError` if not."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"a served model's name is letters, digits and . _ - only, got {name!r}; give another --name")
     return name

@@ -1,11 +1,14 @@
-"""Command line flags made from the settings' dataclasses."""
+"""Command line flags, made from the settings' dataclasses and from declarations."""
 
 import argparse
 import dataclasses
-import importlib
+from pathlib import Path
 from typing import NoReturn
 
+from iwae_tf.config import FIGURE_FORMATS
+from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.errors import InputError, nearest_name, unknown_name
+from iwae_tf.training.run_folder import recorded_plugins
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -15,18 +18,14 @@ class _Formatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28, width=100)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        return [part for line in text.splitlines() for part in super(_Formatter, self)._split_lines(line, width)]
+        return [wrapped for line in text.splitlines() for wrapped in super(_Formatter, self)._split_lines(line, width)]
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose every error is an `InputError`, with the nearest name for an unknown flag."""
 
     def __init__(self, **kwargs):
-        super().__init__(
-            formatter_class=_Formatter,
-            allow_abbrev=False,
-            **kwargs,
-        )
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -43,23 +42,69 @@ class Parser(argparse.ArgumentParser):
 
 
 def flag_of(setting: str) -> str:
-    """The flag of a setting: `learn_beta` to `--learn-beta`."""
+    """Returns the flag of a setting: `--learn-beta` for `learn_beta`."""
     return "--" + setting.replace("_", "-")
 
 
+# Flags that several commands share
+
+
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Adds `--plugin`."""
+    text = "module that declares further objectives, likelihoods or data sets; imported first, may be given repeatedly"
+    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=text)
+
+
+def import_given_plugins(words: list[str]) -> tuple[str, ...]:
+    """Imports the plugins of a command line, whose names its flags need, and with --resume those of the run.
+
+    Returns:
+        Their names.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_plugin(parser)
+    parser.add_argument("--output-dir")
+    parser.add_argument("--resume", action="store_true")
+    try:
+        given, _ = parser.parse_known_args(words)
+    except argparse.ArgumentError:  # a flag without its value: the command's own parser says so
+        return ()
+    plugins = list(given.plugin)
+    if given.resume and given.output_dir and (Path(given.output_dir) / "config.json").is_file():
+        plugins += recorded_plugins(Path(given.output_dir))
+    plugins = tuple(dict.fromkeys(plugins))
+    load_plugins(plugins)
+    return plugins
+
+
+def add_figure_format(parser: argparse.ArgumentParser) -> None:
+    """Adds `--figure-format`."""
+    text = "file format of the figures (default: png)"
+    parser.add_argument("--figure-format", choices=FIGURE_FORMATS, default="png", help=text)
+
+
+# Flags of settings
+
+
 def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
-    """Adds a flag for every field of a settings dataclass, under the dataclass's docstring as a heading."""
+    """Adds a flag for every field of a settings dataclass, under the dataclass's docstring as a heading.
+
+    Args:
+        parser: the parser.
+        settings: the dataclass; metadata `flag` of a field names the flag if it is not the field's name.
+    """
     group = parser.add_argument_group(settings.__doc__.rstrip("."))
     for field in dataclasses.fields(settings):
-        flag = flag_of(field.name)
+        names = {"dest": field.name, "help": _help(field)}
+        flag = flag_of(field.metadata.get("flag", field.name))
         if isinstance(field.default, bool):
-            group.add_argument(flag, action="store_true", help=field.metadata["help"])
+            group.add_argument(flag, action="store_true", **names)
         else:
-            group.add_argument(flag, default=field.default, help=_help(field), **_options(field))
+            group.add_argument(flag, default=field.default, **names, **_options(field))
 
 
 def settings_from(arguments: argparse.Namespace, settings: type):
-    """The settings dataclass with the values of the parsed flags; raises `InputError` for values out of range."""
+    """Returns the settings dataclass of the parsed flags; raises `InputError` for values out of range."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(settings)}
     for field in dataclasses.fields(settings):
         value = values[field.name]
@@ -67,31 +112,33 @@ def settings_from(arguments: argparse.Namespace, settings: type):
             values[field.name] = tuple(value)
         known = _known_names(field)
         if known and value not in known and not str(value).endswith(".npz"):
-            kind = field.name
-            raise unknown_name(kind, value, known)
+            raise unknown_name(field.name, value, known)
     return settings(**values)
 
 
-def _known_names(field: dataclasses.Field) -> dict:
-    if "names" not in field.metadata:
-        return {}
-    module, name = field.metadata["names"].split(":")
-    return getattr(importlib.import_module(module), name)
+def _is_given(value) -> bool:
+    return value is not None and value is not False  # 0 is a value
+
+
+def _known_names(field: dataclasses.Field) -> dict[str, str]:
+    """Returns the names that a field takes, each with a line of help; empty if it takes no names."""
+    if "declared" in field.metadata:
+        return {name: declaration.help for name, declaration in declared(field.metadata["declared"]).items()}
+    return {}
 
 
 def _help(field: dataclasses.Field) -> str:
     text = field.metadata["help"]
-    if field.default is not None:
+    if _is_given(field.default):
         text += f" (default: {field.default})"
-    for name, entry in _known_names(field).items():
-        text += f"\n{name}: {entry[-1] if isinstance(entry, tuple) else entry}"
-    return text.replace("%", "%%")
+    lines = [text, *(f"{name}: {line}" for name, line in _known_names(field).items())]
+    return "\n".join(lines).replace("%", "%%")
 
 
 def _options(field: dataclasses.Field) -> dict:
     options = {name: field.metadata[name] for name in ("nargs", "metavar", "choices") if name in field.metadata}
     if "choices" not in options:
-        options.setdefault("metavar", "NAME" if "names" in field.metadata else field.name.upper().split("_")[-1])
+        options.setdefault("metavar", "NAME" if _known_names(field) else field.name.upper().split("_")[-1])
     if "parse" in field.metadata:
         options["type"] = _named_parser(field.metadata["parse"])
     elif isinstance(field.default, int):
@@ -100,7 +147,7 @@ def _options(field: dataclasses.Field) -> dict:
 
 
 def _named_parser(parse):
-    """Argparse puts the function's name into "invalid NAME value"; this gives it a readable one."""
+    """Returns `parse` under a readable name, which argparse puts into "invalid NAME value"."""
 
     def parser(text: str):
         return parse(text)

@@ -1,10 +1,10 @@
-"""The command line: finds the command, parses its flags, and turns what a user can put right into one line."""
+"""The command line: finds the command, parses its flags, and turns errors that a user can fix into one line."""
 
 import importlib
 import signal
 import sys
 
-from iwae_tf.commands.flags import Parser
+from iwae_tf.commands.flags import Parser, import_given_plugins
 from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, unknown_name
 
 COMMANDS = (
@@ -23,11 +23,11 @@ COMMANDS = (
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
     """Runs a command and returns the exit code.
 
-    0; 2 for bad input; 75 for another worker that has gone; 130 after Ctrl-C; 143 after SIGTERM.
+    Exit codes: 0; 2 for bad input; 75 after the loss of another worker; 130 after Ctrl-C; 143 after SIGTERM.
 
     Args:
         arguments: the command's name and its flags.
-        program: how the user called it, for messages.
+        program: the program as the user called it, for messages.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     signal.signal(signal.SIGTERM, _terminate)
@@ -49,7 +49,7 @@ def _terminate(number, frame):
 
 
 def run_script(command: str) -> int:
-    """Runs one command for a script of its own, such as `train.py`."""
+    """Runs a command for a script such as `train.py`; returns the exit code."""
     return main([command, *sys.argv[1:]], program=f"python {sys.argv[0]}")
 
 
@@ -66,6 +66,9 @@ def _run(arguments: list[str], program: str) -> int:
         raise unknown_name("command", arguments[0], modules)
     name, *rest = arguments
     words = program if program.endswith(".py") else f"{program} {name}"
+    plugins = import_given_plugins(rest)
     command = Parser(prog=words, description=modules[name].DESCRIPTION)
     modules[name].add_flags(command)
-    return modules[name].run(command.parse_args(rest))
+    parsed = command.parse_args(rest)
+    parsed.plugins = plugins
+    return modules[name].run(parsed)

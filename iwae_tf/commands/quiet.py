@@ -1,4 +1,4 @@
-"""TensorFlow as the commands use it, without the log lines that it writes to stderr while it starts."""
+"""Imports TensorFlow for the commands, without its start-up log on stderr."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ import tempfile
 
 
 def import_tensorflow(xla: bool = False) -> None:
-    """Imports TensorFlow, looks for devices and sets threads, with stderr kept back unless that fails.
+    """Imports TensorFlow, finds devices and sets threads; stderr is shown only if that fails.
 
-    XLA, where a step is compiled, has one thread for all of it if an operation has one, and so is left all cores.
+    With one intra-op thread XLA runs single-threaded, so a step that XLA compiles keeps all cores.
 
-    The lines come from C++ before any logging setting is read, so the file descriptor itself is turned away.
+    TensorFlow's C++ code logs before it reads any logging setting, so the file descriptor itself is redirected.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -20,11 +20,11 @@ def import_tensorflow(xla: bool = False) -> None:
         try:
             import tensorflow as tf
 
-            from iwae_tf.threads import one_thread_for_an_operation
+            from iwae_tf.replicas import one_thread_per_operation
 
             tf.config.list_physical_devices()
             if not xla:
-                one_thread_for_an_operation()
+                one_thread_per_operation()
         except BaseException:
             os.dup2(stderr, 2)
             kept_back.seek(0)

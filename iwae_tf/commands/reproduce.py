@@ -1,4 +1,4 @@
-"""`reproduce`: the paper's tables, ours beside the paper's."""
+"""`reproduce`: the paper's tables with our figures next to the paper's."""
 
 import shlex
 import sys
@@ -8,12 +8,12 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import DataConfig, EvaluationConfig
 from iwae_tf.errors import exit_code
-from iwae_tf.training.paper import DATASETS, TABLES, cells_of, check_scale
+from iwae_tf.training.reproduce import DATASETS, TABLES, Reproduction, cells_of, check_scale, markdown, reproduce
 
-SUMMARY = "train the models of the paper's tables and put the results beside the paper's"
+SUMMARY = "train the models of the paper's tables and compare the results with the paper's"
 DESCRIPTION = """Trains the models of a table of Burda, Grosse, Salakhutdinov (2016) with the paper's protocol, or a
-shortened one that every output names, and writes the table with the paper's figures and the differences. What is
-finished is not done again; stopped, it goes on when the same command is given again.
+shortened one that every output names, and writes the table with the paper's figures and the differences. Finished
+models are not trained again; after Ctrl-C the same command resumes.
 
 table1: VAE and IWAE, k = 1, 5, 50, one and two layers. table2: a VAE trained on as an IWAE, and the other way round.
 table3: table 1 on the fixed binarisation of MNIST."""
@@ -27,9 +27,10 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="passes over the data as a share of the paper's 3,280 (default: 1.0)"
     )
-    parser.add_argument("--only", nargs="+", metavar="CELL", help="some of the cells, e.g. iwae-k50-l1 vae-k5-l2")
+    parser.add_argument("--only", nargs="+", metavar="CELL", help="only these cells, e.g. iwae-k50-l1 vae-k5-l2")
     flags.add_settings(parser, EvaluationConfig)
     parser.add_argument("--seed", type=int, default=0, help="seed of all runs (default: 0)")
+    flags.add_figure_format(parser)
     parser.add_argument("--output-dir", metavar="DIR", help="default: runs/paper-DATASET-scaleSCALE")
     parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="as of train (default: 1)")
 
@@ -42,14 +43,14 @@ def run(arguments) -> int:
     evaluation = flags.settings_from(arguments, EvaluationConfig)
     folder = Path(arguments.output_dir or f"runs/paper-{dataset}-scale{scale:g}")
     import_tensorflow()
-    from iwae_tf.training.reproduce import Reproduction, markdown, reproduce  # needs TensorFlow
-
     data = DataConfig(dataset, arguments.data_dir)
-    wanted = Reproduction(arguments.table, cells, data, scale, evaluation, arguments.seed, folder)
+    wanted = Reproduction(
+        arguments.table, cells, data, scale, evaluation, arguments.seed, folder, arguments.figure_format
+    )
     try:
         rows = reproduce(wanted, arguments.verbose, report=lambda line: print(line, flush=True))
     except KeyboardInterrupt as stop:
-        print(f"\nstopped; go on with: {shlex.join(sys.orig_argv)}")
+        print(f"\nstopped; resume with: {shlex.join(sys.orig_argv)}")
         return exit_code(stop)
     print(f"\n{markdown(wanted, rows)}\nwritten: {', '.join(map(str, sorted(folder.glob(f'{arguments.table}.*'))))}")
     return 0

@@ -1,4 +1,4 @@
-"""`serve`: an exported model behind a REST port, without Docker."""
+"""`serve`: an exported model on a REST port, without Docker."""
 
 import importlib.util
 import os
@@ -23,14 +23,14 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(arguments) -> int:
-    """Serves until it is stopped."""
+    """Serves until it is stopped; returns the exit code."""
     from iwae_tf.serving import local_server, model_folder
 
     name, version = model_folder.find_version(Path(arguments.model))
     if importlib.util.find_spec("kserve") is None:
         raise InputError("the KServe SDK is not installed; run: pip install -r requirements-serving.txt")
     with local_server.bind(arguments.host, arguments.port) as listener:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what a request runs into is in its answer
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the answer to a request says why it failed
         import_tensorflow()
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
         local_server.serve(name, version, listener)

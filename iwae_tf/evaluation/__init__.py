@@ -1,30 +1,42 @@
-"""Evaluation: log p(x), the bounds below it, and what the latent units do."""
+"""Evaluation: log p(x), the bounds on it, and the information in the latent units.
 
-from iwae_tf.evaluation.active_units import active_units, unit_activities
-from iwae_tf.evaluation.annealing import AnnealedEstimate, annealed_log_likelihood
-from iwae_tf.evaluation.bidirectional import BidirectionalBounds, bidirectional_bounds
-from iwae_tf.evaluation.deviation import Deviation, deviation
-from iwae_tf.evaluation.jackknife import JackknifeEstimate, jackknife, jackknife_log_likelihood
-from iwae_tf.evaluation.estimate import PAPER_SAMPLE_SIZES, LikelihoodEstimate, estimate_log_likelihood
-from iwae_tf.evaluation.posterior import posterior_expectation, posterior_samples
-from iwae_tf.evaluation.prune import pruned
+The names are imported on first use, so that `iwae_tf.evaluation.compare` costs no import of TensorFlow (5 s).
+"""
 
-__all__ = [
-    "PAPER_SAMPLE_SIZES",
-    "AnnealedEstimate",
-    "BidirectionalBounds",
-    "Deviation",
-    "JackknifeEstimate",
-    "LikelihoodEstimate",
-    "active_units",
-    "annealed_log_likelihood",
-    "bidirectional_bounds",
-    "deviation",
-    "estimate_log_likelihood",
-    "jackknife",
-    "jackknife_log_likelihood",
-    "posterior_expectation",
-    "posterior_samples",
-    "pruned",
-    "unit_activities",
-]
+import importlib
+
+# name -> module that defines it. No module has the name of a function: importing it would hide the function.
+_MODULES = {
+    "PAPER_SAMPLE_SIZES": "estimate",
+    "AnnealedEstimate": "annealing",
+    "BidirectionalBounds": "annealing",
+    "Comparison": "compare",
+    "Deviation": "bias",
+    "JackknifeEstimate": "bias",
+    "LikelihoodEstimate": "estimate",
+    "active_units": "units",
+    "annealed_log_likelihood": "annealing",
+    "bidirectional_bounds": "annealing",
+    "compare_scores": "compare",
+    "compare_with_first": "compare",
+    "deviation": "bias",
+    "estimate_log_likelihood": "estimate",
+    "jackknife": "bias",
+    "jackknife_log_likelihood": "bias",
+    "posterior_expectation": "posterior",
+    "posterior_samples": "posterior",
+    "pruned": "units",
+    "unit_activities": "units",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -7,18 +7,16 @@ import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.models.evaluation_noise import SAMPLES_PER_BLOCK, evaluation_noise
-from iwae_tf.models.log_weight_stream import MAX_ROWS, log_weight_stream, samples_in_chunk
+from iwae_tf.models.streaming import BLOCK, batch_noise
 
-# Blocks of noise are numbered from 0; what resamples block b has the key of b + RESAMPLING, which no noise has.
-RESAMPLING = 2**31
 SAMPLES_IN_CHUNK = 10_000  # times images: their latents are held together
+ROWS_TOGETHER = 200
 
 Latents = tuple[tf.Tensor, ...]
 
 
 class PosteriorExpectation(NamedTuple):
-    """What `posterior_expectation` knows of E[f(h) | x].
+    """Estimate of E[f(h) | x].
 
     Attributes:
         mean: the estimate, float64 [B, ...].
@@ -41,12 +39,12 @@ class _Moments(NamedTuple):
 
 
 def posterior_expectation(
-    model, f: Callable[[Latents], tf.Tensor], x, num_samples: int = 5000, seed: int = 0, first_row: int = 0
+    model, f: Callable[[Latents], tf.Tensor], x, num_samples: int = 5000, seed: int = 0
 ) -> PosteriorExpectation:
     """Estimates E[f(h) | x] by sum_i wn_i f(h_i), h_i from q(h | x), wn_i = w_i / sum_j w_j; all B rows together.
 
     Its standard error is sqrt(sum_i wn_i^2 (f(h_i) - mean)^2). The estimate is biased by O(1 / num_samples). Memory
-    does not grow with `num_samples`. The noise of a row depends on (seed, first_row + row) alone.
+    does not grow with `num_samples`. The samples are those of `model.log_weights` with the same seed.
 
     Args:
         model: an `iwae_tf.IWAE`.
@@ -54,7 +52,6 @@ def posterior_expectation(
         x: [B, D].
         num_samples: k.
         seed: seed of the noise.
-        first_row: number of the first row of x in the data set that it was cut from.
 
     Returns:
         A `PosteriorExpectation`; NaN for rows all of whose weights are 0.
@@ -64,36 +61,57 @@ def posterior_expectation(
 
     Reference: Owen (2013), Monte Carlo theory, methods and examples, section 9.2.
     """
-    x, state, shape = model.checked(x), None, None
-    for h, log_w in _weighted_samples(model, _compiled_draws(model), x, num_samples, seed, first_row):
+    x = model.checked(x)
+    largest, first, second = tf.fill([x.shape[0]], tf.constant(-float("inf"), tf.float64)), None, None
+    for h, log_w in _weighted_samples(model, _compiled_draws(model), x, num_samples, seed):
         values = tf.cast(f(h), tf.float64)
         if values.shape[:2] != log_w.shape:
             wanted = f"[{log_w.shape[0]}, {log_w.shape[1]}, ...]"
-            raise InputError(f"f must map the latents here to {wanted}, one value for each draw, got {values.shape}")
-        shape = values.shape[1:]
-        state = _take_chunk(state, tf.cast(log_w, tf.float64), tf.reshape(values, [*log_w.shape, -1]))
-    _, first, second = state
+            raise InputError(f"f must map these latents to {wanted}, one value for each draw, got {values.shape}")
+        shape, values, log_w = values.shape[1:], tf.reshape(values, [*log_w.shape, -1]), tf.cast(log_w, tf.float64)
+        before, largest = largest, tf.maximum(largest, tf.reduce_max(log_w, axis=0))
+        shift = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))  # any, while all weights are 0
+        weights, rescale = tf.exp(log_w - shift), tf.exp(before - shift)  # at most 1
+        first = _add_samples(first, rescale, weights, values)
+        second = _add_samples(second, tf.square(rescale), tf.square(weights), values)
     mean = tf.where(first.total > 0, first.mean, float("nan"))
     variance = (second.spread + second.total * tf.square(second.mean - mean)) / tf.square(first.total)
     ess = tf.square(first.total) / second.total
     return PosteriorExpectation(tf.reshape(mean, shape), tf.reshape(tf.sqrt(variance), shape), ess[:, 0])
 
 
-def posterior_samples(model, x, n: int, num_samples: int = 5000, seed: int = 0) -> Latents:
-    """n draws from p(h | x) for every row, approximately: `num_samples` draws of q, resampled with their weights.
+def _add_samples(before: _Moments | None, rescale: tf.Tensor, weights: tf.Tensor, values: tf.Tensor) -> _Moments:
+    """Returns the moments with samples added, without a difference of squares (Chan et al. 1983).
 
-    Resampling is multinomial: given the draws of q all n are independent, each h_i with probability wn_i. That can be
-    done in a stream, where systematic resampling would have to know the sum of all weights first, and it leaves the n
-    draws in no order. Each goes over to block b of the draws of q with probability sum_{i in b} w_i / sum_{i in blocks
-    up to b} w_i, and there to h_i in proportion to w_i (a weighted reservoir of one). Where the effective sample size
-    is small, many of the n are the same.
+    The weights of `before` are multiplied by `rescale` [B]; the new ones are [c, B], the values float64 [c, B, F].
+    """
+    weights = weights[:, :, None]
+    total = tf.reduce_sum(weights, axis=0)  # [B, 1]
+    mean = tf.math.divide_no_nan(tf.reduce_sum(weights * values, axis=0), total)  # [B, F]
+    spread = tf.reduce_sum(weights * tf.square(values - mean), axis=0)
+    if before is None:
+        return _Moments(total, mean, spread)
+    rescale = rescale[:, None]
+    share = tf.math.divide_no_nan(total, before.total * rescale + total)
+    step = mean - before.mean
+    spread += before.spread * rescale + before.total * rescale * share * tf.square(step)
+    return _Moments(before.total * rescale + total, before.mean + share * step, spread)
+
+
+def posterior_samples(model, x, n: int, num_samples: int = 5000, seed: int = 0) -> Latents:
+    """Returns n approximate draws from p(h | x) for every row: `num_samples` draws of q, resampled by their weights.
+
+    Resampling is multinomial: given the draws of q all n are independent, each h_i with probability wn_i. It needs one
+    pass, unlike systematic resampling, which needs the sum of all weights first, and leaves the n draws in no order:
+    each moves to the b-th 50 draws of q with probability sum_{i in b} w_i / sum_{i up to b} w_i, and then to h_i in
+    proportion to w_i (a weighted reservoir of one). Where the effective sample size is small, many of the n are equal.
 
     Args:
         model: an `iwae_tf.IWAE`.
         x: [B, D].
         n: draws for each row.
         num_samples: draws of q(h | x) for each row to choose from.
-        seed: seed of the noise and of the choice; a row's draws depend on (seed, row, n) alone.
+        seed: seed of the noise and of the choice; a row's draws are a function of its x, seed and n.
 
     Returns:
         A tuple with float32 [n, B, H_l] for each stochastic layer; NaN for rows all of whose weights are 0.
@@ -105,37 +123,69 @@ def posterior_samples(model, x, n: int, num_samples: int = 5000, seed: int = 0) 
     unequal probability sampling plan, for the reservoir.
     """
     x, n, draws = model.checked(x), positive_integer("n", n), _compiled_draws(model)
-    parts = []
-    for first in range(0, x.shape[0], MAX_ROWS):
-        samples = _weighted_samples(model, draws, x[first : first + MAX_ROWS], num_samples, seed, first)
-        parts.append(_resampled(samples, n, seed, first, model.latent_units))
-    return tuple(tf.concat(layer, axis=1) for layer in zip(*parts, strict=True))
+    batches = []
+    for first in range(0, x.shape[0], ROWS_TOGETHER):
+        rows = x[first : first + ROWS_TOGETHER]
+        samples = _weighted_samples(model, draws, rows, num_samples, seed)
+        batches.append(_resampled(samples, n, seeds.row_streams(seed, rows), model.latent_units))
+    return tuple(tf.concat(layer, axis=1) for layer in zip(*batches, strict=True))
 
 
-def _resampled(samples, n: int, seed: int, first_row: int, latent_units) -> list[tf.Tensor]:
-    """n of the `samples` for every row, drawn with their weights: [n, B, H_l] for each layer."""
-    log_total = chosen = None
-    block = 0
+def _resampled(samples, n: int, streams: tf.Tensor, latent_units) -> list[tf.Tensor]:
+    """Returns n of the `samples` for every row, drawn with their weights: [n, B, H_l] for each layer."""
+    chosen, block = None, 0
     for h, log_w in samples:
         batch = log_w.shape[1]
         if chosen is None:
             log_total = tf.fill([batch], tf.constant(-float("inf"), tf.float64))
             chosen = tuple(tf.zeros([batch, n, units]) for units in latent_units)
-        for start in range(0, log_w.shape[0], SAMPLES_PER_BLOCK):
-            part = slice(start, start + SAMPLES_PER_BLOCK)
-            uniform = _uniform(n, first_row + tf.range(batch), tf.constant(block), tf.constant(seed))
-            there, log_w_there = tuple(layer[part] for layer in h), tf.cast(log_w[part], tf.float64)
-            chosen, log_total = _take_block(chosen, log_total, there, log_w_there, uniform)
+        for start in range(0, log_w.shape[0], BLOCK):
+            taken = slice(start, start + BLOCK)
+            uniform = _uniform(n, streams, tf.constant(block))
+            new, new_log_w = tuple(layer[taken] for layer in h), tf.cast(log_w[taken], tf.float64)
+            chosen, log_total = _choose(chosen, log_total, new, new_log_w, uniform)
             block += 1
     valid = tf.math.is_finite(log_total)[:, None, None]
     return [tf.transpose(tf.where(valid, layer, float("nan")), [1, 0, 2]) for layer in chosen]
 
 
-def _compiled_draws(model):
-    """(x, rows, blocks, seed) -> the latents of all layers and, last, the log-weight: [50 n, B, H + 1] for n blocks."""
+@tf.function(autograph=False, reduce_retracing=True)
+def _choose(chosen, log_total, h, log_w, uniform):
+    """Moves each draw to one of the new samples or leaves it; returns the draws and log of the sum of all weights.
 
-    def draws(x, rows, blocks, seed):
-        noise = evaluation_noise(rows, blocks, seed, sum(model.latent_units))
+    Shapes: `chosen`, the draws, and `h`, the new samples, tuples of [B, n, H_l] and [c, B, H_l]; float64 `log_total`
+    [B], log of the sum of the weights so far, `log_w` [c, B] and `uniform` [B, n].
+    """
+    log_new = tf.reduce_logsumexp(log_w, axis=0)  # [B]
+    log_total = tf.reduce_logsumexp(tf.stack([log_total, log_new]), axis=0)
+    probability = tf.exp(log_new - log_total)[:, None]  # NaN while all weights are 0, and then no draw moves
+    moves = uniform < probability  # [B, n]
+    cumulative = tf.cumsum(tf.transpose(tf.exp(log_w - log_new)), axis=1)  # [B, c]
+    position = uniform / probability * cumulative[:, -1:]  # of those that move, uniform in [0, total weight)
+    index = tf.minimum(tf.searchsorted(cumulative, position, side="right"), tf.shape(log_w)[0] - 1)  # [B, n]
+    new = tuple(tf.gather(tf.transpose(layer, [1, 0, 2]), index, batch_dims=1) for layer in h)  # [B, n, H_l]
+    return tuple(tf.where(moves[:, :, None], layer, old) for layer, old in zip(new, chosen, strict=True)), log_total
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _uniform(n: int, streams: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+    """Returns uniform numbers in [0, 1), float64 [B, n]; float32 would give a weight of 1e-9 the chance of 1e-7.
+
+    The noise of a row has the key 0 of its stream, the choice among its b-th 50 samples the key b + 1.
+    """
+
+    def one(stream):
+        key = seeds.stream_key(stream, seeds.Purpose.EVALUATION_NOISE, tf.cast(block, tf.int64) + 1)
+        return tf.random.stateless_uniform([n], key, dtype=tf.float64, alg=seeds.ALGORITHM)
+
+    return tf.map_fn(one, streams, fn_output_signature=tf.float64)
+
+
+def _compiled_draws(model):
+    """Returns (x, seed, first, num_samples) -> latents of all layers and, last, the log-weight: [k, B, H + 1]."""
+
+    def draws(x, seed, first, num_samples):
+        noise = batch_noise(x, seed, first, num_samples, sum(model.latent_units))
         h, log_q = model.inference_network.transform(x, noise)
         log_w = model.generative_network.log_prob(x, h) - log_q
         return tf.concat([*h, log_w[:, :, None]], axis=-1)
@@ -143,88 +193,11 @@ def _compiled_draws(model):
     return tf.function(draws, autograph=False, reduce_retracing=True)
 
 
-def _weighted_samples(
-    model, draws, x, num_samples: int, seed: int, first_row: int
-) -> Iterator[tuple[Latents, tf.Tensor]]:
-    """The draws behind `model.log_weight_chunks` with their weights: yields a tuple of [c, B, H_l] and [c, B].
-
-    Chunks are whole blocks of 50 samples, but for the last.
-    """
-    num_samples, rows = positive_integer("num_samples", num_samples), first_row + tf.range(x.shape[0])
-    chunk_size = samples_in_chunk(x.shape[0], SAMPLES_IN_CHUNK)
-    for chunk in log_weight_stream(draws, x, rows, 0, num_samples, check_seed(seed), chunk_size):
-        *h, log_w = tf.split(chunk, [*model.latent_units, 1], axis=-1)
+def _weighted_samples(model, draws, x, num_samples: int, seed: int) -> Iterator[tuple[Latents, tf.Tensor]]:
+    """Yields the latents behind `model.log_weight_chunks`, tuples of [c, B, H_l], and their log-weights, [c, B]."""
+    num_samples, seed = positive_integer("num_samples", num_samples), tf.constant(check_seed(seed), tf.int64)
+    chunk_size = BLOCK * max(1, SAMPLES_IN_CHUNK // (BLOCK * x.shape[0]))
+    for first in range(0, num_samples, chunk_size):
+        samples = draws(x, seed, tf.constant(first), min(chunk_size, num_samples - first))
+        *h, log_w = tf.split(samples, [*model.latent_units, 1], axis=-1)
         yield tuple(h), log_w[:, :, 0]
-
-
-def _take_chunk(state, log_w: tf.Tensor, values: tf.Tensor):
-    """Largest log-weight [B], moments of f under w and under w^2, both in units of the largest weight and its square.
-
-    Args:
-        state: the same for the samples before, or None.
-        log_w: float64 [c, B].
-        values: float64 [c, B, F].
-    """
-    largest = tf.reduce_max(log_w, axis=0)
-    if state:
-        largest = tf.maximum(state[0], largest)
-    shift = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))  # all weights 0 so far: any will do
-    weights = tf.exp(log_w - shift)  # at most 1
-    first, second = _moments(weights, values), _moments(tf.square(weights), values)
-    if state:
-        rescale = tf.exp(state[0] - shift)[:, None]
-        first, second = _merged(state[1], rescale, first), _merged(state[2], tf.square(rescale), second)
-    return largest, first, second
-
-
-def _moments(weights: tf.Tensor, values: tf.Tensor) -> _Moments:
-    weights = weights[:, :, None]
-    total = tf.reduce_sum(weights, axis=0)  # [B, 1]
-    mean = tf.math.divide_no_nan(tf.reduce_sum(weights * values, axis=0), total)  # [B, F]
-    return _Moments(total, mean, tf.reduce_sum(weights * tf.square(values - mean), axis=0))
-
-
-def _merged(before: _Moments, rescale: tf.Tensor, new: _Moments) -> _Moments:
-    """Moments of both, weights of `before` times `rescale` [B, 1]; no squares are subtracted (Chan et al. 1983)."""
-    total = before.total * rescale + new.total
-    share = tf.math.divide_no_nan(new.total, total)
-    step = new.mean - before.mean
-    spread = before.spread * rescale + new.spread + before.total * rescale * share * tf.square(step)
-    return _Moments(total, before.mean + share * step, spread)
-
-
-@tf.function(autograph=False, reduce_retracing=True)
-def _take_block(chosen, log_total, h, log_w, uniform):
-    """Lets each draw go over to a block of samples, or stay.
-
-    Args:
-        chosen: where the draws are, a tuple of [B, n, H_l].
-        log_total: log of the sum of all weights before the block, float64 [B].
-        h: the latents of the block, a tuple of [c, B, H_l].
-        log_w: their log-weights, float64 [c, B].
-        uniform: float64 [B, n].
-
-    Returns:
-        The draws after the block, and the log of the sum of all weights up to its end.
-    """
-    log_block = tf.reduce_logsumexp(log_w, axis=0)  # [B]
-    log_total = tf.reduce_logsumexp(tf.stack([log_total, log_block]), axis=0)
-    probability = tf.exp(log_block - log_total)[:, None]  # NaN, which nothing is below, while all weights are 0
-    goes = uniform < probability  # [B, n]
-    cumulative = tf.cumsum(tf.transpose(tf.exp(log_w - log_block)), axis=1)  # [B, c]
-    place = uniform / probability * cumulative[:, -1:]  # given that it goes, uniform in [0, total weight)
-    index = tf.minimum(tf.searchsorted(cumulative, place, side="right"), tf.shape(log_w)[0] - 1)  # [B, n]
-    there = tuple(tf.gather(tf.transpose(layer, [1, 0, 2]), index, batch_dims=1) for layer in h)  # [B, n, H_l]
-    return tuple(tf.where(goes[:, :, None], new, old) for new, old in zip(there, chosen, strict=True)), log_total
-
-
-@tf.function(autograph=False, reduce_retracing=True)
-def _uniform(n: int, rows: tf.Tensor, block: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Uniform numbers in [0, 1), float64 [B, n]: float32 would give a weight of 1e-9 the chance of one of 1e-7."""
-    minor = tf.cast(block, tf.int64) + RESAMPLING
-    keys = seeds.key(seed, seeds.Purpose.EVALUATION_NOISE, rows, minor)  # [B, 2]
-    return tf.map_fn(
-        lambda key: tf.random.stateless_uniform([n], key, dtype=tf.float64, alg=seeds.ALGORITHM),
-        keys,
-        fn_output_signature=tf.float64,
-    )

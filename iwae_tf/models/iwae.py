@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from iwae_tf import layers, replicas, seeds
+from iwae_tf.adam import Adam
 from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.distributions.bernoulli import BernoulliParameters
 from iwae_tf.distributions.gaussian import GaussianParameters, StandardNormal
@@ -156,7 +157,7 @@ class IWAE(keras.Model):
         objective = bounds.IWAEBound(num_samples=50) if objective is None else objective
         checks.check_compile(self, optimizer, objective, jit_compile, kwargs)
         if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-4)
+            optimizer = Adam(1e-3, epsilon=1e-4)
         self.objective = objective
         self._fit_chooses_steps = steps_per_execution is None
         kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}
@@ -253,7 +254,7 @@ class IWAE(keras.Model):
     def test_step(self, data):
         """Computes the bound on a batch, from the first k samples of every row's stream (`streaming.py`)."""
         x = checks.checked_batch(self, data)
-        noise = streaming.batch_noise(x, self.seed, self.objective.num_samples, sum(self.latent_units))
+        noise = streaming.batch_noise(x, self.seed, 0, self.objective.num_samples, sum(self.latent_units))
         log_w = self.objective.log_weights(self, x, noise)  # [k, B]
         bound_sum, num_examples, _ = self._sums(self.objective.bound(log_w), finite=True)
         return self._logs(bound_sum, num_examples)

@@ -313,8 +313,8 @@ def check_stateless(layer: keras.layers.Layer, role: str) -> None:
                 "weights that no gradient trains" if sublayer._non_trainable_variables else "random numbers of its own"
             )
             raise InputError(
-                f"the {role} has the layer {sublayer.name!r} ({type(sublayer).__name__}) with {state}: a score must not "
-                "depend on its batch or on chance. Leave out dropout; use LayerNormalization, not BatchNormalization"
+                f"the {role} has the layer {sublayer.name!r} ({type(sublayer).__name__}) with {state}: a score must "
+                "not depend on its batch or on chance. Leave out dropout; replace batch by layer normalisation"
             )
 
 

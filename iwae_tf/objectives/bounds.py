@@ -338,7 +338,7 @@ class JVI(Objective):
         order 1:  k L_k - (k-1) mean_i L_{k-1} without i
         order 2:  k^2/2 L_k - (k-1)^2 mean_i L_{k-1} without i + (k-2)^2/2 mean_{i<j} L_{k-2} without i and j
 
-    Written in small differences, as in `iwae_tf.evaluation.jackknife`: d_i = log(1 - a_i) - log(1 - 1/k) and
+    Written in small differences, as in `iwae_tf.evaluation.bias`: d_i = log(1 - a_i) - log(1 - 1/k) and
     g_ij = log(1 - t_i t_j) - log(1 - 1/(k-1)^2), with a the normalised weights and t = a / (1 - a). Order 2 takes
     memory for k^2 numbers an example.
 

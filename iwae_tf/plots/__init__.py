@@ -1,27 +1,34 @@
-"""Pictures of a run, one PNG each; importing this package imports matplotlib."""
+"""Figures of a run. `save_X(path, ...)` writes what the function X_figure(...) draws, as PNG, PDF or SVG by suffix.
 
-from iwae_tf.plots.activities import save_activities
-from iwae_tf.plots.bounds import save_bounds
-from iwae_tf.plots.differences import save_differences
-from iwae_tf.plots.distributions import save_distributions
-from iwae_tf.plots.extremes import save_extremes
-from iwae_tf.plots.posterior import save_posteriors
-from iwae_tf.plots.reconstructions import save_reconstructions
-from iwae_tf.plots.reliability import save_reliability
-from iwae_tf.plots.reproduction import save_reproduction
-from iwae_tf.plots.samples import save_samples
-from iwae_tf.plots.scores import save_scores
+A module is imported when it first draws: the posterior's needs TensorFlow, the others do not.
+"""
 
-__all__ = [
-    "save_activities",
-    "save_bounds",
-    "save_differences",
-    "save_distributions",
-    "save_extremes",
-    "save_posteriors",
-    "save_reconstructions",
-    "save_reliability",
-    "save_reproduction",
-    "save_samples",
-    "save_scores",
-]
+import importlib
+
+from iwae_tf.plots import style
+
+
+def _writer(module: str, function: str):
+    """Returns `save(path, ...)`, which writes the figure of a function in a module of this package, if there is one."""
+
+    def save(path, *arguments, **settings) -> None:
+        figure = getattr(importlib.import_module(f"iwae_tf.plots.{module}"), function)(*arguments, **settings)
+        if figure is not None:
+            style.write(figure, path)
+
+    save.__doc__ = f"Writes `iwae_tf.plots.{module}.{function}(...)`, which documents the arguments, to `path`."
+    return save
+
+
+save_activities = _writer("curves", "activities_figure")
+save_bounds = _writer("curves", "bounds_figure")
+save_differences = _writer("comparisons", "differences_figure")
+save_distributions = _writer("comparisons", "distributions_figure")
+save_extremes = _writer("image_grid", "extremes_figure")
+save_posteriors = _writer("posterior", "posteriors_figure")
+save_reconstructions = _writer("image_grid", "reconstructions_figure")
+save_reliability = _writer("scores", "reliability_figure")
+save_reproduction = _writer("comparisons", "reproduction_figure")
+save_rows = _writer("image_grid", "grid_figure")
+save_samples = _writer("image_grid", "samples_figure")
+save_scores = _writer("scores", "scores_figure")

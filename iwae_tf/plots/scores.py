@@ -1,68 +1,93 @@
-"""How log p(x) is spread over the images of a data set."""
-
-import os
+"""Scores of images: the spread of log p(x), and how far each score can be trusted."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from iwae_tf.plots import panels
-from iwae_tf.plots.bounds import INK, LINE, words
+from iwae_tf.errors import InputError
+from iwae_tf.plots import style
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-STRIP = 30  # height of the box above the histogram, in output pixels
+VARIANCE_LIMIT, TRUST_LIMIT = 0.5, 0.7  # above: standard errors are too small; above: scores are unreliable
 
 
-def save_scores(path: str | os.PathLike, log_likelihood, title: str) -> None:
-    """Writes a histogram of log p(x) per image as one PNG, with the mean and quantiles in a box above it.
+def scores_figure(log_likelihood, of: str = "test images") -> Figure:
+    """Draws a histogram of log p(x) with its mean and quantiles.
 
     Args:
-        path: the file to write; its folder exists.
         log_likelihood: float [N], in nats; values that are not finite are left out and counted in the heading.
-        title: the first line.
+        of: name of the images for the title, e.g. "400 test images".
 
     Raises:
-        InputError: there is no finite value, or the shape is another.
+        InputError: no value is finite, or the shape is not [N].
     """
-    panels.write(scores_figure(log_likelihood, title), path)
-
-
-def scores_figure(log_likelihood, title: str) -> Figure:
-    """The figure that `save_scores` writes; arguments and errors as there."""
-    values, left_out = panels.finite(log_likelihood, "log_likelihood")
+    values, left_out = style.finite(log_likelihood, "log_likelihood")
     mean, quantiles = values.mean(), np.quantile(values, QUANTILES)
-    figure = panels.page(title, _notes(values, left_out, mean, quantiles))
-    box = (panels.LEFT, panels.BOTTOM, panels.RIGHT, panels.TOP - STRIP - 30)
-    axes = panels.panel(figure, box, "log p(x) (nats)", "images")
-    axes.hist(values, panels.number_of_bins(values), color=panels.FILL, edgecolor=LINE, linewidth=0.8)
-    axes.axvline(mean, color=panels.ACCENT, linewidth=1.8)
-    inside = axes.transAxes.inverted().transform((0, STRIP))[1] - axes.transAxes.inverted().transform((0, 0))[1]
-    strip = axes.inset_axes((0, 1 + inside, 1, inside), sharex=axes)
-    _draw_box(strip, mean, quantiles, (values.min(), values.max()))
+    q5, q25, median, q75, q95 = map(style.number, quantiles)
+    error = f" ± {style.number(values.std(ddof=1) / np.sqrt(len(values)))}" if len(values) > 1 else ""
+    notes = [
+        f"{len(values):,} images; thick line: mean {style.number(mean)}{error}; dashed: median {median}",
+        f"bands: half of the images from {q25} to {q75}, nine tenths from {q5} to {q95}; "
+        f"all from {style.number(values.min())} to {style.number(values.max())}",
+    ]
+    if left_out:
+        notes.append(f"NOT SHOWN and not in the mean, because their score is not finite: {left_out:,}")
+    figure = style.page(f"log p(x) of {of}", notes)
+    (axes,) = style.panels(figure, [("log p(x) (nats)", "images")])
+    axes.hist(values, style.number_of_bins(values), color=style.FILL, edgecolor=style.LINE, linewidth=0.8, zorder=2)
+    for low, high, shade in ((0, 4, "#f7efe8"), (1, 3, "#efdccd")):
+        axes.axvspan(quantiles[low], quantiles[high], color=shade, linewidth=0, zorder=0)
+    axes.axvline(quantiles[2], color=style.INK, linewidth=1.2, linestyle=style.DASHED, zorder=3)
+    axes.axvline(mean, color=style.ACCENT, linewidth=2, zorder=3)
     return figure
 
 
-def _notes(values, left_out: int, mean: float, quantiles) -> list[str]:
-    error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}" if len(values) > 1 else ""
-    q5, q25, median, q75, q95 = map(words, quantiles)
-    notes = [
-        f"{len(values):,} images; mean {words(mean)}{error} (thick line, diamond), median {median} (line in the box)",
-        f"half of all from {q25} to {q75} (box), nine tenths from {q5} to {q95} (whiskers), all from "
-        f"{words(values.min())} to {words(values.max())} (dots)",
-    ]
-    if left_out:
-        notes.append(f"NOT SHOWN and not in the mean, as their score is not finite: {left_out:,}")
-    return notes
+def reliability_figure(log_likelihood, pareto_k, of: str = "test images") -> Figure:
+    """Draws Pareto k-hat against log p(x), one point an image; values that are not finite stand at the border.
+
+    Args:
+        log_likelihood: float [N], in nats.
+        pareto_k: float [N]; NaN (unknown), inf and -inf as `iwae_tf.weight_statistics.pareto_shape` returns them.
+        of: name of the images for the title, e.g. "400 test images".
+
+    Raises:
+        InputError: the shapes differ or are not [N], N >= 1.
+    """
+    scores, shapes = (np.asarray(values, np.float64) for values in (log_likelihood, pareto_k))
+    if scores.ndim != 1 or scores.shape != shapes.shape or not len(scores):
+        raise InputError(
+            f"log_likelihood and pareto_k must both be [N] with N >= 1, got {scores.shape} and {shapes.shape}"
+        )
+    figure = style.page(f"Pareto k-hat of {of}", _notes(scores, shapes))
+    (axes,) = style.panels(figure, [("log p(x) (nats)", "Pareto k-hat")])
+    known, kinds = np.isfinite(scores), (np.isnan(shapes), np.isposinf(shapes), np.isneginf(shapes))
+    low, high = (scores[known].min(), scores[known].max()) if known.any() else (-1.0, 0.0)
+    finite = shapes[np.isfinite(shapes)]
+    bottom, top = min(0.0, finite.min(initial=0.0)), max(1.0, finite.max(initial=1.0))
+    x = np.where(known, scores, low - max(0.06 * (high - low), 1.0))
+    y = np.select(kinds, [top + 0.16 * (top - bottom), top + 0.08 * (top - bottom), bottom - 0.1], shapes)
+    marker = np.select([~known, *kinds], ["<", "x", "^", "v"], "o")
+    crowded = len(x) > 1000
+    for shape in np.unique(marker):
+        plain, shown = shape == "o", marker == shape
+        look = {"s": (8 if crowded else 22) if plain else 40, "color": style.LINE if plain else style.ACCENT}
+        look |= {"alpha": (0.35 if crowded else 0.7) if plain else 0.8, "linewidths": 1.2 if shape == "x" else 0}
+        axes.scatter(x[shown], y[shown], marker=shape, zorder=3, rasterized=crowded, **look)
+    for limit, line in ((VARIANCE_LIMIT, (0, (2, 3))), (TRUST_LIMIT, style.DASHED)):
+        axes.axhline(limit, color=style.INK, linewidth=1.2, linestyle=line, zorder=4)
+    return figure
 
 
-def _draw_box(axes, mean: float, quantiles, ends) -> None:
-    """Ends, whiskers, box, median and mean in a strip without axes of its own."""
-    q5, q25, median, q75, q95 = quantiles
-    axes.set_ylim(-1, 1)
-    axes.axis("off")
-    axes.plot(ends, [0, 0], color=LINE, linestyle="none", marker="o", markersize=4)
-    axes.plot([q5, q95], [0, 0], color=LINE, linewidth=1.4, zorder=1)
-    for end in (q5, q95):
-        axes.plot([end, end], [-0.4, 0.4], color=LINE, linewidth=1.4)
-    axes.fill_between([q25, q75], -0.8, 0.8, facecolor=panels.FILL, edgecolor=LINE, zorder=2)
-    axes.plot([median, median], [-0.8, 0.8], color=INK, linewidth=1.6, zorder=3)
-    axes.plot([mean], [0], color=panels.ACCENT, marker="D", markersize=6, zorder=4)
+def _notes(scores, shapes) -> list[str]:
+    def above(limit: float) -> str:
+        count = int((shapes > limit).sum())
+        return f"above {limit:g}: {count:,} of {len(shapes):,} images ({style.percent(count, len(shapes))})"
+
+    notes = [f"dashed: {above(TRUST_LIMIT)}, unreliable scores", f"dotted: {above(VARIANCE_LIMIT)}, errors too small"]
+    kinds = {
+        "crosses: k-hat unknown": np.isnan(shapes),
+        "triangles at the top: k-hat is inf": np.isposinf(shapes),
+        "triangles at the bottom: k-hat is −inf": np.isneginf(shapes),
+        "triangles at the left: score not finite": ~np.isfinite(scores),
+    }
+    border = [f"{kind}, {int(found.sum()):,}" for kind, found in kinds.items() if found.any()]
+    return [*notes, "; ".join(border)] if border else notes

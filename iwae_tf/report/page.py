@@ -1,93 +1,95 @@
-"""The page: all there is to say about runs in one HTML file that needs no other."""
+"""The page: one HTML file about one run or several, with the figures of `iwae_tf.plots` inside."""
 
-import dataclasses
+import base64
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
+import numpy as np
 
 from iwae_tf.errors import InputError
-from iwae_tf.report import gallery
-from iwae_tf.report.bounds import bounds_figure, bounds_table
-from iwae_tf.report.learning import learning_figure
-from iwae_tf.report.png import drawable
-from iwae_tf.report.record import Record
-from iwae_tf.report.repeat import report_command, run_commands
-from iwae_tf.report.result import result_table, state
-from iwae_tf.report.settings import other_protocols, setting_tables
-from iwae_tf.report.timing import timing_table
-from iwae_tf.report.units import unit_figures, unit_lists
+from iwae_tf.plots import curves, image_grid, style
+from iwae_tf.report import tables
+from iwae_tf.report.record import Record, names_of
 from iwae_tf.version import __version__
 
-LETTERS = "ABCDEFGH"
-NO_SCORES = "No score of each image is kept in this run folder; the command Evaluate below leaves them."
+PAIRS, STEPS = 4, 8  # rows of the interpolation, and images between its two ends
+INTERPOLATION = "Test images at both ends, means of p(x | h) on the line between their posterior means"
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One run as the template shows it; `number` is that of its colour, from 1."""
+class Picture(NamedTuple):
+    """An image of the page: a data URI, and what it shows in words."""
 
-    number: int
+    uri: str
+    alt: str
+
+
+class Run(NamedTuple):
+    """A run as the template shows it."""
+
     letter: str
+    color: str
     name: str
     state: str
-    note: str
-    grids: dict[str, gallery.Picture]
-    scored: dict[str, list[gallery.Scored]]
-    no_scores: str
-    units: list[list[tuple[int, str, bool]]]
+    notes: list[str]
+    pictures: list[Picture]
+    scored: list[tuple[str, list[str]]]
+    units: list[list[str]]
 
 
 def write_report(records: list[Record], output: Path) -> None:
-    """Writes the page about one run or several, by `read_records`.
-
-    Args:
-        records: the runs; in this order they are named A, B, ...
-        output: the HTML file; its folder exists.
+    """Writes the page about the runs of `read_records`, which are named A, B, ... in this order.
 
     Raises:
         InputError: a model cannot be read, or the page cannot be written.
     """
     text = page(records)
-    beside = output.with_name(output.name + ".part")
+    unfinished = output.with_name(output.name + ".part")  # an atomic rename: nobody reads half a page
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, output)
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, output)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}; give another --output") from None
 
 
 def page(records: list[Record]) -> str:
-    """The text of the page."""
-    pictures = [_pictures(record) for record in records]
-    activities = [_activities(record, drawn) for record, drawn in zip(records, pictures, strict=True)]
+    """Returns the text of the page."""
+    models = [_Model(record) for record in records]
+    names = names_of([record.path for record in records])
     runs = [
-        _run(place, records, drawn, layers)
-        for place, (drawn, layers) in enumerate(zip(pictures, activities, strict=True))
+        Run(
+            letter=style.LETTERS[place] if len(records) > 1 else "",
+            color=style.SERIES[place],
+            name=names[place],
+            state=tables.state(record),
+            notes=model.notes(),
+            pictures=model.pictures(),
+            scored=_scored(record),
+            units=[_unit_list(layer) for layer in model.activities or ()],
+        )
+        for place, (record, model) in enumerate(zip(records, models, strict=True))
     ]
-    results = result_table(records)
-    differing, common = setting_tables(records)
+    differing, common = tables.setting_tables(records)
+    report = ("This page", [tables.report_command(records)])
     return _template().render(
         title=f"Run {runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs side by side",
         runs=runs,
-        results=results,
-        result_rows=[(name, values) for name, _, values in results],
-        other_protocols=other_protocols(records),
-        learning=learning_figure(records, LETTERS),
-        bounds=bounds_figure(records, LETTERS),
-        bounds_rows=bounds_table(records),
-        unit_figures=unit_figures(activities, LETTERS),
-        kinds=gallery.KINDS,
+        results=tables.result_table(records),
+        result_notes=tables.RESULT_NOTES,
+        other_protocols=tables.other_protocols(records),
+        curves=_curves(records, models, [run.letter for run in runs]),
+        bounds=tables.bounds_table(records),
         differing=differing,
         common=common,
-        timing=timing_table(records),
-        commands=_commands(records, [run.name for run in runs]),
+        timing=tables.timing_table(records),
+        commands=[*zip([run.name for run in runs], map(tables.run_commands, records), strict=True), report],
         version=__version__,
     )
 
 
 def _template() -> jinja2.Template:
-    """The template beside this file; whatever is put into it is escaped."""
+    """Returns the template of this folder; it escapes all values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -98,58 +100,139 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
-def _pictures(record: Record):
-    """What the model of a run draws; None before it is trained."""
-    if not record.has_model:
-        return None
-    from iwae_tf.report.model_pictures import model_pictures  # needs TensorFlow
-
-    return model_pictures(record)
+def _picture(figure, kind: str = "png") -> Picture:
+    """Returns a figure for the page, described by the words of its heading."""
+    content = base64.b64encode(style.encode(figure, kind)).decode()
+    words = " ".join(text.get_text() for text in figure.texts)
+    return Picture(f"data:image/{'svg+xml' if kind == 'svg' else kind};base64,{content}", words)
 
 
-def _activities(record: Record, drawn):
-    if record.scores and record.scores.unit_activities:
-        return record.scores.unit_activities
-    return drawn.unit_activities if drawn else None
-
-
-def _run(place: int, records: list[Record], drawn, activities) -> Run:
-    record, shape = records[place], records[place].config["data"].get("image_shape", [])
-    return Run(
-        number=place + 1,
-        letter=LETTERS[place],
-        name=_name(record, records),
-        state=state(record),
-        note=_note(record, drawn, shape),
-        grids=gallery.grids(drawn, shape) if drawn else {},
-        scored=gallery.best_and_worst(record, drawn.x_test if drawn else None),
-        no_scores=NO_SCORES if record.metrics else "This run is not evaluated yet.",
-        units=unit_lists(activities) if activities else [],
+def _curves(records: list[Record], models: list["_Model"], letters: list[str]) -> list[Picture]:
+    """Returns learning curves, bounds and activities of all runs that have them."""
+    runs = list(zip(letters, records, models, strict=True))
+    histories = {letter: record.history for letter, record, _ in runs if len(record.history["epoch"])}
+    metrics = {letter: record.metrics for letter, record, _ in runs if record.metrics}
+    bounds = {letter: (found["bounds"], found["bound_standard_errors"]) for letter, found in metrics.items()}
+    activities = {letter: model.activities for letter, _, model in runs if model.activities}
+    drawn = (
+        (curves.learning_figure, histories),
+        (curves.bounds_of_runs, bounds),
+        (curves.activities_of_runs, activities),
     )
+    return [_picture(draw(told), "svg") for draw, told in drawn if told]
 
 
-def _commands(records: list[Record], names: list[str]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """A heading with commands for each run, and the page's own at the end."""
-    report = report_command(records)
-    if len(records) == 1:
-        return [("", [*run_commands(records[0]), report])]
-    headings = [f"{letter}  {name}" for letter, name in zip(LETTERS, names, strict=False)]
-    return [*zip(headings, map(run_commands, records), strict=True), ("This page", [report])]
+def _scored(record: Record) -> list[tuple[str, list[str]]]:
+    """Returns rows and scores of the images with the highest and the lowest log p(x); empty without scores."""
+    if record.scores is None:
+        return []
+    scores, errors = record.scores.log_likelihood, record.scores.standard_error
+    groups = zip(("Highest", "Lowest"), image_grid.extremes(scores), strict=True)
+    return [
+        (name, [f"row {row}: {tables.with_error(scores[row], errors[row])}" for row in rows])
+        for name, rows in groups
+        if len(rows)
+    ]
 
 
-def _name(record: Record, records: list[Record]) -> str:
-    """The name of the folder, or its path where two have the same name."""
-    name = record.path.resolve().name
-    return name if [other.path.resolve().name for other in records].count(name) == 1 else str(record.path)
+def _unit_list(layer: np.ndarray) -> list[str]:
+    """Returns number and activity of every unit, the most active first."""
+    return [
+        f"unit {unit}: {layer[unit]:.3g}".replace("-", "\N{MINUS SIGN}")
+        + ("" if layer[unit] > curves.ACTIVE else " inactive")
+        for unit in np.argsort(-layer, kind="stable")
+    ]
 
 
-def _note(record: Record, drawn, shape) -> str:
-    """Why pictures are missing, in words; empty where none is."""
-    if drawn is None:
-        return "The model is kept when training ends; before that there is nothing to draw."
-    if not drawable(shape):
-        size = " x ".join(map(str, shape)) or "unknown"
-        return f"A row of the data has the shape {size}, which is no grey image: there are no image grids."
-    if drawn.x_test is None:
-        return f"Without test images here, as they could not be read: {drawn.why_no_test}"
-    return ""
+class _Model:
+    """Model and test images of a run, for its pictures; both None before training has finished. Needs TensorFlow.
+
+    Attributes:
+        shape: (height, width) of an image, or None for rows that are no grey images.
+        x_test: test images as scored, [N, D], or None where they cannot be read.
+        why_not: the reason, in words.
+        activities: of the latent units, one array a layer, measured only where no file of the run holds them.
+    """
+
+    def __init__(self, record: Record):
+        self.record, self.model, self.x_test, self.why_not = record, None, None, ""
+        shape = record.config["data"].get("image_shape", [])
+        self.shape = tuple(shape) if len(shape) == 2 and min(shape) > 1 else None
+        self.activities = record.scores.unit_activities if record.scores else ()
+        if not record.has_model:
+            return
+        from iwae_tf import evaluation
+        from iwae_tf.config import ScoringConfig
+        from iwae_tf.training.evaluation import evaluation_images
+        from iwae_tf.training.run_folder import TrainedRun, read_model
+
+        self.model = read_model(record.path)
+        try:
+            trained = TrainedRun(record.path, record.config, record.metrics, self.model)
+            self.x_test, _ = evaluation_images(trained, ScoringConfig(), "test")
+        except (InputError, KeyError) as error:
+            self.why_not = f"config.json has no {error}" if isinstance(error, KeyError) else str(error)
+            return
+        if not self.activities:
+            self.activities = evaluation.unit_activities(
+                self.model, self.x_test, seed=record.config["training"]["seed"]
+            )
+
+    def notes(self) -> list[str]:
+        """Returns the reasons why pictures and scores are missing."""
+        found = []
+        if self.model is None:
+            found.append("The model is written when training ends; there are no pictures before.")
+        elif self.shape is None:
+            size = " x ".join(map(str, self.record.config["data"].get("image_shape", []))) or "unknown"
+            found.append(f"A row of the data has the shape {size}, which is no grey image: there are no image grids.")
+        elif self.x_test is None:
+            found.append(f"No test images, because they could not be read: {self.why_not}")
+        if self.record.scores is None:
+            evaluated = "No scores of single images in this run folder; the command Evaluate below writes them."
+            found.append(evaluated if self.record.metrics else "This run is not evaluated yet.")
+        return found
+
+    def pictures(self) -> list[Picture]:
+        """Returns samples, reconstructions, interpolations, and the best and worst scored images."""
+        if self.model is None or self.shape is None:
+            return []
+        shape, x, seed = self.shape, self.x_test, self.record.config["training"]["seed"]
+        found = [image_grid.samples_figure(_clipped(self.model.sample(100, seed, mean=True)), shape)]
+        if x is not None:
+            shown, means = _clipped(x), _clipped(self.model.reconstruct(x[:20]))
+            found.append(image_grid.reconstructions_figure(shown[:20], means, shape))
+            rows = [image_grid.as_pictures(_clipped(row), shape) for row in interpolations(self.model, x)]
+            found.append(image_grid.grid_figure(rows, INTERPOLATION))
+            scores = self.record.scores
+            if scores is not None and len(scores.log_likelihood) == len(x):
+                found.append(image_grid.extremes_figure(shown, scores.log_likelihood, shape))
+        return [_picture(figure) for figure in found]
+
+
+def _clipped(images) -> np.ndarray:
+    """Returns images in [0, 1]: the mean of a Gaussian may lie outside."""
+    return np.clip(np.nan_to_num(np.asarray(images, np.float64)), 0.0, 1.0)
+
+
+def interpolations(model, x: np.ndarray) -> np.ndarray:
+    """Returns test images, and between them means of p(x | h) on the line between their posterior means.
+
+    h = (1 - t) E_q[h | x_a] + t E_q[h | x_b] for t = 0, 1/7, ..., 1, in the layer nearest x.
+
+    Args:
+        model: an `iwae_tf.IWAE`.
+        x: [N, D], N >= 2; rows 0 and 1, 2 and 3, ... are the pairs.
+
+    Returns:
+        float [n, 10, D] for the first n <= 4 pairs.
+    """
+    pairs = min(len(x) // 2, PAIRS)
+    ends = np.asarray(x[: 2 * pairs], np.float32)
+    first, last = model.inference_network.stages[0], model.generative_network.likelihood_stage
+    means = np.reshape(first.head.mean(first(model.checked(ends))), [pairs, 2, -1])  # [n, 2, H]
+    t = np.linspace(0.0, 1.0, STEPS, dtype=np.float32)[None, :, None]
+    h = (1.0 - t) * means[:, :1] + t * means[:, 1:]  # [n, 8, H]
+    between = last.head.mean(last(h)).numpy()  # [n, 8, D]
+    ends = ends.reshape(pairs, 2, -1)
+    return np.concatenate([ends[:, :1], between, ends[:, 1:]], axis=1)

@@ -1,4 +1,4 @@
-"""What the files of a run folder say, read without TensorFlow; what is not there yet is None or empty."""
+"""Reads the files of run folders without TensorFlow; a file that is missing gives None or an empty column."""
 
 import csv
 import dataclasses
@@ -8,11 +8,10 @@ import numpy as np
 
 from iwae_tf.config import RunConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import read_json
+from iwae_tf.training.run_folder import check_run, read_json
 from iwae_tf.training.scores_file import ImageScores, read_scores
-from iwae_tf.training.trained import check_run
 
-MAX_RUNS = 8  # as many as there are colours that are told apart
+MAX_RUNS = 8  # colours that all eyes tell apart
 NUMBERS = ("log_likelihood", "standard_error", "train_seconds", "eval_seconds")
 COUNTS = ("num_samples", "num_test")
 COLUMNS = ("epoch", "step", "bound", "val_bound", "seconds")
@@ -26,8 +25,9 @@ class Record:
         path: its folder.
         config: `config.json`; settings that are newer than the run have their defaults.
         metrics: `metrics.json` with bounds and their standard errors by int k, or None before the evaluation.
-        history: the columns of `history.csv`, float64 [epochs]; NaN where nothing was written.
-        scores: of each test image, or None where none are kept.
+        history: columns of `history.csv`, float64 [epochs]; NaN where nothing was written.
+        scores: of each test image, or None without scores.
+        plugins: modules that `train` imported.
     """
 
     path: Path
@@ -35,40 +35,48 @@ class Record:
     metrics: dict | None
     history: dict[str, np.ndarray]
     scores: ImageScores | None
+    plugins: tuple[str, ...] = ()
 
     @property
     def has_model(self) -> bool:
-        """Whether training came to its end."""
+        """True once training has finished."""
         return (self.path / "model.keras").is_file()
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Steps that the history tells of, and those of the whole run."""
+        """Steps in the history, and steps of the whole run."""
         done = int(self.history["step"][-1]) if len(self.history["step"]) else 0
         return done, int(self.config["training"].get("total_steps", done))
 
 
 def read_records(paths: list[Path]) -> list[Record]:
-    """What the files of each run say, of at most 8 runs.
+    """Returns the records of at most 8 runs.
 
     Raises:
-        InputError: there are more, one is given twice, is no run folder, or a file of it is damaged.
+        InputError: there are more, one is given twice, is not a run folder, or a file of it is damaged.
     """
+    check_paths(paths)
+    return [read_record(path) for path in paths]
+
+
+def check_paths(paths: list[Path]) -> None:
+    """Raises `InputError` for more than 8 runs, or a run that is given twice."""
     if len(paths) > MAX_RUNS:
-        raise InputError(f"a page shows at most {MAX_RUNS} runs side by side, got {len(paths)}; give fewer")
+        raise InputError(f"at most {MAX_RUNS} runs go side by side, got {len(paths)}; give fewer")
     places = [path.resolve() for path in paths]
     twice = [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
         raise InputError(f"{twice[0]} is given twice; give each run once")
-    return [read_record(path) for path in paths]
+
+
+def names_of(paths: list[Path]) -> list[str]:
+    """Returns the name of each folder, or its path where two folders have the same name."""
+    names = [path.resolve().name for path in paths]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
 def read_record(path: Path) -> Record:
-    """Reads the files of a run folder.
-
-    Raises:
-        InputError: it is no run folder, or a file of it is damaged.
-    """
+    """Returns the record of a run folder; raises `InputError` if it is not one, or a file of it is damaged."""
     check_run(path)
     metrics = path / "metrics.json"
     return Record(
@@ -77,6 +85,7 @@ def read_record(path: Path) -> Record:
         _metrics(metrics) if metrics.is_file() else None,
         _history(path / "history.csv"),
         read_scores(path),
+        tuple(read_json(path / "config.json").get("plugins", ())),
     )
 
 
@@ -86,6 +95,7 @@ def _config(path: Path) -> dict:
     if missing:
         raise InputError(f"{path} has no section {' and no '.join(missing)}; is this the folder of a run?")
     sections = {name: values for name, values in content.items() if isinstance(values, dict)}
+    defaults = {name: values for name, values in defaults.items() if isinstance(values, dict)}
     return {name: {**defaults.get(name, {}), **sections.get(name, {})} for name in {**defaults, **sections}}
 
 
@@ -99,14 +109,14 @@ def _metrics(path: Path) -> dict:
         active = [int(count) for count in content["active_units"]]
         best = int(content["best_epoch"]) if "best_epoch" in content else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); make it anew by train.py with --resume") from None
+        raise InputError(f"{path} is damaged ({error!r}); write it again by train.py with --resume") from None
     if bounds.keys() != errors.keys() or not bounds:
-        raise InputError(f"{path} is damaged (bounds and their errors are of other k); make it anew by --resume")
+        raise InputError(f"{path} is damaged (bounds and their errors have other k); write it again by --resume")
     return metrics | {"bounds": bounds, "bound_standard_errors": errors, "active_units": active, "best_epoch": best}
 
 
 def _history(path: Path) -> dict[str, np.ndarray]:
-    """The complete lines; a last one that was cut off, as by a full disk, is left out."""
+    """Returns the complete lines; a last line that was cut off, e.g. by a full disk, is left out."""
     rows = []
     if path.is_file():
         try:

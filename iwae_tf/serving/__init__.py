@@ -1,7 +1,7 @@
-"""Serving: SavedModels that score log p(x), and the client that asks them.
+"""Serving: SavedModels that score log p(x), and the client that calls them.
 
-`export_saved_model` writes one; `iwae_tf.serving.client` reads scores from a server, or from the folder itself. The
-client imports no TensorFlow unless it has to, so neither does this file.
+`export_saved_model` writes a SavedModel; `iwae_tf.serving.client` reads scores from a server or from the folder. The
+client imports TensorFlow only for gRPC and folders, so this module imports it lazily.
 """
 
 

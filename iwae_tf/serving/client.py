@@ -3,47 +3,51 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
+from iwae_tf.data import files
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.serving.backend import Backend, RequestTimeoutError
-from iwae_tf.serving.chunks import ChunkSize
-from iwae_tf.serving.images import as_rows
-from iwae_tf.serving.model_url import ModelURL, parse_model_url
+from iwae_tf.serving.backends import Backend, ModelURL, RequestTimeoutError, RestBackend, parse_model_url
 from iwae_tf.serving.scores import Scores, concatenate, from_outputs
 
+FIRST_ROWS = 8
+TARGET_SECONDS = 3.0  # of a request: a tenth of TF Serving's time-out for REST
+MAX_BYTES = 1 << 20  # of a request: a quarter of gRPC's limit, and accepted by common proxies
+MAX_ROWS = 256  # max_batch_size of export/serving/batching_parameters.txt; larger requests are refused
 _DTYPES = {"x": np.float32, "num_samples": np.int32, "seed": np.int64}
 _MAX_SAMPLES = 2**31 - 1  # num_samples is an int32
 
 
 class ScoringClient:
-    """Asks one version of one model.
+    """Scores images by one version of one model.
 
     Args:
-        url: `http(s)://HOST:PORT/v1/models/NAME` or `grpc://HOST:PORT/NAME`, each with `/versions/N` or `/labels/L` at
-            its end or without; or a folder of versions, or of one version.
+        url: `http(s)://HOST:PORT/v1/models/NAME` or `grpc://HOST:PORT/NAME`, each optionally followed by `/versions/N`
+            or `/labels/L`; or the folder of a model or of a version.
         timeout: seconds to wait for the answer to a request.
-        retry_seconds: seconds spent waiting between tries of a request, at most, while a server is down or busy.
+        retry_seconds: upper limit of the seconds spent waiting between tries of a request while a server is down or
+            busy.
 
     Attributes:
         url: the URL without version and label.
 
     Raises:
-        InputError: the URL is none, or there is no such model, or no server.
+        InputError: the URL is malformed, or there is no such model or server.
     """
 
     def __init__(self, url: str | os.PathLike, timeout: float = 30.0, retry_seconds: float = 30.0):
-        place = parse_model_url(os.fspath(url))
-        self.url = place.base
+        address = parse_model_url(os.fspath(url))
+        self.url = address.base
         try:
-            self._backend = _connect(place, timeout, retry_seconds)
+            self._backend = _connect(address, timeout, retry_seconds)
         except RequestTimeoutError as error:
             raise InputError(f"{error}; is it the right address, and a server of models?") from error
 
     @property
     def version(self) -> str | None:
-        """The version that all requests go to; None where the server has none, or has not told yet."""
+        """The version that all requests go to; None if the server has no versions or has not named one yet."""
         return self._backend.version
 
     def pin(self, version: str) -> None:
@@ -60,39 +64,58 @@ class ScoringClient:
         """Estimates log p(x) of images.
 
         Args:
-            x: [N, D] or [N, H, W], see `images.as_rows`.
-            num_samples: k, importance samples for each image; None for what the model was exported with.
+            x: [N, D] or [N, H, W], see `as_rows`.
+            num_samples: k, importance samples for each image; None for the number that the model was exported with.
             seed: of the samples, with `num_samples` only.
-            progress: called with the number of rows of each chunk that is finished.
+            progress: called with the number of rows of each finished request.
 
         Returns:
-            `Scores` in the order of the images; they do not depend on how the images were divided into requests.
+            `Scores` in the order of the images; they do not depend on how the images are divided into requests.
 
         Raises:
             InputError: the images do not fit the model, or the server failed.
         """
-        chunks = []
-        for chunk in self.score_chunks(x, num_samples, seed):
-            chunks.append(chunk)
+        finished = []
+        for scores in self.score_chunks(x, num_samples, seed):
+            finished.append(scores)
             if progress is not None:
-                progress(len(chunk.status))
-        return concatenate(chunks)
+                progress(len(scores.status))
+        return concatenate(finished)
 
     def score_chunks(self, x: np.ndarray, num_samples: int | None = None, seed: int = 0) -> Iterator[Scores]:
-        """Like `score`, but yields the scores of consecutive rows as they come."""
+        """Like `score`, but yields the scores of each request as it is answered."""
         x = as_rows(np.asarray(x))
         check_samples(num_samples, seed)
         signature = signature_of(num_samples)
         dim = self._backend.data_dim(signature)
         if dim is not None and dim != x.shape[1]:
             raise InputError(f"the images have {x.shape[1]} values each, the model at {self.url} takes {dim}")
-        return self._chunks(x, signature, num_samples, seed)
+        most = min(MAX_ROWS, max(1, MAX_BYTES // (x.shape[1] * self._backend.bytes_per_value)))
+        done, size = 0, min(FIRST_ROWS, most)
+        while done < len(x):
+            inputs = {"x": x[done : done + size]}
+            rows = len(inputs["x"])
+            if num_samples is not None:
+                inputs["num_samples"] = np.full(rows, num_samples, np.int32)
+                inputs["seed"] = np.full(rows, seed, np.int64)
+            start = time.perf_counter()
+            try:
+                outputs = self._backend.predict(signature, inputs)
+            except RequestTimeoutError as error:
+                if rows == 1:
+                    raise _too_slow(error) from error
+                most, size = rows - 1, rows // 2
+                continue
+            aim = int(TARGET_SECONDS * rows / max(time.perf_counter() - start, 1e-9))
+            size = max(1, min(aim, 2 * rows, most))
+            yield from_outputs(outputs, rows)
+            done += rows
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Calls any signature of the model in a single request.
 
         Args:
-            signature: "encode", "reconstruct", "sample", or those of scores.
+            signature: "encode", "reconstruct", "sample", "serving_default" or "log_prob_k".
             inputs: by name: `x` [B, D] as float32, `num_samples` and `seed` [B].
 
         Returns:
@@ -108,7 +131,7 @@ class ScoringClient:
             raise InputError(f"{error}; send fewer rows, or raise the time-out") from error
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         self._backend.close()
 
     def __enter__(self) -> "ScoringClient":
@@ -117,30 +140,9 @@ class ScoringClient:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _chunks(self, x: np.ndarray, signature: str, num_samples: int | None, seed: int) -> Iterator[Scores]:
-        size = ChunkSize(x.shape[1] * self._backend.bytes_per_value)
-        done = 0
-        while done < len(x):
-            rows = x[done : done + size.rows]
-            inputs = {"x": rows}
-            if num_samples is not None:
-                inputs["num_samples"] = np.full(len(rows), num_samples, np.int32)
-                inputs["seed"] = np.full(len(rows), seed, np.int64)
-            start = time.perf_counter()
-            try:
-                outputs = self._backend.predict(signature, inputs)
-            except RequestTimeoutError as error:
-                if len(rows) == 1:
-                    raise _too_slow(error) from error
-                size.timed_out(len(rows))
-                continue
-            size.took(len(rows), time.perf_counter() - start)
-            yield from_outputs(outputs, len(rows))
-            done += len(rows)
-
 
 def check_samples(num_samples: int | None, seed: int) -> None:
-    """Raises `InputError` for numbers that no model takes, and for a seed that nothing would be drawn with."""
+    """Raises `InputError` for a number or a seed out of range, and for a seed without a number of samples."""
     check_seed(seed)
     if num_samples is None and seed != 0:
         raise InputError(f"seed {seed} without num_samples: give both, or neither for the model's own")
@@ -149,27 +151,85 @@ def check_samples(num_samples: int | None, seed: int) -> None:
 
 
 def signature_of(num_samples: int | None) -> str:
-    """The signature that scores: with the model's own number of samples, or with the caller's."""
+    """Returns the scoring signature: with the model's own number of samples (None), or with the caller's."""
     return "serving_default" if num_samples is None else "log_prob_k"
 
 
 def _connect(url: ModelURL, timeout: float, retry_seconds: float) -> Backend:
-    # Each is imported when it is asked for: the first two import TensorFlow, and REST shall not.
+    # Lazy imports: a folder and gRPC need TensorFlow (5 s), REST does not.
     if url.scheme == "folder":
-        from iwae_tf.serving.saved_model_folder import FolderBackend
+        from iwae_tf.serving.model_folder import FolderBackend
 
         return FolderBackend(url)
     if url.scheme == "grpc":
         from iwae_tf.serving.grpc_backend import GrpcBackend
 
         return GrpcBackend(url, timeout, retry_seconds)
-    from iwae_tf.serving.rest import RestBackend
-
     return RestBackend(url, timeout, retry_seconds)
 
 
 def _too_slow(error: RequestTimeoutError) -> InputError:
     return InputError(
-        f"a single row took too long ({error}): ask for fewer samples by --num-samples, or raise the time-out, here "
-        "by --timeout and for REST at the server too by --rest_api_timeout_in_ms"
+        f"a single row took too long ({error}): ask for fewer samples by --num-samples, or raise the time-out, of the "
+        "client by --timeout and for REST of the server too by --rest_api_timeout_in_ms"
     )
+
+
+def read_images(path: Path, array: str | None = None) -> np.ndarray:
+    """Returns the images of a file as float32 rows [N, D], see `as_rows`.
+
+    Args:
+        path: `.npy`, or `.npz` with an array `x`, a single array, or the one named by `array`.
+        array: a name in an `.npz`.
+
+    Raises:
+        InputError: the file cannot be read or holds something else.
+    """
+    if path.suffix not in (".npy", ".npz"):
+        raise InputError(f"{path}: unknown ending {path.suffix!r} of the images; expected .npy or .npz")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; expected images as .npy or .npz")
+    if path.suffix == ".npy" and array is not None:
+        raise InputError(f"--array {array}: {path} holds one array without a name; leave --array out")
+    # Pickled objects can run code when they are loaded, so they are not allowed.
+    with files.reading(path, "a file as np.save or np.savez writes it"):
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return as_rows(loaded, str(path))
+        with loaded:
+            name = _array_name(loaded.files, array, path)
+            return as_rows(loaded[name], f"{path}: {name}")
+
+
+def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:
+    """Returns images as float32 rows [N, D].
+
+    Args:
+        x: [N, D] or [N, H, W]. uint8 is divided by 255, unless no value is above 1: then it is 0/1 pixels, as in the
+            data that models are trained on. bool is 0/1. Floats are taken as they are.
+        name: the array's, for error messages.
+
+    Raises:
+        InputError: another shape or dtype, or no images.
+    """
+    if x.ndim not in (2, 3):
+        raise InputError(f"{name} has shape {list(x.shape)}; expected [N, D] or [N, H, W]: reshape it")
+    if x.size == 0:
+        raise InputError(f"{name} is empty, shape {list(x.shape)}; expected at least one image")
+    if x.dtype != np.uint8 and x.dtype.kind not in "bf":
+        raise InputError(f"{name} has dtype {x.dtype}; expected uint8, bool or float: convert it with .astype")
+    scale = np.float32(255 if x.dtype == np.uint8 and x.max() > 1 else 1)
+    with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
+        return np.ascontiguousarray(x.reshape(len(x), -1).astype(np.float32) / scale)
+
+
+def _array_name(names: list[str], array: str | None, path: Path) -> str:
+    if array is not None:
+        if array in names:
+            return array
+        raise InputError(f"{path} has no array {array!r}; it has {', '.join(names) or 'none at all'}")
+    if "x" in names:
+        return "x"
+    if len(names) == 1:
+        return names[0]
+    raise InputError(f"{path} has the arrays {', '.join(names) or '(none)'}; name that of the images by --array")

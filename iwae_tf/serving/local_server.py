@@ -1,7 +1,7 @@
-"""A SavedModel behind TensorFlow Serving's REST predict call, by the KServe SDK: serving without Docker.
+"""TensorFlow Serving's REST predict call for a SavedModel, by the KServe SDK: serving without Docker.
 
-KServe brings the server; what is here turns the JSON of a predict call into arrays and back. It is a subset of
-TensorFlow Serving: one model, its newest version when the server starts, no batching, no version or label routes.
+KServe is the server; this module converts the JSON of a predict call to arrays and back. It is a subset of TensorFlow
+Serving: one model, its newest version when the server starts, no batching, no version or label routes.
 """
 
 import asyncio
@@ -18,20 +18,17 @@ from iwae_tf.serving.model_folder import load
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a port without listening on it yet, so that a taken one is found before the model is loaded.
+    """Reserves a port without listening on it, so that a taken port is found before the model is loaded.
 
     Args:
-        host: the address, e.g. 127.0.0.1, or 0.0.0.0 for all of this machine.
+        host: the address, e.g. 127.0.0.1, or 0.0.0.0 for all addresses of this machine.
         port: the port; 0 takes a free one.
 
-    Returns:
-        The socket.
-
     Raises:
-        InputError: (a `ValueError`) if the port cannot be had.
+        InputError: the port is not available.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left can be taken at once
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port stays taken for a minute after its use
     try:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
@@ -41,16 +38,15 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(name: str, version: Path, listener: socket.socket) -> None:
-    """Serves a version until SIGINT or SIGTERM; says where on stdout once it answers.
+    """Serves a version until SIGINT or SIGTERM; prints the URL to stdout once it answers.
 
     Args:
         name: the model's name in the URL.
-        version: the SavedModel.
+        version: the folder of the SavedModel.
         listener: from `bind`.
 
     Raises:
-        InputError: (a `ValueError`) if the SavedModel cannot be loaded, or another server has begun to listen on the
-            port meanwhile.
+        InputError: the SavedModel cannot be loaded, or another server has begun to listen on the port since `bind`.
     """
     server = _server(name, load(version))
     host, port = listener.getsockname()[:2]
@@ -67,16 +63,16 @@ def predict(body: bytes, signatures: dict) -> str:
     """Answers one predict call of TensorFlow Serving's REST API.
 
     Args:
-        body: JSON with `signature_name` (`serving_default` if left out) and the inputs, by row as `instances` or by
+        body: JSON with `signature_name` (default: `serving_default`) and the inputs, by row as `instances` or by
             column as `inputs`.
-        signatures: the functions of a loaded SavedModel, by name.
+        signatures: the functions of a loaded SavedModel by name.
 
     Returns:
-        JSON with `predictions`, one for each row, or with `outputs`. NaN and infinity are written bare, as by
-        TensorFlow Serving; the digits of a number give back the same float32.
+        JSON with `predictions`, one for each row, or with `outputs`. NaN and infinity are bare, as TensorFlow Serving
+        writes them; the digits of a number restore its float32.
 
     Raises:
-        InputError: (a `ValueError`) for a body that is no JSON or does not fit the signature.
+        InputError: the body is not JSON or does not fit the signature.
     """
     request = _parsed(body)
     name = request.get("signature_name", "serving_default")
@@ -90,7 +86,12 @@ def predict(body: bytes, signatures: dict) -> str:
     rows = {key: len(value) for key, value in inputs.items()}
     if len(set(rows.values())) > 1:
         raise InputError(f"inputs must have the same number of rows, got {rows}")
-    return json.dumps(_answer({key: value.numpy().tolist() for key, value in signature(**inputs).items()}, by_row))
+    outputs = {key: value.numpy().tolist() for key, value in signature(**inputs).items()}
+    single = len(outputs) == 1  # a single output comes without its name
+    if not by_row:
+        return json.dumps({"outputs": next(iter(outputs.values())) if single else outputs})
+    rows_out = zip(*outputs.values(), strict=True)
+    return json.dumps({"predictions": [r[0] if single else dict(zip(outputs, r, strict=True)) for r in rows_out]})
 
 
 def _parsed(body: bytes) -> dict:
@@ -111,7 +112,7 @@ def _columns_of_rows(rows, specs: dict) -> dict:
 
 
 def _named(values, specs: dict, place: str) -> dict:
-    """The values by the names of the signature's inputs; a single input may come without its name."""
+    """Returns values by the names of the signature's inputs; a single input may come without its name."""
     if not isinstance(values, dict) and len(specs) == 1:
         return dict.fromkeys(specs, values)
     if not isinstance(values, dict) or values.keys() != specs.keys():
@@ -125,7 +126,7 @@ def _array(name: str, values, spec) -> np.ndarray:
     shape = ", ".join("rows" if size is None else str(size) for size in spec.shape)
     try:
         array = np.asarray(values)
-    except ValueError:  # rows of different lengths
+    except ValueError:
         raise InputError(f"{name} must have shape [{shape}], got rows of different lengths") from None
     if not spec.shape.is_compatible_with(array.shape) or not len(array):
         raise InputError(f"{name} must have shape [{shape}], got {list(array.shape)}")
@@ -133,16 +134,8 @@ def _array(name: str, values, spec) -> np.ndarray:
         raise InputError(f"{name} must hold {'numbers' if dtype.kind == 'f' else 'integers'} ({dtype})")
     if dtype.kind == "i" and not np.iinfo(dtype).min <= array.min() <= array.max() <= np.iinfo(dtype).max:
         raise InputError(f"{name} holds integers outside the range of {dtype}")
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite: the row's own trouble
+    with np.errstate(over="ignore"):  # a number above 3.4e38 becomes inf, and its row gets a status
         return array.astype(dtype)
-
-
-def _answer(outputs: dict[str, list], by_row: bool) -> dict:
-    """The outputs in the form of the request; a single one comes without its name."""
-    if not by_row:
-        return {"outputs": next(iter(outputs.values())) if len(outputs) == 1 else outputs}
-    rows = zip(*outputs.values(), strict=True)
-    return {"predictions": [row[0] if len(outputs) == 1 else dict(zip(outputs, row, strict=True)) for row in rows]}
 
 
 def _port_error(host: str, port: int, error: Exception) -> InputError:
@@ -151,7 +144,7 @@ def _port_error(host: str, port: int, error: Exception) -> InputError:
 
 
 def _server(name: str, saved_model):
-    """KServe's REST server with the model in it; without gRPC, workers and access log."""
+    """Returns KServe's REST server with the model, without gRPC, worker processes and access log."""
     from kserve import Model, ModelRepository
     from kserve.errors import InvalidInput
     from kserve.protocol.dataplane import DataPlane
@@ -160,18 +153,18 @@ def _server(name: str, saved_model):
 
     class RawBodies(DataPlane):
         def decode(self, body, headers, *args, **kwargs):
-            return body, {}  # KServe's own JSON reader refuses NaN, which is a value of x like any other
+            return body, {}  # KServe's JSON reader refuses NaN, a value of x like any other
 
     class SavedModel(Model):
         async def predict(self, payload, headers=None, response_headers=None):
             response_headers["content-type"] = "application/json"
             try:
-                # In a thread, so that the server answers other calls meanwhile.
+                # In a thread, so that the server answers other calls at the same time.
                 return await asyncio.to_thread(predict, payload, saved_model.signatures)
             except InputError as error:
                 raise InvalidInput(" ".join(str(error).split())) from None
 
-    logging.getLogger("kserve").setLevel(logging.CRITICAL)  # it logs a traceback for every request that it refuses
+    logging.getLogger("kserve").setLevel(logging.CRITICAL)  # it logs a traceback for every refused request
     warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")  # KServe's use of FastAPI
     models = ModelRepository()
     model = SavedModel(name, return_response_headers=True)

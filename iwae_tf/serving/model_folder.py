@@ -1,33 +1,37 @@
-"""The folder of an exported model: its versions, which one counts, and whether a version is whole."""
+"""Folders of exported models: versions, checksums, loading, and the backend that scores without a server.
+
+TensorFlow is imported when a version is loaded.
+"""
 
 import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+
+from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError
+from iwae_tf.serving.backends import Backend, ModelURL, shapes
 
 SAVED_MODEL = "saved_model.pb"
 PROVENANCE = Path("assets.extra") / "provenance.json"
 
 
 def versions(directory: Path) -> list[int]:
-    """The versions in a model's folder, rising: subfolders with a number for a name, as TensorFlow Serving has it."""
+    """Returns the versions in a model's folder in rising order: subfolders named by a number, as in TF Serving."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
 def find_version(path: Path) -> tuple[str, Path]:
-    """Finds a version to load.
+    """Returns the model's name and the folder of the version to load.
 
     Args:
-        path: a model's folder (`export/models/NAME`), of which the newest version counts, or one of its versions.
-
-    Returns:
-        The model's name and the version's folder.
+        path: a model's folder (`export/models/NAME`), whose newest version is taken, or the folder of a version.
 
     Raises:
-        InputError: (a `ValueError`) if there is no SavedModel.
+        InputError: there is no SavedModel.
     """
     if not path.is_dir():
         raise InputError(f"there is no folder {path}; give that of an exported model, e.g. export/models/digits")
@@ -44,11 +48,10 @@ def find_version(path: Path) -> tuple[str, Path]:
 
 
 def load(version: Path):
-    """The SavedModel in a version's folder; its `signatures` live as long as it does. Imports TensorFlow.
+    """Loads the SavedModel in a version's folder; keep it as long as its `signatures` are used.
 
     Raises:
-        InputError: (a `ValueError`) if it is damaged: its files are not those whose checksum the export wrote down, or
-            TensorFlow cannot read them.
+        InputError: its files do not have the checksum that the export wrote, or TensorFlow cannot read them.
     """
     import tensorflow as tf
 
@@ -61,12 +64,12 @@ def load(version: Path):
             raise InputError(f"{version} is damaged: its files have changed since the export; export the model again")
     try:
         return tf.saved_model.load(str(version))
-    except Exception as error:  # TensorFlow raises whatever its readers do
+    except Exception as error:  # TensorFlow's readers raise errors of many types
         raise InputError(f"{version} cannot be loaded as a SavedModel: {error}") from None
 
 
 def checksum(version: Path) -> str:
-    """sha256 over names and contents of all files of a version but the provenance, which holds it."""
+    """Returns the sha256 of names and contents of all files of a version except the provenance, which stores it."""
     digest = hashlib.sha256()
     for path in sorted(path for path in version.rglob("*") if path.is_file()):
         name = path.relative_to(version)
@@ -74,3 +77,44 @@ def checksum(version: Path) -> str:
             content = path.read_bytes()
             digest.update(f"{name.as_posix()}\0{len(content)}\0".encode() + content)
     return f"sha256:{digest.hexdigest()}"
+
+
+class FolderBackend(Backend):
+    """The signatures of a SavedModel, loaded into this process.
+
+    Args:
+        url: the folder of a model, whose newest version is taken, or of a version.
+    """
+
+    def __init__(self, url: ModelURL):
+        folder = Path(url.base)
+        if not folder.is_dir():
+            raise InputError(
+                f"there is no folder {folder}; expected http://HOST:8501/v1/models/NAME, grpc://HOST:8500/NAME or a "
+                "model's folder such as export/models/NAME"
+            )
+        self._path = find_version(folder)[1]
+        self.version = self._path.name if self._path.name.isdecimal() else None
+        self._model = load(self._path)
+
+    def data_dim(self, signature: str) -> int | None:
+        return self._signature(signature).structured_input_signature[1]["x"].shape[1]
+
+    def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import tensorflow as tf
+
+        function = self._signature(signature)
+        names = function.structured_input_signature[1]
+        if set(names) != set(inputs):
+            raise InputError(f"signature {signature} of {self._path} takes {', '.join(names)}, got {', '.join(inputs)}")
+        try:
+            outputs = function(**{name: tf.constant(values) for name, values in inputs.items()})
+        except (tf.errors.OpError, TypeError, ValueError) as error:
+            raise InputError(f"{self._path}: {signature}: {one_line(error)} (sent {shapes(inputs)})") from error
+        return {name: values.numpy() for name, values in outputs.items()}
+
+    def _signature(self, name: str):
+        signatures = self._model.signatures
+        if name not in signatures:
+            raise InputError(f"{self._path} has no signature {name!r}; it has {', '.join(signatures)}")
+        return signatures[name]

@@ -1,4 +1,4 @@
-"""Writes a model as a SavedModel that TensorFlow Serving loads, with where it came from beside it."""
+"""Writes a model as a SavedModel that TensorFlow Serving loads, with warm-up requests and its provenance."""
 
 import errno
 import importlib.metadata
@@ -11,17 +11,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
-from iwae_tf.scoring_config import ExportConfig
+from iwae_tf.models.streaming import CHUNK, FIRST_CHUNK
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, versions
-from iwae_tf.serving.row import CHUNK, FIRST_CHUNK, INPUT_RULES, RowSettings
+from iwae_tf.serving.row import INPUT_RULES, RowSettings
 from iwae_tf.serving.scores import STATUSES
-from iwae_tf.serving.signatures import signatures
-from iwae_tf.serving.warmup import write_warmup_requests
+from iwae_tf.serving.signatures import Signature, signatures
 from iwae_tf.version import __version__
 
 PACKAGES = ("tensorflow", "keras", "numpy")
+WARMUP_FILE = "tf_serving_warmup_requests"  # the name that TensorFlow Serving looks for
+WARMUP_BATCH_SIZES = (1, 2, 3, 4)  # of the batches that export/serving/batching_parameters.txt allows
+WARMUP_SAMPLES = 500  # enough to run both chunk sizes; only the first call of a graph is slow
 
 
 def export_saved_model(
@@ -35,15 +40,15 @@ def export_saved_model(
 ) -> Path:
     """Writes the next version of a model for TensorFlow Serving.
 
-    The version is written beside and renamed in whole, so that a server that watches the folder sees all of it or
-    nothing; versions that are there are left alone.
+    The version appears by an atomic rename, so that a server that watches the folder never sees an incomplete one.
+    Existing versions are left alone.
 
     Args:
         model: an `iwae_tf.IWAE`.
         directory: the model's folder, `.../NAME`; the version becomes `.../NAME/<version>`.
         num_samples: importance samples of `serving_default`.
         max_samples: the most that a request of `log_prob_k` may ask for; it sets the memory for the tail of weights.
-        input_rule: what is done with values between 0 and 1: "binary" (the default for Bernoulli pixels) draws the
+        input_rule: the treatment of values between 0 and 1: "binary" (the default for Bernoulli pixels) draws the
             pixel from its intensity, "intensity" scores the expected log-likelihood. None for other likelihoods.
         run: `config` and `metrics` of the training run, for the provenance.
 
@@ -54,33 +59,35 @@ def export_saved_model(
         InputError: (a `ValueError`) for numbers out of range, a rule that does not fit the likelihood or a folder that
             cannot be written.
     """
-    ExportConfig(num_samples, max_samples, input_rule)  # refuses what is out of range
-    settings = RowSettings(int(num_samples), int(max_samples), _fitting_rule(input_rule, model.likelihood_name))
+    ExportConfig(num_samples, max_samples, input_rule)  # raises for values out of range
+    settings = RowSettings(int(num_samples), int(max_samples), _fitting_rule(model, input_rule))
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".part-", dir=directory))
+        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=directory))
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror}; give another folder") from None
     try:
-        _write(model, beside, directory.resolve().name, settings, run or {})
-        beside.chmod(0o755)  # mkdtemp's folders are for their owner alone; a server runs as somebody else
-        return _rename_in(beside, directory)
+        _write(model, temporary, directory.resolve().name, settings, run or {})
+        temporary.chmod(0o755)  # mkdtemp gives access to its owner alone; a server runs as another user
+        return _rename_to_next_version(temporary, directory)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fitting_rule(rule: str | None, likelihood: str) -> str:
-    if likelihood == "bernoulli":
+def _fitting_rule(model, rule: str | None) -> str:
+    if model.likelihood_head.binarised:
         return rule or "binary"
     if rule is not None:
-        raise InputError(f"the input rule {rule} is for Bernoulli pixels; this model's likelihood is {likelihood}")
+        raise InputError(
+            f"the input rule {rule} is for Bernoulli pixels; this model's likelihood is {model.likelihood_name}"
+        )
     return "real"
 
 
 def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> None:
     functions = signatures(model, settings)
-    archive = keras.export.ExportArchive()  # finds the variables of the functions by itself
+    archive = keras.export.ExportArchive()  # tracks the variables of the functions; a tf.Module's are lost to servers
     for signature_name, signature in functions.items():
         archive.add_endpoint(signature_name, signature.function, signature.inputs)
     archive.write_out(folder, verbose=False)
@@ -93,14 +100,14 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "latent": model.latent,
         "likelihood": model.likelihood_name,
         "levels": model.levels,
-        "observations": model.generative_network.likelihood_stage.head.support,
+        "observations": model.likelihood_head.support,
         "input": settings.input_rule,
         "input_rule": INPUT_RULES[settings.input_rule],
         "num_samples": settings.num_samples,
         "max_samples": settings.max_samples,
         "seed": settings.seed,
         "chunk": [FIRST_CHUNK, CHUNK],
-        "random_numbers": "philox, from (fingerprint of x xor seed, chunk of samples)",
+        "random_numbers": "philox, from (fingerprint of the pixels xor seed, block of 50 samples)",
         "statuses": {str(status): text for status, text in STATUSES.items()},
         "config": run.get("config"),
         "metrics": run.get("metrics"),
@@ -110,19 +117,35 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
 
 
-def _rename_in(beside: Path, directory: Path) -> Path:
-    """Gives the folder the next free version number; another export may take it at the same time."""
+def write_warmup_requests(folder: Path, model_name: str, functions: dict[str, Signature], max_samples: int) -> None:
+    """Writes the requests that a server replays at its start: each signature at each batch size."""
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2  # lazy import: 0.3 s
+
+    values = {"x": 0.0, "num_samples": min(WARMUP_SAMPLES, max_samples), "seed": 0}
+    path = folder / "assets.extra" / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for (name, signature), size in itertools.product(functions.items(), WARMUP_BATCH_SIZES):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = name
+            for spec in signature.inputs:
+                value = np.full([size, *spec.shape[1:]], values[spec.name], spec.dtype.as_numpy_dtype)
+                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+
+
+def _rename_to_next_version(folder: Path, directory: Path) -> Path:
     for version in itertools.count(max(versions(directory), default=0) + 1):
         target = directory / str(version)
-        if target.exists():
+        if target.exists():  # a rename would replace an empty folder
             continue
         try:
-            os.rename(beside, target)
-        except FileExistsError:
-            continue
+            os.rename(folder, target)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                continue
-            raise
-        return target
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # those of an export at the same time
+                raise
+        else:
+            return target
     raise AssertionError("numbers do not end")

@@ -1,5 +1,9 @@
-"""The scores of images: what a model says of each row, and a line that sums them up."""
+"""Scores of images: the record of a row, its statuses, and the resumable file that scores are written to."""
 
+import json
+import os
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +28,9 @@ class Scores(NamedTuple):
         elbo: the mean of the log importance weights, float32, in nats.
         standard_error: of log_prob, float32, in nats; NaN for one sample.
         effective_sample_size: float32, between 1 and the number of samples.
-        pareto_k: shape of the tail of the importance weights, float32; log_prob is unreliable above 0.7. inf where
-            there are fewer than 21 samples.
-        status: int32; 0 is good, see `STATUSES`.
+        pareto_k: shape of the tail of the importance weights, float32; log_prob is unreliable above 0.7. inf for fewer
+            than 21 samples.
+        status: int32, a key of `STATUSES`; 0 is good.
     """
 
     log_prob: np.ndarray
@@ -38,14 +42,12 @@ class Scores(NamedTuple):
 
 
 DTYPES = {name: np.int32 if name == "status" else np.float32 for name in Scores._fields}
+COLUMNS = ("row", *Scores._fields)
+_RECORD = np.dtype([("row", "<i8"), *((name, np.dtype(dtype).newbyteorder("<")) for name, dtype in DTYPES.items())])
 
 
 def from_outputs(outputs: dict[str, np.ndarray], rows: int) -> Scores:
-    """The scores in a model's outputs.
-
-    Raises:
-        InputError: an output is missing, or has another shape than [rows].
-    """
+    """Returns the scores in a model's outputs; raises `InputError` for a missing output or one not of shape [rows]."""
     missing = [name for name in Scores._fields if name not in outputs]
     if missing:
         raise InputError(
@@ -55,25 +57,166 @@ def from_outputs(outputs: dict[str, np.ndarray], rows: int) -> Scores:
     for name in Scores._fields:
         if outputs[name].shape != (rows,):
             raise InputError(f"the model answered with {name} of shape {list(outputs[name].shape)} for {rows} rows")
-    return Scores(**{name: outputs[name].astype(dtype, copy=False) for name, dtype in DTYPES.items()})
+    return Scores(*(outputs[name].astype(dtype, copy=False) for name, dtype in DTYPES.items()))
 
 
-def concatenate(parts: list[Scores]) -> Scores:
-    """The scores of consecutive chunks as one; of no chunk, no rows."""
-    columns = zip(*parts, strict=True) if parts else [[np.empty(0, dtype)] for dtype in DTYPES.values()]
-    return Scores(*map(np.concatenate, columns))
+def concatenate(chunks: list[Scores]) -> Scores:
+    """Returns the scores of consecutive rows as one; no rows for an empty list."""
+    empty = Scores(*(np.empty(0, dtype) for dtype in DTYPES.values()))
+    return Scores(*map(np.concatenate, zip(empty, *chunks, strict=True)))
 
 
 def summary(scores: Scores) -> str:
-    """One line: rows, mean log p(x), and how many rows are not to be trusted."""
+    """Returns one line: the number of rows, the mean log p(x), and the numbers of unreliable and of bad rows."""
     good = scores.status == OK
-    parts = [f"{len(good)} rows"]
+    facts = [f"{len(good)} rows"]
     if good.any():
         mean = scores.log_prob[good].mean(dtype=np.float64)
-        doubtful = np.count_nonzero(scores.pareto_k[good] > RELIABLE_PARETO_K)
-        parts.append(f"mean log_prob {mean:.3f} over {np.count_nonzero(good)} good rows")
-        parts.append(f"{doubtful} of them with pareto_k > {RELIABLE_PARETO_K}")
+        unreliable = np.count_nonzero(scores.pareto_k[good] > RELIABLE_PARETO_K)
+        facts.append(f"mean log_prob {mean:.3f} over {np.count_nonzero(good)} good rows")
+        facts.append(f"{unreliable} of them with pareto_k > {RELIABLE_PARETO_K}")
     for status in np.unique(scores.status[~good]):
-        words = STATUSES.get(int(status), "unknown to this client")
-        parts.append(f"{np.count_nonzero(scores.status == status)} with status {status} ({words})")
-    return "; ".join(parts)
+        meaning = STATUSES.get(int(status), "unknown to this client")
+        facts.append(f"{np.count_nonzero(scores.status == status)} with status {status} ({meaning})")
+    return "; ".join(facts)
+
+
+def csv_lines(first_row: int, scores: Scores) -> list[str]:
+    """Returns a line for each row, without line ends; floats have the digits that restore their float32."""
+    columns = [[str(value) for value in column] for column in scores]
+    return [f"{row},{','.join(values)}" for row, values in enumerate(zip(*columns, strict=True), first_row)]
+
+
+def check_path(path: Path) -> None:
+    """Raises `InputError` if a file of scores cannot be written to `path`; called before any request is sent."""
+    if path.suffix not in _WRITERS:
+        raise InputError(f"--out {path}: unknown ending {path.suffix!r}; expected {', '.join(_WRITERS)}")
+    if path.exists():
+        raise InputError(f"--out {path} exists and is never overwritten; delete it, or give another name")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(f"--out {path}: its folder cannot be written: {error.strerror}") from None
+
+
+class ScoreFile:
+    """A file of scores that is written row by row: rows are appended to FILE.part, FILE is made from it at the end.
+
+    FILE.part is the job as a line of JSON, then one binary record for each row.
+
+    Args:
+        path: the file, which does not exist yet.
+        job: everything that the scores depend on, as JSON values; "version" may be None for not known yet.
+
+    Attributes:
+        part: the path of FILE.part.
+        scores: the rows so far; those of FILE.part if it exists.
+
+    Raises:
+        InputError: FILE.part exists and is of another job, or cannot be read.
+    """
+
+    def __init__(self, path: Path, job: dict):
+        self.path, self.part, self._job = path, path.with_name(path.name + ".part"), job
+        self.scores = concatenate([])
+        self._bytes = 0  # the length of FILE.part without an incomplete record at its end
+        if self.part.exists():
+            self._resume()
+
+    @property
+    def rows(self) -> int:
+        """The number of rows so far."""
+        return len(self.scores.status)
+
+    @property
+    def version(self) -> str | None:
+        """The version of the model that scored the rows so far; None if not known yet."""
+        return self._job["version"]
+
+    def append(self, scores: Scores, version: str | None) -> None:
+        """Appends the next rows, which a model of `version` scored; they are in FILE.part when this returns."""
+        self._job = {**self._job, "version": version}
+        header = b"" if self._bytes else f"{json.dumps(self._job)}\n".encode()
+        added = header + _records(scores, self.rows).tobytes()
+        try:
+            with self.part.open("ab") as file:
+                file.truncate(self._bytes)
+                file.write(added)
+        except OSError as error:
+            raise InputError(f"{self.part} cannot be written: {error.strerror}") from None
+        self._bytes += len(added)
+        self.scores = concatenate([self.scores, scores])
+
+    def finish(self) -> None:
+        """Writes FILE by an atomic rename and deletes FILE.part."""
+        temporary = self.path.with_name(self.path.name + ".new")
+        try:
+            _WRITERS[self.path.suffix](temporary, self.scores, self._job)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise InputError(
+                f"--out {self.path} cannot be written: {error.strerror or error}; all rows are in {self.part}, give "
+                "the same command to resume"
+            ) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.part.unlink()
+
+    def _resume(self) -> None:
+        try:
+            header, end, content = self.part.read_bytes().partition(b"\n")
+            if not end and header[:1] in (b"", b"{"):
+                return  # stopped within the header
+            found = json.loads(header)
+            records = np.frombuffer(content[: len(content) // _RECORD.itemsize * _RECORD.itemsize], _RECORD)
+            whole = found.keys() == self._job.keys() and len(records) <= found["rows"]
+            whole = whole and bool((records["row"] == np.arange(len(records))).all())
+        except OSError as error:
+            raise InputError(f"{self.part} cannot be read: {error.strerror}") from None
+        except (ValueError, AttributeError):
+            whole = False
+        if not whole:
+            raise InputError(f"{self.part} is not a scoring job's, or damaged; move it away or delete it")
+        if self.version is None:
+            self._job = {**self._job, "version": found["version"]}
+        differences = [
+            f"{name} is {found[name]!r} in the file and {value!r} in this job"
+            for name, value in self._job.items()
+            if found[name] != value
+        ]
+        if differences:
+            raise InputError(
+                f"{self.part} is of another job: {'; '.join(differences)}; resume that job (a version is chosen "
+                "by /versions/N in the URL), give another --out, or delete it to start anew"
+            )
+        self.scores = Scores(*(records[name].astype(dtype) for name, dtype in DTYPES.items()))
+        self._bytes = len(header) + 1 + records.nbytes
+
+
+def _records(scores: Scores, first_row: int = 0) -> np.ndarray:
+    """Returns scores as a structured array with the fields `COLUMNS`."""
+    records = np.empty(len(scores.status), _RECORD)
+    records["row"] = first_row + np.arange(len(records))
+    for name, column in scores._asdict().items():
+        records[name] = column
+    return records
+
+
+def _write_csv(path: Path, scores: Scores, _job: dict) -> None:
+    path.write_text("".join(f"{line}\n" for line in [",".join(COLUMNS), *csv_lines(0, scores)]), encoding="utf-8")
+
+
+def _write_npz(path: Path, scores: Scores, _job: dict) -> None:
+    with path.open("wb") as file:  # np.savez adds an ending to a name
+        np.savez(file, row=np.arange(len(scores.status)), **scores._asdict())
+
+
+def _write_parquet(path: Path, scores: Scores, job: dict) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"row": np.arange(len(scores.status)), **scores._asdict()})
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"job": json.dumps(job)}), path)
+
+
+_WRITERS = {".csv": _write_csv, ".npz": _write_npz, ".parquet": _write_parquet}

@@ -1,24 +1,21 @@
-"""The functions of an exported model: batches of rows in, batches of rows out.
+"""The signatures of an exported model: functions of batches of rows.
 
-A server joins requests along the first axis and cuts the answers apart again, so every input and output has it. Each
-row is computed by itself, up to ten at once: it has the same shapes whatever its batch, and so the same bits. Nothing
-here may hold state, call Python, ask for XLA (servers switch it off) or assert, since one bad row would fail its
-neighbours.
+A server concatenates requests along the first axis and splits the answers again, so all inputs and outputs have that
+axis. Each row is computed separately, up to ten in parallel: it has the same shapes in every batch, and so the same
+bits. The functions hold no state, call no Python, do not ask for XLA (servers switch it off) and never assert, because
+one bad row would fail the others of its batch.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.models.weights import weights_read_once
+from iwae_tf.models.networks import weights_read_once
 from iwae_tf.serving import row
 from iwae_tf.serving.row import RowSettings
-from iwae_tf.serving.scores import BAD_X, DTYPES, OK
-
-SCORES = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items()}
+from iwae_tf.serving.scores import DTYPES
 
 
 class Signature(NamedTuple):
@@ -29,11 +26,11 @@ class Signature(NamedTuple):
 
 
 def signatures(model, settings: RowSettings) -> dict[str, Signature]:
-    """The signatures of a model, by name.
+    """Returns the signatures of a model by name.
 
     Args:
         model: an `IWAE`.
-        settings: what the export fixes.
+        settings: the settings of the export.
 
     Returns:
         `serving_default` and `log_prob_k` (scores), `encode`, `reconstruct` and `sample`.
@@ -41,62 +38,45 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
     x = tf.TensorSpec([None, model.data_dim], tf.float32, name="x")
     num_samples = tf.TensorSpec([None], tf.int32, name="num_samples")
     seed = tf.TensorSpec([None], tf.int64, name="seed")
-    fixed_seed = tf.constant(settings.seed, tf.int64)
+    own_samples, own_seed = tf.constant(settings.num_samples), tf.constant(settings.seed, tf.int64)
+    stages = model.inference_network.stages
+    encoded = [(layer, field) for layer, stage in enumerate(stages) for field in stage.head.display_fields]
 
-    def score(x, num_samples, seed):
-        return tf.map_fn(lambda r: row.score(model, *r, settings), (x, num_samples, seed), fn_output_signature=SCORES)
-
-    def score_default(x):
-        rows = tf.shape(x)[:1]
-        return score(x, tf.fill(rows, settings.num_samples), tf.fill(rows, fixed_seed))
+    def score(x, num_samples=own_samples, seed=own_seed):
+        return row.score(model, x, num_samples, seed, settings)
 
     def encode(x):
-        stages = model.inference_network.stages
-        arrays = [(layer, name) for layer, stage in enumerate(stages) for name in stage.head.described_by]
-        names = [f"{name}_{layer + 1}" for layer, name in arrays]
-
-        def one(x):
-            pixels, bad, _ = row.observe(model, x, fixed_seed, settings.input_rule)
-            layers = model.inference_network.parameters_along_mean(pixels)
-            values = [getattr(layers[layer], name)[0] for layer, name in arrays]
-            return _with_status(dict(zip(names, values, strict=True)), bad)
-
-        return tf.map_fn(one, x, fn_output_signature={**dict.fromkeys(names, tf.float32), "status": tf.int32})
+        pixels, status = row.observe(model, x, own_seed, settings.input_rule)
+        parameters = model.inference_network.parameters_along_mean(pixels)
+        outputs = {f"{field}_{layer + 1}": getattr(parameters[layer], field)[0] for layer, field in encoded}
+        return row.with_status(outputs, status)
 
     def reconstruct(x):
-        def one(x):
-            pixels, bad, _ = row.observe(model, x, fixed_seed, settings.input_rule)
-            return _with_status({"x_mean": model(pixels)[0]}, bad)
-
-        return tf.map_fn(one, x, fn_output_signature={"x_mean": tf.float32, "status": tf.int32})
+        pixels, status = row.observe(model, x, own_seed, settings.input_rule)
+        return row.with_status({"x_mean": model(pixels)[0]}, status)
 
     def sample(seed):
-        def one(seed):
-            drawn, mean, _ = model.generative_network.sample(
-                1, lambda layer: seeds.request_key(seed, seeds.Purpose.REQUEST_SAMPLE, layer)
-            )
-            return {"x_mean": mean[0], "x": drawn[0]}
+        drawn, mean, _ = model.generative_network.sample(
+            1, lambda layer: seeds.stream_key(seed, seeds.Purpose.REQUEST_SAMPLE, layer)
+        )
+        return {"x_mean": mean[0], "x": drawn[0]}
 
-        return tf.map_fn(one, seed, fn_output_signature={"x_mean": tf.float32, "x": tf.float32})
-
-    def reading_weights_first(function):
-        @functools.wraps(function)
-        def with_weights_read(*tensors):
-            with weights_read_once(model):
-                return function(*tensors)
-
-        return with_weights_read
-
-    functions = {
-        "serving_default": Signature(score_default, [x]),
-        "log_prob_k": Signature(score, [x, num_samples, seed]),
-        "encode": Signature(encode, [x]),
-        "reconstruct": Signature(reconstruct, [x]),
-        "sample": Signature(sample, [seed]),
+    scores = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items()}
+    encodings = {f"{field}_{layer + 1}": tf.float32 for layer, field in encoded}
+    return {
+        "serving_default": _by_row(model, score, [x], scores),
+        "log_prob_k": _by_row(model, score, [x, num_samples, seed], scores),
+        "encode": _by_row(model, encode, [x], {**encodings, "status": tf.int32}),
+        "reconstruct": _by_row(model, reconstruct, [x], {"x_mean": tf.float32, "status": tf.int32}),
+        "sample": _by_row(model, sample, [seed], {"x_mean": tf.float32, "x": tf.float32}),
     }
-    return {name: Signature(reading_weights_first(function), inputs) for name, (function, inputs) in functions.items()}
 
 
-def _with_status(outputs: dict[str, tf.Tensor], bad: tf.Tensor) -> dict[str, tf.Tensor]:
-    status = tf.where(bad, BAD_X, OK)
-    return {**row.only_if_ok(outputs, status), "status": status}
+def _by_row(model, function, inputs: list[tf.TensorSpec], outputs: dict[str, tf.DType]) -> Signature:
+    """Returns the signature that applies a function of one row to each row of a batch."""
+
+    def batched(*tensors):
+        with weights_read_once(model):  # before the loop, whose rows would wait for each other's reads
+            return tf.map_fn(lambda values: function(*values), tensors, fn_output_signature=outputs)
+
+    return Signature(batched, inputs)

@@ -1,25 +1,68 @@
-"""The model of a run: from settings and data, and with the weights of another run."""
+"""The objects that a run is built of: images, objective, optimiser, model, and the content of `config.json`."""
 
+import importlib.metadata
+import platform
 from pathlib import Path
 
-from iwae_tf.config import ModelConfig, RunConfig
-from iwae_tf.data import Dataset
-from iwae_tf.errors import InputError
-from iwae_tf.layers.conv import ConvDecoder, ConvEncoder
-from iwae_tf.layers.registry import likelihood_class
-from iwae_tf.models.iwae import IWAE
-from iwae_tf.models.precision import POLICIES
-from iwae_tf.training.trained import read_trained
+import keras
+import numpy as np
 
-# What weights have to fit.
+from iwae_tf.adam import Adam
+from iwae_tf.config import RunConfig
+from iwae_tf.data import Dataset
+from iwae_tf.data.binarization import EVALUATION_SEED, binarize_once
+from iwae_tf.declarations import find
+from iwae_tf.errors import InputError
+from iwae_tf.layers import ConvDecoder, ConvEncoder
+from iwae_tf.models.iwae import IWAE
+from iwae_tf.models.mixed_precision import POLICIES
+from iwae_tf.training.run_folder import differences, read_trained
+from iwae_tf.version import __version__
+
+# Settings that decide which weights a model can take.
 ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent", "levels")
+PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
+STAGES = 8  # of the paper's schedule
+
+
+def binarised(likelihood: str) -> bool:
+    """Returns whether pixels are binarised for a likelihood."""
+    return find("likelihood", likelihood).facts.get("binarised", False)
+
+
+def scored_images(dataset: Dataset, split: str, likelihood: str, most: int | None = None) -> np.ndarray:
+    """Returns the first `most` images of a split as they are scored, float32 [N, D]: binarised once if necessary."""
+    x = dataset.intensities(split)[:most]
+    return binarize_once(x, split) if binarised(likelihood) else x
+
+
+def build_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    """Returns the paper's Adam, with its schedule if asked for."""
+    rate = config.training.learning_rate
+    if config.training.schedule == "paper":
+        rate = paper_schedule(rate, total_steps)
+    return Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
+
+
+def paper_schedule(learning_rate: float, total_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the paper's eight stages: stage i takes 3^i / 3280 of the steps at learning_rate * 10^(-i/7).
+
+    Over 3,280 passes stage i takes 3^i passes; shorter runs shorten every stage in proportion.
+
+    Reference: Burda, Grosse, Salakhutdinov (2016), section 5.
+    """
+    ends = [sum(3**j for j in range(i + 1)) for i in range(STAGES)]
+    boundaries = [round(total_steps * end / ends[-1]) for end in ends[:-1]]
+    # Keras changes the rate after the boundary step, the paper at it.
+    rates = [learning_rate * 10 ** (-i / (STAGES - 1)) for i in range(STAGES)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
 
 
 def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
-    """The model that the settings ask for, untrained."""
-    model, networks = config.model, {}
-    if model.network == "conv":
-        networks = _convolutions(config, dataset)
+    """Returns the untrained model."""
+    model, levels = config.model, config.model.levels
+    if levels is None and find("likelihood", model.likelihood).facts.get("needs_levels"):
+        levels = dataset.levels
     return IWAE(
         dataset.data_dim,
         latent_units=model.latent_units,
@@ -29,13 +72,13 @@ def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
         data_mean=dataset.train_mean(),
         seed=config.training.seed,
         dtype=POLICIES[model.precision],
-        levels=_levels(model, dataset),
-        **networks,
+        levels=levels,
+        **(_convolutions(config, dataset) if model.network == "conv" else {}),
     )
 
 
 def _convolutions(config: RunConfig, dataset: Dataset) -> dict:
-    """The encoder and the decoder of `--network conv`."""
+    """Returns the encoder and the decoder of `--network conv`."""
     if dataset.image_shape[0] == 1:
         raise InputError(
             f"--network conv needs images, and {dataset.name} has rows of {dataset.data_dim} values: use mlp"
@@ -45,32 +88,67 @@ def _convolutions(config: RunConfig, dataset: Dataset) -> dict:
     return {"encoder": ConvEncoder(shape, **arguments), "decoder": ConvDecoder(shape, **arguments)}
 
 
-def _levels(config: ModelConfig, dataset: Dataset) -> int | None:
-    """Values of a pixel for a likelihood over levels: as given, or as the data set has them."""
-    if config.levels is None and likelihood_class(config.likelihood).needs_levels:
-        return dataset.levels
-    return config.levels
-
-
 def check_levels(model: IWAE, dataset: Dataset) -> None:
-    """Raises `InputError` for images between the levels of the likelihood, before anything is trained."""
-    if model.levels is None:
-        return
-    for part in ("train", "valid", "test"):
-        x = dataset.intensities(part)
+    """Raises `InputError` for pixels that are not levels of the likelihood, before training."""
+    for split in ("train", "valid", "test") if model.levels is not None else ():
+        x = dataset.intensities(split)
         if len(x):
             model.checked(x)
 
 
 def take_weights(model: IWAE, path: Path) -> None:
-    """Sets the weights to those of a finished run; its optimiser, objective and data do not matter."""
+    """Sets the weights to those of a finished run, whatever its optimiser, objective and data."""
     other = read_trained(path).model
-    mine, its = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
-    different = [
-        f"{name} is {its[name]} there and {mine[name]} here" for name in ARCHITECTURE if mine[name] != its[name]
-    ]
-    if not different and [w.shape for w in model.weights] != [w.shape for w in other.weights]:
-        different = ["its networks have weights of other shapes"]
-    if different:
-        raise InputError(f"--init-from: the model of {path} is another: {'; '.join(different)}")
+    here, there = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
+    found = differences(there, here)
+    if not found and [w.shape for w in model.weights] != [w.shape for w in other.weights]:
+        found = "its networks have weights of other shapes"
+    if found:
+        raise InputError(f"--init-from: {path} holds another kind of model: {found}")
     model.set_weights(other.get_weights())
+
+
+def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:
+    """Returns the content of `config.json`: the settings and all else that shapes the result; `model` is compiled."""
+    content, head = config.to_json(), model.generative_network.likelihood_stage.head
+    drawn = ("none", "none")
+    if binarised(config.model.likelihood):
+        anew, once = (
+            "drawn anew each time a pixel is seen, from (seed, epoch, place in the epoch)",
+            "drawn once, from (seed {}, image)",
+        )
+        drawn = (anew, once.format(EVALUATION_SEED))
+    content["data"] |= {
+        "source": dataset.source,
+        "split": dataset.split,
+        "num_train": len(dataset.x_train),
+        "num_valid": len(dataset.x_valid),
+        "num_test": len(dataset.x_test),
+        "image_shape": list(dataset.image_shape),
+        "intensity": f"value / {dataset.scale:g}",
+        "binarization_train": drawn[0],
+        "binarization_evaluation": drawn[1],
+    }
+    content["model"] |= {
+        "data_dim": dataset.data_dim,
+        "output_bias": head.bias_start,
+        "kernel_initializer": "Glorot uniform",
+        "prior": model.generative_network.prior.description,
+    }
+    if head.levels is not None:
+        content["model"]["levels_of_a_pixel"] = head.levels
+    stages = (*model.inference_network.stages, *model.generative_network.stages)
+    if any(hasattr(stage.head, "log_scale") for stage in stages):
+        content["model"]["log_scale"] = "7 tanh(raw / 7)"
+    content["training"] |= {
+        "optimizer": keras.saving.serialize_keras_object(model.optimizer)["config"],
+        "objective_config": model.objective.get_config(),
+        "steps_per_epoch": steps_per_epoch,
+        "total_steps": config.training.epochs * steps_per_epoch,
+        "xla": model.uses_xla,
+        "noise": "philox, from (seed, step)",
+    }
+    content["evaluation"] |= {"noise": "philox, from (seed, content of the image, block of 50 samples)"}
+    content["versions"] = {"iwae-tf": __version__, "python": platform.python_version()}
+    content["versions"] |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    return content

@@ -1,23 +1,25 @@
-"""What happens while `fit` runs: a progress bar, the history file, checkpoints."""
+"""Callbacks of `fit`: progress bar, history file, checkpoints, early stopping, and the signals that stop a run."""
 
 import csv
 import math
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import keras
 from tqdm import tqdm
 
+from iwae_tf.errors import InputError, Stopped
+from iwae_tf.files import atomic_write
 from iwae_tf.training.checkpoints import save_checkpoint
-from iwae_tf.training.event_files import EventFiles as EventFiles
-from iwae_tf.training.stop_signals import StopSignals
 
 HISTORY_COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")
 
 
-def progress_bar(name: str, total: int, unit: str, verbose: int, **kwargs) -> tqdm:
-    """A bar on stderr; where that is no terminal it is written anew every ten seconds at most."""
+def progress_bar(name: str, total: int | None, unit: str, verbose: int, **kwargs) -> tqdm:
+    """Returns a bar on stderr, which is refreshed every ten seconds at most if stderr is no terminal."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(
         desc=name, total=total, unit=unit, disable=not verbose, mininterval=interval, dynamic_ncols=True, **kwargs
@@ -30,7 +32,7 @@ class ProgressBar(keras.callbacks.Callback):
     Args:
         total_steps: steps of the whole run.
         steps_per_epoch: steps of an epoch.
-        first_step: where the run starts, above 0 for one that is resumed.
+        first_step: step at which the run starts, above 0 for a resumed run.
         verbose: 0 shows nothing, 1 the bar, 2 a line for each epoch as well.
     """
 
@@ -55,30 +57,24 @@ class ProgressBar(keras.callbacks.Callback):
         if self.verbose == 2:
             self.bar.write(f"epoch {epoch + 1}/{self.epochs}: bound {logs['bound']:.3f}{self.validation}")
 
-    def close(self) -> None:
-        """Leaves the bar as it stands."""
-        self.bar.close()
-
 
 class HistoryFile(keras.callbacks.Callback):
-    """Adds a line to `history.csv` after each epoch; a resumed run first drops lines after its first step."""
+    """Appends a line to `history.csv` after each epoch; a resumed run first drops the lines after its first step."""
 
     def __init__(self, path: Path, first_step: int):
         super().__init__()
         self.path = path
         rows = _complete_rows(path, first_step) if path.exists() else []
-        beside = path.with_name(path.name + ".part")
-        with beside.open("w", newline="") as file:
+        with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY_COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        beside.replace(path)
         self.seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
         self.start = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Training time so far, without what an interrupted run lost after its last line."""
+        """Training time up to now, without the time that a stopped run spent after its last line."""
         return self.seconds_before + time.perf_counter() - self.start
 
     def on_epoch_end(self, epoch, logs=None):
@@ -95,24 +91,61 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def _complete_rows(path: Path, last_step: int) -> list[dict]:
-    """The lines up to a step; a last line that a killed run left half-written is left out."""
+    """Returns the lines up to a step, without a last line that a killed run left incomplete."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["seconds"]]
     return [row for row in rows if int(row["step"]) <= last_step]
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """Saves a checkpoint after an epoch, if the last one is old enough, inside a long one, and at the end of training.
+class StopSignals:
+    """A context in which Ctrl-C and SIGTERM wait for `check`, which raises `Stopped`; a second one ends at once.
 
-    Args:
-        folder: where to.
-        min_seconds: age of the last checkpoint from which on the end of an epoch makes another.
-        max_seconds: age from which on one is made inside an epoch.
+    An exception that a signal handler raises can land in TensorFlow's code, which drops it or turns it into another
+    error. Between two steps or two batches, weights and files belong together.
     """
 
-    def __init__(self, folder: Path, min_seconds: float = 10.0, max_seconds: float = 300.0):
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.requested = None
+
+    def __enter__(self):
+        self.handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
+        self._install(dict.fromkeys(self.SIGNALS, self._request))
+        return self
+
+    def __exit__(self, *exception):
+        self._install(self.handlers)
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal came."""
+        if self.requested is not None:
+            raise Stopped(self.requested)
+
+    def _request(self, number, frame):
+        self.requested = number
+        self._install(self.handlers)
+
+    @staticmethod
+    def _install(handlers: dict) -> None:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers in no other thread
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves checkpoints: after an epoch if the last one is old enough, within a long epoch, and after training.
+
+    Args:
+        folder: the folder of checkpoints.
+        signals: raises `Stopped` after the current steps, or after the history of an epoch, if a signal came.
+        min_seconds: age of the last checkpoint at which the end of an epoch saves another.
+        max_seconds: age at which one is saved within an epoch.
+    """
+
+    def __init__(self, folder: Path, signals: StopSignals, min_seconds: float = 10.0, max_seconds: float = 300.0):
         super().__init__()
-        self.folder = folder
+        self.folder, self.signals = folder, signals
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
         self.saved_at = time.perf_counter()
 
@@ -127,36 +160,18 @@ class Checkpoints(keras.callbacks.Callback):
         save_checkpoint(self.model, self.folder)
 
     def _save_if_older(self, seconds: float, logs: dict) -> None:
-        good = all(math.isfinite(value) for value in logs.values())
-        if good and time.perf_counter() - self.saved_at >= seconds:
+        finite = all(math.isfinite(value) for value in logs.values())
+        if finite and time.perf_counter() - self.saved_at >= seconds:
             save_checkpoint(self.model, self.folder)
             self.saved_at = time.perf_counter()
-
-
-class Interruption(keras.callbacks.Callback):
-    """Ends `fit` by `Stopped` after the steps under way, when a signal asked for it.
-
-    Args:
-        signals: an open `StopSignals`.
-    """
-
-    def __init__(self, signals: StopSignals):
-        super().__init__()
-        self.signals = signals
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch + 1 < self.params["steps"]:  # at the end of an epoch the history comes first
-            self.signals.check()
-
-    def on_epoch_end(self, epoch, logs=None):
         self.signals.check()
 
 
 class RestoredBound(keras.callbacks.Callback):
-    """Keeps the running bound of an epoch that goes on from a checkpoint, which `fit` resets when it starts.
+    """Keeps the running bound of a resumed epoch, which `fit` would reset.
 
     Args:
-        tracker: the metric, as the checkpoint left it.
+        tracker: the metric, as the checkpoint restored it.
     """
 
     def __init__(self, tracker: keras.metrics.Metric):
@@ -167,3 +182,56 @@ class RestoredBound(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         for variable, value in zip(self.tracker.variables, self.values, strict=True):
             variable.assign(value)
+
+
+class EarlyStopping(keras.callbacks.Callback):
+    """Stops `fit` after `patience` epochs without a higher validation bound, and keeps the best epoch's model.
+
+    Its state is in files: the bounds in `history.csv`, the model in `checkpoints/best.weights.h5`. A resumed run
+    repeats the epochs after its checkpoint to the same bits, so it stops at the same epoch with the same best one. The
+    callback must precede those of history and checkpoints: then the best model is on disk before its epoch counts.
+
+    Args:
+        path: the run folder, whose history ends at the step at which the run resumes.
+        patience: in epochs; infinite for never.
+    """
+
+    def __init__(self, path: Path, patience: float):
+        super().__init__()
+        self.history, self.file = path / "history.csv", path / "checkpoints" / "best.weights.h5"
+        self.patience = patience
+        self.epochs, self.best, self.best_epoch = 0, float("-inf"), 0
+        with self.history.open(newline="") as file:
+            for row in csv.DictReader(file):
+                self._is_best(row["val_bound"])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the patience is exhausted."""
+        return self.epochs - self.best_epoch >= self.patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._is_best(f"{logs['val_bound']:.6f}"):  # rounded as in the history
+            with atomic_write(self.file) as temporary:
+                self.model.save_weights(temporary)
+        if self.stopped:
+            self.model.stop_training = True
+
+    def restore(self, model) -> None:
+        """Sets the model and its optimiser to the best epoch; raises `InputError` if the file cannot be read."""
+        if not self.best_epoch:
+            return  # no bound was finite
+        try:
+            model.load_weights(self.file)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{self.file}, the model of the best epoch, cannot be read ({error}); train anew with --overwrite"
+            ) from None
+
+    def _is_best(self, val_bound: str) -> bool:
+        """Counts an epoch; returns whether it is the best up to now."""
+        self.epochs += 1
+        if float(val_bound or "nan") > self.best:
+            self.best, self.best_epoch = float(val_bound), self.epochs
+            return True
+        return False

@@ -1,109 +1,178 @@
-"""Scores the images of a finished run, batch by batch, and goes on where it was stopped."""
+"""Scores a split of a run's data set, resumable batch by batch: the end of `train`, and `evaluate`."""
 
-import dataclasses
 import hashlib
-import os
 import shutil
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import numpy as np
 
+from iwae_tf import plots
+from iwae_tf.config import RELIABLE_PARETO_K, ScoringConfig
 from iwae_tf.data import load
+from iwae_tf.distributions.levels import bits_per_dimension
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.active_units import ACTIVE_THRESHOLD, unit_activities
-from iwae_tf.evaluation.log_likelihood import PAPER_SAMPLE_SIZES, LikelihoodEstimate, concatenate, likelihood_batches
-from iwae_tf.scoring_config import ScoringConfig
+from iwae_tf.evaluation.estimate import (
+    PAPER_SAMPLE_SIZES,
+    LikelihoodEstimate,
+    concatenate,
+    likelihood_batches,
+    monte_carlo_error,
+    standard_error_of_mean,
+)
+from iwae_tf.evaluation.posterior import posterior_samples
+from iwae_tf.evaluation.units import ACTIVE_THRESHOLD, unit_activities
 from iwae_tf.training import evaluation_extras as extras
-from iwae_tf.training.callbacks import progress_bar
-from iwae_tf.training.evaluation_figures import draw, draw_posteriors
-from iwae_tf.training.evaluation_report import bits_entry, likelihood_section, write_per_example
-from iwae_tf.training.run import scored_images
-from iwae_tf.training.run_folder import read_json, write_json
-from iwae_tf.training.stop_signals import StopSignals
-from iwae_tf.training.trained import TrainedRun
+from iwae_tf.training.building import scored_images
+from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
+from iwae_tf.training.run import Run
+from iwae_tf.training.run_folder import TrainedRun, differences, read_json, write_json
+from iwae_tf.training.scores_file import SCORES, columns_of, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
+RELIABLE_SHARE = 0.9  # of the images, from which on their mean is called log p(x)
+UNRELIABLE = f"pareto_k_above_{RELIABLE_PARETO_K}"
+POSTERIOR_IMAGES = 4
+
+
+def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_format: str = "png") -> dict:
+    """Scores the test images at the end of `train`, draws, and writes `metrics.json`; returns its content."""
+    begin, training = time.perf_counter(), run.config.training
+    settings = ScoringConfig(num_samples=run.config.evaluation.eval_samples, seed=training.seed)
+    about = protocol(read_json(run.path / "config.json"), settings, run.x_test)
+    same = read_json(run.path / "batches" / "protocol.json") == about if _is_begun(run.path) else True
+    # Other workers do not share the folder, so several workers cannot resume the scoring.
+    fresh = not same or run.workers.index is not None
+    _open_batches(run.path, about, delete=run.path / "batches" if fresh else None)
+    estimate, report = _score(run.model, run.x_test, settings, about, run.path, verbose, run.workers)
+    metrics = {
+        "dataset": run.dataset.name,
+        "objective": training.objective,
+        "k": training.k,
+        "epochs": training.epochs,
+        "num_test": len(run.x_test),
+        "num_samples": settings.num_samples,
+        **report,
+        "train_seconds": round(train_seconds, 3),
+        "eval_seconds": round(time.perf_counter() - begin, 3),
+    }
+    if training.early_stopping:
+        metrics["best_epoch"] = EarlyStopping(run.path, training.early_stopping).best_epoch
+    if run.workers.is_chief:
+        _draw_training(run, estimate, figure_format)
+        write_json(run.path / "metrics.json", metrics)
+        shutil.rmtree(run.path / "batches")
+    return metrics
+
+
+def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -> None:
+    training, shape, x = run.config.training, run.dataset.image_shape, run.x_test[:20]
+    samples, means = run.model.sample(100, training.seed, mean=True), run.model.reconstruct(x)
+    samples, means = (np.clip(images, 0.0, 1.0) for images in (samples, means))  # a Gaussian's mean may lie outside
+
+    def file(name):
+        return run.path / f"{name}.{figure_format}"
+
+    plots.save_samples(file("samples"), samples, shape)
+    plots.save_reconstructions(file("reconstructions"), x, means, shape)
+    images = f"{len(run.x_test):,} test images"
+    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
 
 
 def evaluate_run(
-    trained: TrainedRun, settings: ScoringConfig, overwrite: bool, verbose: int, workers: Workers
+    trained: TrainedRun,
+    settings: ScoringConfig,
+    overwrite: bool,
+    verbose: int,
+    workers: Workers,
+    figure_format: str = "png",
 ) -> tuple[dict, Path]:
-    """Scores a part of the run's data set and leaves RUN/evaluation/; returns the report and the folder.
+    """Scores a split of the run's data set and writes RUN/evaluation/; returns the report and the folder.
 
-    Of several workers all read the run's folder, and the chief alone writes there.
+    All workers read the run's folder; the chief worker alone writes to it.
 
     Raises:
-        InputError: the data are not those of the run, there is an evaluation already, or something asked for does not
-            exist for the model.
+        InputError: the data are not those of the run, there is an evaluation already, or an option does not exist for
+            the model.
     """
-    extras.check_extras(trained.model, settings)
-    x, image_shape = evaluation_images(trained, settings, settings.part)
     folder, model = trained.path / "evaluation", trained.model
-    report = {"protocol": protocol(trained, settings, x)}
+    extras.check_extras(model, settings)
+    x, image_shape = evaluation_images(trained, settings, settings.split)
+    about = protocol(trained.config, settings, x)
     if workers.is_chief:
-        prepare_folder(folder, report["protocol"], overwrite)
-    with progress_bar("evaluating", len(x), "image", verbose) as bar:
-        estimate = estimate_with_parts(model, x, settings, folder / "parts", bar.update, workers)
-    activities = unit_activities(model, x, seed=settings.seed)
-    report |= likelihood_section(estimate)
-    report |= bits_entry(model, report["log_likelihood"])
-    report["unit_activities"] = [layer.tolist() for layer in activities]
-    report["active_units"] = [int((layer > ACTIVE_THRESHOLD).sum()) for layer in activities]
-    report["deviation"] = extras.deviation_section(model, x, estimate, settings)
+        _prepare_folder(folder, about, overwrite)
+    estimate, report = _score(model, x, settings, about, folder, verbose, workers)
+    if settings.deviation:
+        report["deviation"] = extras.deviation_section(model, x, estimate, settings)
     if settings.gap:
         x_train, _ = evaluation_images(trained, settings, "train")
         report["train_test_gap"] = extras.gap_section(model, x_train, estimate, settings, verbose)
     if settings.jackknife:
         report["jackknife"] = extras.jackknife_section(model, x, settings, verbose)
+    activities = tuple(np.asarray(layer) for layer in report["unit_activities"])
     if settings.prune:
         report["pruned"] = extras.pruned_section(model, x, estimate, activities, settings, verbose)
     if settings.annealed:
         report["annealed"] = extras.annealed_section(model, x, estimate, settings, verbose)
-    if not workers.is_chief:
-        return report, folder
-    title = f"{trained.path.resolve().name}, {settings.part} images"
-    draw(folder, x, image_shape, estimate, activities, title)
-    if model.latent_units[-1] == 2 and model.latent == "gaussian":
-        draw_posteriors(folder, model, x, image_shape, settings.num_samples, title)
-    write_per_example(folder / "per_example.parquet", estimate)
-    write_json(folder / "report.json", report)
-    shutil.rmtree(folder / "parts")
-    (folder / "protocol.json").unlink()
+    if workers.is_chief:
+        _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format)
+        write_json(folder / "report.json", report)
+        shutil.rmtree(folder / "batches")
     return report, folder
 
 
-def evaluation_images(trained: TrainedRun, settings: ScoringConfig, part: str) -> tuple[np.ndarray, tuple]:
-    """The images of a part of the run's data set as they are scored, float32 [N, D], and the shape of an image.
+def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format) -> None:
+    """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
+    log_p, images = estimate.log_likelihood, f"{len(x):,} {settings.split} images"
+
+    def file(name):
+        return folder / f"{name}.{figure_format}"
+
+    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
+    plots.save_scores(file("scores"), log_p, images)
+    plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, images)
+    plots.save_extremes(file("extremes"), x, log_p, image_shape, images)
+    plots.save_activities(file("activities"), activities, images)
+    if model.latent_units[-1] == 2 and model.gaussian_latents:
+        x = x[:POSTERIOR_IMAGES]
+        draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
+        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), image_shape, images)
+
+
+def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) -> tuple[np.ndarray, tuple]:
+    """Returns the images of a split of the run's data set as they are scored, float32 [N, D], and an image's shape.
 
     Raises:
-        InputError: the data are not there, or are not those that the run had.
+        InputError: the data are missing, or are not those of the run.
     """
     had = trained.config["data"]
     dataset = load(had["dataset"], settings.data_dir or had["data_dir"])
-    now = {f"num_{name}": len(getattr(dataset, f"x_{name}")) for name in ("train", "valid", "test")}
-    changed = [f"{name} is {had[name]} there and {value} here" for name, value in now.items() if had[name] != value]
+    numbers = {f"num_{name}": len(getattr(dataset, f"x_{name}")) for name in ("train", "valid", "test")}
+    changed = differences(had, numbers)
     if changed:
-        raise InputError(f"the data set is not the one that the run was trained on: {'; '.join(changed)}")
-    x = scored_images(dataset, part, trained.config["model"]["likelihood"])
+        raise InputError(f"the data set is not the one that the run was trained on: {changed}")
+    x = scored_images(dataset, split, trained.config["model"]["likelihood"])
     if len(x) < 2:
-        raise InputError(f"the {part} part has {len(x)} images, at least 2 are needed; choose another --part")
+        raise InputError(f"the {split} split has {len(x)} images, at least 2 are needed; choose another --part")
     return x, dataset.image_shape
 
 
-def protocol(trained: TrainedRun, settings: ScoringConfig, x: np.ndarray) -> dict:
-    """All that two sets of scores must share to be compared, and the seed."""
-    data = trained.config["data"]
+# One evaluation, of either command
+
+
+def protocol(config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
+    """Returns the settings that two sets of scores must share to be compared, and the seed."""
+    data = config["data"]
     return {
         "dataset": data["dataset"],
         "source": data["source"],
         "split": data["split"],
-        "part": settings.part,
+        "part": settings.split,
         "num_images": len(x),
         "binarization": data["binarization_evaluation"],
         "images": "sha256:" + hashlib.sha256(np.ascontiguousarray(x, np.float32).tobytes()).hexdigest(),
-        "likelihood": trained.config["model"]["likelihood"],
+        "likelihood": config["model"]["likelihood"],
         "num_samples": settings.num_samples,
         "target_standard_error": settings.target_standard_error,
         "max_samples": settings.max_samples,
@@ -111,48 +180,29 @@ def protocol(trained: TrainedRun, settings: ScoringConfig, x: np.ndarray) -> dic
     }
 
 
-def prepare_folder(folder: Path, protocol: dict, overwrite: bool) -> None:
-    """Makes a folder ready for scores, or for going on with them.
+def _score(
+    model, x: np.ndarray, settings: ScoringConfig, about: dict, folder: Path, verbose: int, workers: Workers
+) -> tuple[LikelihoodEstimate, dict]:
+    """Scores images [N, D], writes FOLDER/scores.parquet and returns the estimate and the report on it.
 
-    Raises:
-        InputError: there are scores already, finished or under another protocol, and `overwrite` is false; or the
-            folder cannot be written.
+    Batches in FOLDER/batches are not computed again; `about` is their protocol.
     """
-    try:
-        if overwrite and folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(exist_ok=True)
-        (folder / "parts").mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
-    if (folder / "report.json").exists():
-        (folder / "parts").rmdir()
-        raise InputError(f"{folder} holds a finished evaluation; replace it by --overwrite")
-    if not (folder / "protocol.json").exists():
-        write_json(folder / "protocol.json", protocol)
-        return
-    there = read_json(folder / "protocol.json")
-    differences = [
-        f"{name} is {there.get(name)!r} there and {value!r} here"
-        for name, value in protocol.items()
-        if there.get(name) != value
-    ]
-    if differences:
-        raise InputError(
-            f"{folder} holds an evaluation that was stopped under another protocol: {'; '.join(differences)}; give the "
-            "same flags to go on with it, or --overwrite"
-        )
+    estimate = _estimate(model, x, settings, folder / "batches", verbose, workers)
+    activities = unit_activities(model, x, seed=settings.seed)
+    if workers.is_chief:
+        write_columns(folder / SCORES, columns_of(estimate))
+    report = {"protocol": about, **_likelihood_section(estimate)}
+    if model.levels is not None:
+        report["bits_per_dimension"] = bits_per_dimension(report["log_likelihood"], model.data_dim)
+    report["unit_activities"] = [layer.tolist() for layer in activities]
+    report["active_units"] = [int((layer > ACTIVE_THRESHOLD).sum()) for layer in activities]
+    return estimate, report
 
 
-def estimate_with_parts(
-    model, x: np.ndarray, settings: ScoringConfig, parts: Path, progress: Callable[[int], None], workers: Workers
-) -> LikelihoodEstimate:
-    """`estimate_log_likelihood` that writes every finished batch to `parts` and goes on after those that are there."""
-    num_done = workers.agree(len(list(parts.glob("*.npz"))))
-    done = [_read_part(parts, number) for number in range(num_done)]
-    first_row = sum(len(part.log_likelihood) for part in done)
-    progress(first_row)
-    batches = likelihood_batches(
+def _estimate(model, x, settings, batches: Path, verbose: int, workers: Workers) -> LikelihoodEstimate:
+    done = [_read_batch(batches, number) for number in range(workers.agree(len(list(batches.glob("[0-9]*.parquet")))))]
+    first_row = sum(len(batch.log_likelihood) for batch in done)
+    remaining = likelihood_batches(
         model,
         x,
         settings.num_samples,
@@ -163,31 +213,101 @@ def estimate_with_parts(
         settings.max_samples,
         first_row,
     )
-    if first_row < len(x):
-        with StopSignals() as signals:
-            for part in batches:
-                if workers.is_chief:
-                    _write_part(parts, len(done), part)
-                done.append(part)
-                progress(len(part.log_likelihood))
-                signals.check()
+    with StopSignals() as signals, progress_bar("evaluating", len(x), "image", verbose, initial=first_row) as bar:
+        for batch in remaining if first_row < len(x) else ():
+            if workers.is_chief:
+                write_columns(batches / f"{len(done):06d}.parquet", columns_of(batch, first_row))
+            done.append(batch)
+            first_row += len(batch.log_likelihood)
+            bar.update(len(batch.log_likelihood))
+            signals.check()
     return concatenate(done)
 
 
-def _write_part(parts: Path, number: int, part: LikelihoodEstimate) -> None:
-    arrays = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name != "bounds"}
-    arrays |= {f"bound_{k}": values for k, values in part.bounds.items()}
-    beside = parts / "part"
-    with beside.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(beside, parts / f"{number:06d}.npz")
-
-
-def _read_part(parts: Path, number: int) -> LikelihoodEstimate:
-    try:
-        with np.load(parts / f"{number:06d}.npz") as arrays:
-            bounds = {int(name[6:]): arrays[name] for name in arrays.files if name.startswith("bound_")}
-            columns = {name: arrays[name] for name in arrays.files if not name.startswith("bound_")}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{parts} cannot be gone on with ({error}); start anew by --overwrite") from None
+def _read_batch(batches: Path, number: int) -> LikelihoodEstimate:
+    columns = read_columns(batches / f"{number:06d}.parquet")
+    del columns["row"]
+    bounds = {int(name[6:]): columns.pop(name) for name in list(columns) if name.startswith("bound_")}
     return LikelihoodEstimate(**columns, bounds=bounds)
+
+
+def _prepare_folder(folder: Path, about: dict, overwrite: bool) -> None:
+    """Makes RUN/evaluation ready for new scores, or for the rest of those that were stopped under the same protocol."""
+    if not overwrite and (folder / "report.json").exists():
+        raise InputError(f"{folder} holds a finished evaluation; replace it with --overwrite")
+    begun = not overwrite and _is_begun(folder)
+    found = differences(read_json(folder / "batches" / "protocol.json"), about) if begun else ""
+    if found:
+        raise InputError(
+            f"{folder} holds an evaluation that was stopped under another protocol: {found}; give the same flags to "
+            "resume it, or --overwrite"
+        )
+    _open_batches(folder, about, delete=folder if overwrite else None)
+
+
+def _open_batches(folder: Path, about: dict, delete: Path | None) -> None:
+    """Makes FOLDER/batches, which may hold batches already, with the protocol, after deleting a folder."""
+    batches = folder / "batches"
+    try:
+        if delete and delete.exists():
+            shutil.rmtree(delete)
+        batches.mkdir(parents=True, exist_ok=True)
+        write_json(batches / "protocol.json", about)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _is_begun(folder: Path) -> bool:
+    return (folder / "batches" / "protocol.json").is_file()
+
+
+def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
+    """Returns means over the images with their errors, and the reliability of the images' scores."""
+    values, errors = estimate.log_likelihood, estimate.standard_error
+    return {
+        "log_likelihood": float(values.mean()),
+        "standard_error": standard_error_of_mean(values),
+        "monte_carlo_error": monte_carlo_error(errors),
+        "elbo": float(estimate.elbo.mean()),
+        "bounds": {str(k): value for k, value in estimate.mean_bounds.items()},
+        "bound_standard_errors": {str(k): value for k, value in estimate.bound_standard_errors.items()},
+        "reliability": {
+            "num_images": len(values),
+            UNRELIABLE: int(np.sum(~(estimate.pareto_k < RELIABLE_PARETO_K))),
+            "not_converged": int(np.sum(~estimate.converged)),
+            "median_effective_sample_size": float(np.median(estimate.effective_sample_size)),
+            "median_standard_error": float(np.median(errors)),
+            "mean_num_samples": float(estimate.num_samples.mean()),
+            "largest_num_samples": int(estimate.num_samples.max()),
+        },
+    }
+
+
+def table(report: dict) -> str:
+    """Returns the closing table of `train` and `evaluate`.
+
+    The estimate is called log p(x) only if at least 90% of the images have a reliable score: otherwise it is too low.
+    """
+    reliability, last = report["reliability"], list(report["bounds"])[-1]
+    number, unreliable = reliability["num_images"], reliability[UNRELIABLE]
+    reliable = number - unreliable >= RELIABLE_SHARE * number
+    name = "log p(x)" if reliable else "lower bound on log p(x)"
+    label = name if reliable else f"{name}; {unreliable} of {number} images unreliable"
+    rows = [(k, mean, report["bound_standard_errors"][k]) for k, mean in report["bounds"].items()]
+    if reliability["largest_num_samples"] > int(last):
+        rows.append(("target", report["log_likelihood"], report["standard_error"]))
+    lines = [f"{'k':>8}  mean L_k (nats)", *(f"{k:>8}  {mean:10.3f} +- {error:.3f}" for k, mean, error in rows)]
+    lines[-1] += f"   {label}"
+    lines += [
+        "",
+        f"{name} {report['log_likelihood']:.3f}, standard error over images {report['standard_error']:.3f}, of the "
+        f"samples {report['monte_carlo_error']:.4f}",
+        *([f"bits per dimension {report['bits_per_dimension']:.4f}"] if "bits_per_dimension" in report else []),
+        f"samples per image: {reliability['mean_num_samples']:.0f} on average, at most "
+        f"{reliability['largest_num_samples']}; effective {reliability['median_effective_sample_size']:.0f} (median)",
+        f"{number - unreliable} of {number} scores are reliable (Pareto k below {RELIABLE_PARETO_K})"
+        + ("" if not unreliable else "; the others are probably too low"),
+    ]
+    if report["protocol"]["target_standard_error"] is not None:
+        lines.append(f"{reliability['not_converged']} of {number} images did not reach the target")
+    return "\n".join([*lines, f"active units {' + '.join(map(str, report['active_units']))}"])

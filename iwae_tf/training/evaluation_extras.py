@@ -1,34 +1,36 @@
-"""What an evaluation can say beside L_k: corrections, certificates, pruning, deviation, and the train-test gap."""
+"""Optional sections of an evaluation: bias correction, annealing, pruning, deviation, and the train-test gap."""
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 
 from iwae_tf import evaluation
-from iwae_tf.evaluation.log_likelihood import LikelihoodEstimate, monte_carlo_error, standard_error_of_mean
-from iwae_tf.layers.registry import check_gaussian
-from iwae_tf.scoring_config import ScoringConfig
+from iwae_tf.config import ScoringConfig
+from iwae_tf.evaluation.estimate import LikelihoodEstimate, monte_carlo_error, standard_error_of_mean
+from iwae_tf.models.checks import check_gaussian
 from iwae_tf.training.callbacks import progress_bar
 
 DEVIATION_K, DEVIATION_ESTIMATES, DEVIATION_IMAGES = 50, 100, 100
 
 
 def check_extras(model, settings: ScoringConfig) -> None:
-    """Raises `InputError` for an extra that is asked for and does not exist for the model: before hours of scoring."""
-    if settings.annealed:
-        check_gaussian(model.latent, "--annealed", "its transitions follow the gradient by the units; leave it out")
-    if settings.prune:
-        check_gaussian(model.latent, "--prune", "a unit that is 0 or 1 cannot be replaced by its mean; leave it out")
+    """Raises `InputError` for a section that does not exist for the model, before hours of scoring."""
+    needed = {
+        "--annealed": (settings.annealed, "its transitions follow the gradient with respect to the units"),
+        "--prune": (settings.prune, "a binary unit cannot be replaced by its mean"),
+    }
+    for flag, (wanted, reason) in needed.items():
+        if wanted:
+            check_gaussian(model, flag, f"{reason}; leave it out")
 
 
 def jackknife_section(model, x: np.ndarray, settings: ScoringConfig, verbose: int) -> dict:
-    """Mean of L_k and its corrections of order 1 and 2, from the samples of the estimate."""
-    begin, number = time.perf_counter(), len(x) * settings.num_samples
-    with progress_bar("jackknife", number, "sample", verbose, unit_scale=True) as bar:
-        found = evaluation.jackknife_log_likelihood(model, x, settings.num_samples, settings.seed, progress=bar.update)
+    """Returns the mean of L_k and its corrections of order 1 and 2, from the samples of the estimate."""
+    begin, number = time.perf_counter(), settings.num_samples
+    with progress_bar("jackknife", len(x) * number, "sample", verbose, unit_scale=True) as bar:
+        found = evaluation.jackknife_log_likelihood(model, x, number, settings.seed, progress=bar.update)
     return {
-        "num_samples": settings.num_samples,
+        "num_samples": number,
         "log_likelihood": {str(order): float(values.mean()) for order, values in found.estimates.items()},
         "monte_carlo_error": {str(order): monte_carlo_error(e) for order, e in found.standard_errors.items()},
         "seconds": round(time.perf_counter() - begin, 3),
@@ -36,36 +38,29 @@ def jackknife_section(model, x: np.ndarray, settings: ScoringConfig, verbose: in
 
 
 def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int) -> dict:
-    """Annealed importance sampling of the first images, and the gap that certifies it on simulated ones."""
-    number, begin = min(settings.annealed, len(x)), time.perf_counter()
-    x, here = x[:number], estimate.log_likelihood[:number]
-    found = _with_bar(
-        "annealing",
-        number,
-        verbose,
-        lambda p: evaluation.annealed_log_likelihood(model, x, seed=settings.seed, progress=p),
-    )
-    middle = time.perf_counter()
-    bounds = _with_bar(
-        "certifying",
-        number,
-        verbose,
-        lambda p: evaluation.bidirectional_bounds(model, number, seed=settings.seed, progress=p),
-    )
+    """Returns annealed importance sampling of the first images, and its gap on simulated images."""
+    number, times = min(settings.annealed, len(x)), [time.perf_counter()]
+    x, importance = x[:number], estimate.log_likelihood[:number]
+    with progress_bar("annealing", None, "step", verbose, unit_scale=True) as bar:
+        found = evaluation.annealed_log_likelihood(model, x, seed=settings.seed, progress=bar.update)
+    times.append(time.perf_counter())
+    with progress_bar("certifying", None, "step", verbose, unit_scale=True) as bar:
+        bounds = evaluation.bidirectional_bounds(model, number, seed=settings.seed, progress=bar.update)
+    times.append(time.perf_counter())
     return {
         "num_images": number,
         "log_likelihood": float(found.log_likelihood.mean()),
-        "importance_sampling": float(here.mean()),
-        "above_importance_sampling": float((found.log_likelihood - here).mean()),
+        "importance_sampling": float(importance.mean()),
+        "above_importance_sampling": float((found.log_likelihood - importance).mean()),
         "monte_carlo_error": monte_carlo_error(found.standard_error),
         "acceptance": float(found.acceptance.mean()),
-        "seconds": round(middle - begin, 3),
+        "seconds": round(times[1] - times[0], 3),
         "simulated": {
             "lower": float(bounds.lower.mean()),
             "upper": float(bounds.upper.mean()),
             "gap": float(bounds.gap.mean()),
             "gap_standard_error": standard_error_of_mean(bounds.gap),
-            "seconds": round(time.perf_counter() - middle, 3),
+            "seconds": round(times[2] - times[1], 3),
         },
     }
 
@@ -73,23 +68,21 @@ def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, setting
 def pruned_section(
     model, x: np.ndarray, estimate: LikelihoodEstimate, activities: tuple, settings: ScoringConfig, verbose: int
 ) -> dict:
-    """log p(x) without the inactive units."""
+    """Returns log p(x) without the inactive units."""
     smaller = evaluation.pruned(model, activities)
-    with progress_bar("pruned", len(x), "image", verbose) as bar:
-        again = evaluation.estimate_log_likelihood(smaller, x, settings.num_samples, settings.seed, progress=bar.update)
-    full = estimate.bounds[settings.num_samples]
-    moved = again.log_likelihood - full
+    scores = _scored("pruned", smaller, x, settings, verbose)
+    moved = scores - estimate.bounds[settings.num_samples]
     return {
         "units": list(model.latent_units),
         "units_left": list(smaller.latent_units),
-        "log_likelihood": float(again.log_likelihood.mean()),
+        "log_likelihood": float(scores.mean()),
         "moved": float(moved.mean()),
         "moved_standard_error": standard_error_of_mean(moved),
     }
 
 
 def deviation_section(model, x: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig) -> dict:
-    """Spread of single estimates of L_50 of the first images beside the bound on it."""
+    """Returns the mean absolute deviation of single estimates of L_50 of the first images, and its bound."""
     x, best = x[:DEVIATION_IMAGES], estimate.log_likelihood[:DEVIATION_IMAGES]
     found = evaluation.deviation(model, x, DEVIATION_K, DEVIATION_ESTIMATES, best, settings.seed)
     return {
@@ -105,21 +98,19 @@ def deviation_section(model, x: np.ndarray, estimate: LikelihoodEstimate, settin
 def gap_section(
     model, x_train: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int
 ) -> dict:
-    """log p(x) of as many training images, scored in the same way."""
-    x = x_train[: len(estimate.log_likelihood)]
-    with progress_bar("training images", len(x), "image", verbose) as bar:
-        train = evaluation.estimate_log_likelihood(model, x, settings.num_samples, settings.seed, progress=bar.update)
-    here = estimate.bounds[settings.num_samples]
-    errors = standard_error_of_mean(train.log_likelihood), standard_error_of_mean(here)
+    """Returns log p(x) of as many training images under the same settings."""
+    scores = estimate.bounds[settings.num_samples]
+    train = _scored("training images", model, x_train[: len(scores)], settings, verbose)
     return {
-        "num_train": len(x),
-        "train_log_likelihood": float(train.log_likelihood.mean()),
-        "gap": float(train.log_likelihood.mean() - here.mean()),
-        "gap_standard_error": float(np.hypot(*errors)),
+        "num_train": len(train),
+        "train_log_likelihood": float(train.mean()),
+        "gap": float(train.mean() - scores.mean()),
+        "gap_standard_error": float(np.hypot(standard_error_of_mean(train), standard_error_of_mean(scores))),
     }
 
 
-def _with_bar(name: str, number: int, verbose: int, run: Callable):
-    """`run` with a bar that counts its steps as shares of `number` images."""
-    with progress_bar(name, None, "step", verbose, unit_scale=True) as bar:
-        return run(bar.update)
+def _scored(name: str, model, x: np.ndarray, settings: ScoringConfig, verbose: int) -> np.ndarray:
+    """Returns the estimate of log p(x) of each image without a target, [N]."""
+    with progress_bar(name, len(x), "image", verbose) as bar:
+        found = evaluation.estimate_log_likelihood(model, x, settings.num_samples, settings.seed, progress=bar.update)
+    return found.log_likelihood

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: what a run does, epoch by epoch."""
+"""Event files for TensorBoard, written after each epoch."""
 
 import os
 
@@ -10,22 +10,20 @@ from iwae_tf import evaluation, seeds
 from iwae_tf.plots.image_grid import as_pictures
 
 NUM_SAMPLES, NUM_RECONSTRUCTIONS, COLUMNS = 64, 16, 8
-# The part of TensorBoard that reads a value. `tf.summary.scalar` and `image` write the same, but need the package.
+# TensorBoard's plugins that read the values. `tf.summary.scalar` and `image` would need the package tensorboard.
 SCALAR, IMAGE = "scalars", "images"
 
 
 class EventFiles(keras.callbacks.Callback):
     """Writes event files that TensorBoard shows, after each epoch at the optimiser's step.
 
-    Bounds on training and validation data and the learning rate come from `fit`. On the images that are given it
-    measures the effective sample size of the k weights, the norms of the gradients by both networks, and how many
-    units are active; it draws samples and reconstructions if images have two sides. It reads weights, draws random
-    numbers from keys and so leaves the bits of the run as they are.
-
-    The package tensorboard is needed to look at the files, not to write them.
+    `fit` gives the bounds on training and validation data and the learning rate. On the given images the callback
+    measures the effective sample size of the k weights, the norms of both networks' gradients and the number of active
+    units, and draws samples and reconstructions if they are 2-D. It draws its noise from keys of its own, so the run
+    keeps its bits.
 
     Args:
-        folder: where they go, beside those that are there.
+        folder: the folder of event files.
         x: images that the likelihood can observe, [N, D], N >= 2; a hundred are enough.
         image_shape: (height, width) with height * width = D; None draws nothing.
         seed: seed of the samples.
@@ -39,13 +37,14 @@ class EventFiles(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.writer = tf.summary.create_file_writer(self.folder)
-        # A graph of its own: those of training and scoring, traced anew for another number of images, would round
-        # in another way.
+        # A graph of its own: retracing those of training and scoring for another batch size changes their last bits.
         self.weights_and_gradients = tf.function(self._weights_and_gradients, autograph=False)
 
     def on_epoch_end(self, epoch, logs=None):
         with self.writer.as_default(step=self.model.step):
-            for name, value in (self._from_fit(logs) | self._measured()).items():
+            names = {"bound": "bound/training", "val_bound": "bound/validation"}
+            values = {names[name]: value for name, value in logs.items() if name in names} | self._measured()
+            for name, value in values.items():
                 _write(name, tf.constant(value, tf.float32), SCALAR)
             if self.image_shape:
                 samples = self.model.sample(NUM_SAMPLES, self.seed, mean=True).numpy()
@@ -58,27 +57,22 @@ class EventFiles(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.writer.close()
 
-    def _from_fit(self, logs) -> dict[str, float]:
-        values = {"bound/training": logs["bound"]}
-        if "val_bound" in logs:
-            values["bound/validation"] = logs["val_bound"]
-        return values | {"learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))}
-
     def _measured(self) -> dict[str, float]:
         model, step = self.model, tf.convert_to_tensor(self.model.optimizer.iterations)
         log_w, gradients = self.weights_and_gradients(step)
-        split = len(model.inference_network.trainable_variables)
-        end = split + len(model.generative_network.trainable_variables)
+        middle = len(model.inference_network.trainable_variables)
+        end = middle + len(model.generative_network.trainable_variables)
         values = {
+            "learning_rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
             "effective_sample_size": float(effective_sample_size(log_w)),
-            "gradient_norm/inference_network": float(tf.linalg.global_norm(gradients[:split])),
-            "gradient_norm/generative_network": float(tf.linalg.global_norm(gradients[split:end])),
+            "gradient_norm/inference_network": float(tf.linalg.global_norm(gradients[:middle])),
+            "gradient_norm/generative_network": float(tf.linalg.global_norm(gradients[middle:end])),
         }
         counts = evaluation.active_units(model, self.x, seed=self.seed)
         return values | {f"active_units/layer_{number}": count for number, count in enumerate(counts, start=1)}
 
     def _weights_and_gradients(self, step):
-        """The log-weights [k, N] of the images with the noise of a step, and the gradients that they make."""
+        """Returns the images' log-weights [k, N] under the noise of a step, and the gradients of that step."""
         model = self.model
         shape = [model.objective.num_samples, self.x.shape[0], sum(model.latent_units)]
         noise = seeds.normal(shape, seeds.key(model.seed, seeds.Purpose.TRAIN_NOISE, step))
@@ -86,7 +80,7 @@ class EventFiles(keras.callbacks.Callback):
 
 
 def effective_sample_size(log_w: tf.Tensor) -> tf.Tensor:
-    """(sum w)^2 / sum w^2 of each image's weights, mean over the images: log importance weights [k, B] -> scalar.
+    """Returns (sum w)^2 / sum w^2, averaged over the images: log importance weights [k, B] -> scalar.
 
     Reference: Kong (1992), A note on importance sampling using standardized weights.
     """
@@ -102,13 +96,13 @@ def _write(name: str, value: tf.Tensor, plugin: str) -> None:
 
 
 def _rows(images: np.ndarray) -> np.ndarray:
-    """[N, D] to [rows, 8, D], black images at the end."""
+    """Returns [N, D] as [rows, 8, D], with black images at the end."""
     missing = -len(images) % COLUMNS
     return np.pad(images, ((0, missing), (0, 0))).reshape(-1, COLUMNS, images.shape[-1])
 
 
 def _encoded(images: np.ndarray, image_shape: tuple[int, int]) -> tf.Tensor:
-    """A sheet of images, 8 in a row, as TensorBoard takes it: width, height and PNG, three strings."""
+    """Returns a grid of images, 8 in a row, in TensorBoard's form: width, height and PNG as three strings."""
     pictures = as_pictures(np.clip(_rows(images).reshape(-1, images.shape[-1]), 0.0, 1.0), image_shape)
     height, width = image_shape
     sheet = pictures.reshape(-1, COLUMNS, height, width).swapaxes(1, 2).reshape(-1, COLUMNS * width)

@@ -1,40 +1,143 @@
-"""The paper's experiments, cell by cell: trains what is missing and puts ours beside the paper's."""
+"""The paper's tables as data, and their reproduction: trains the missing models and writes ours next to the paper's.
+
+Reference: Burda, Grosse, Salakhutdinov (2016), tables 1 to 3, and section 5 for the protocol.
+"""
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
-from iwae_tf import plots
-from iwae_tf.config import PAPER_EPOCHS, DataConfig, EvaluationConfig, OutputConfig
-from iwae_tf.training import run as training
+from iwae_tf import config as settings
+from iwae_tf.config import PAPER_EPOCHS, DataConfig, EvaluationConfig
+from iwae_tf.errors import InputError, finite_number, unknown_name
 from iwae_tf.training import run_folder
-from iwae_tf.training.paper import Cell, passes
-from iwae_tf.training.results import evaluate
 
-COLUMNS = (
-    "cell",
-    "ours_nll",
-    "ours_standard_error",
-    "paper_nll",
-    "difference",
-    "ours_active",
-    "paper_active",
-    "minutes",
+LAST_STAGE_EPOCHS, LAST_STAGE_RATE = 3**7, 1e-4  # of the second training of a model in table 2
+TABLES = ("table1", "table2", "table3")
+# table -> the data sets that the paper has it for, the default first
+DATASETS = {"table1": ("mnist", "omniglot"), "table2": ("mnist",), "table3": ("binarized_mnist",)}
+_PAIRS = ("paper_nll", "difference", "ours_active", "paper_active")
+COLUMNS = ("cell", "ours_nll", "ours_standard_error", *_PAIRS, "minutes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One model of a table.
+
+    Attributes:
+        objective: "vae" or "iwae".
+        k: importance samples; the VAE averages its bound over them.
+        layers: stochastic layers.
+        nll: the paper's estimate of the negative log-likelihood of the test images, in nats.
+        active_units: the paper's count for each layer, nearest x first; None if the paper gives none.
+        start: the cell whose weights it starts from; None for the initial ones.
+    """
+
+    objective: str
+    k: int
+    layers: int
+    nll: float
+    active_units: tuple[int, ...] | None = None
+    start: "Cell | None" = None
+
+    @property
+    def name(self) -> str:
+        """Name on the command line."""
+        swapped = f"{self.start.name}-then-" if self.start else ""
+        return f"{swapped}{self.objective}-k{self.k}-l{self.layers}"
+
+    @property
+    def run_name(self) -> str:
+        """Folder of its run: with one sample VAE and IWAE are the same model and share a run."""
+        return f"k1-l{self.layers}" if self.k == 1 and not self.start else self.name
+
+    def config(self, data: DataConfig, scale: float, evaluation: EvaluationConfig, seed: int, runs: Path):
+        """Returns the `RunConfig` at `scale` times the paper's passes; `runs` holds the runs of all cells."""
+        schedule = {"schedule": "paper", "epochs": passes(PAPER_EPOCHS, scale)}
+        if self.start:
+            schedule = {"epochs": passes(LAST_STAGE_EPOCHS, scale), "learning_rate": LAST_STAGE_RATE}
+            schedule["init_from"] = str(runs / self.start.run_name)
+        objective = {"vae": "elbo" if self.k > 1 else "iwae", "iwae": "iwae"}[self.objective]
+        training = settings.TrainingConfig(objective=objective, k=self.k, batch_size=20, seed=seed, **schedule)
+        return settings.RunConfig(data, settings.ModelConfig(layers=self.layers), training, evaluation=evaluation)
+
+
+def passes(paper: int, scale: float) -> int:
+    """Returns the passes over the data at a scale, at least one."""
+    return max(1, round(paper * scale))
+
+
+def check_scale(scale: float) -> float:
+    """Returns the scale; raises `InputError` unless it is in (0, 1]."""
+    if not 0.0 < finite_number("scale", scale) <= 1.0:
+        raise InputError(f"scale must be above 0 and at most 1, the paper's own length, got {scale}")
+    return scale
+
+
+def _grid(vae: list[tuple], iwae: list[tuple]) -> list[Cell]:
+    """Returns the cells of a table from (NLL, active units) for k = 1, 5, 50 with one layer, then with two."""
+    sizes = [(layers, k) for layers in (1, 2) for k in (1, 5, 50)]
+    return [
+        Cell(objective, k, layers, *values)
+        for (layers, k), *both in zip(sizes, vae, iwae, strict=True)
+        for objective, values in zip(("vae", "iwae"), both, strict=True)
+    ]
+
+
+_MNIST = _grid(
+    vae=[(86.76, (19,)), (86.47, (20,)), (86.35, (20,)), (85.33, (16, 5)), (85.01, (17, 5)), (84.78, (17, 5))],
+    iwae=[(86.76, (19,)), (85.54, (22,)), (84.78, (25,)), (85.33, (16, 5)), (83.89, (21, 5)), (82.90, (26, 7))],
 )
+_OMNIGLOT = _grid(
+    vae=[(108.11, (28,)), (107.62, (28,)), (107.80, (28,)), (107.58, (28, 4)), (106.31, (30, 5)), (106.30, (30, 5))],
+    iwae=[(108.11, (28,)), (106.12, (34,)), (104.67, (41,)), (107.56, (30, 5)), (104.79, (38, 6)), (103.38, (44, 7))],
+)
+_BINARIZED_MNIST = _grid(
+    vae=[(88.71,), (88.83,), (89.05,), (88.08,), (87.63,), (87.86,)],
+    iwae=[(88.71,), (87.63,), (87.10,), (88.08,), (86.17,), (85.32,)],
+)
+
+
+def _swaps(grid: list[Cell]) -> list[Cell]:
+    """Returns table 2: a VAE that is trained on as an IWAE, and the other way round."""
+    cells = {cell.name: cell for cell in grid}
+    vae, iwae = cells["vae-k1-l1"], cells["iwae-k50-l1"]
+    return [vae, Cell("iwae", 50, 1, 84.88, (22,), start=vae), iwae, Cell("vae", 1, 1, 86.02, (23,), start=iwae)]
+
+
+def cells_of(table: str, dataset: str, only: list[str] | None = None) -> list[Cell]:
+    """Returns the cells of a table, or those named in `only`.
+
+    Raises:
+        InputError: for an unknown table or cell, or a data set for which the paper does not have the table.
+    """
+    if table not in TABLES:
+        raise unknown_name("table", table, TABLES)
+    if dataset not in DATASETS[table]:
+        raise InputError(f"{table} exists for {' and '.join(DATASETS[table])}, got {dataset!r}")
+    grids = {("table1", "mnist"): _MNIST, ("table1", "omniglot"): _OMNIGLOT}
+    grids |= {("table2", "mnist"): _swaps(_MNIST), ("table3", "binarized_mnist"): _BINARIZED_MNIST}
+    cells = {cell.name: cell for cell in grids[table, dataset]}
+    for name in only or ():
+        if name not in cells:
+            raise unknown_name("cell", name, cells)
+    return [cell for name, cell in cells.items() if not only or name in only]
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
-    """What a table is made with.
+    """The settings of a table's reproduction.
 
     Attributes:
         table: its name.
-        cells: those wanted.
+        cells: the cells asked for.
         data: the data set.
         scale: passes over the data as a share of the paper's.
         evaluation: how log p(x) is estimated.
         seed: of all runs.
         folder: where the runs and the table go.
+        figure_format: "png", "pdf" or "svg".
     """
 
     table: str
@@ -44,10 +147,11 @@ class Reproduction:
     evaluation: EvaluationConfig
     seed: int
     folder: Path
+    figure_format: str = "png"
 
     @property
     def protocol(self) -> str:
-        """A line for every output: of what length the runs are."""
+        """A line for every output: the length of the runs."""
         if self.scale == 1.0:
             return f"the paper's protocol: {PAPER_EPOCHS:,} passes over the data"
         return (
@@ -56,16 +160,13 @@ class Reproduction:
         )
 
 
-def reproduce(wanted: Reproduction, verbose: int, report=print) -> list[dict]:
-    """Trains and scores every cell that is not finished, and writes the table anew after each.
+def reproduce(wanted: Reproduction, verbose: int, report: Callable[[str], None] = print) -> list[dict]:
+    """Trains and scores every cell that is not finished, and rewrites the table after each; returns its rows.
 
     Args:
-        wanted: what to make.
+        wanted: the settings.
         verbose: as of `train`.
-        report: is told what happens, line by line.
-
-    Returns:
-        A row of `COLUMNS` for each cell.
+        report: called with a line about each step.
     """
     report(f"{wanted.table} on {wanted.data.dataset}, {wanted.protocol}")
     rows = []
@@ -78,7 +179,10 @@ def reproduce(wanted: Reproduction, verbose: int, report=print) -> list[dict]:
 
 
 def _finished(cell: Cell, wanted: Reproduction, verbose: int, report) -> dict:
-    """The metrics of a cell's run, which goes on where it stopped or starts where there is none."""
+    """Returns the metrics of a cell's run, which is resumed, or started if there is none."""
+    from iwae_tf.training import run as training  # needs TensorFlow
+    from iwae_tf.training.evaluation import evaluate_training
+
     path = wanted.folder / cell.run_name
     config = cell.config(wanted.data, wanted.scale, wanted.evaluation, wanted.seed, wanted.folder)
     begun = (path / "config.json").is_file()
@@ -86,10 +190,10 @@ def _finished(cell: Cell, wanted: Reproduction, verbose: int, report) -> dict:
         run_folder.check_same_settings(path, config)
         report(f"{cell.name}: finished before, in {path}")
         return run_folder.read_json(path / "metrics.json")
-    report(f"{cell.name}: {'goes on' if begun else 'starts'}, {config.training.epochs} passes, in {path}")
-    run = training.start(config, OutputConfig(output_dir=str(path), resume=begun))
+    report(f"{cell.name}: {'resumes' if begun else 'starts'}, {config.training.epochs} passes, in {path}")
+    run = training.start(config, settings.OutputConfig(output_dir=str(path), resume=begun))
     try:
-        return evaluate(run, training.fit(run, verbose), verbose)
+        return evaluate_training(run, training.fit(run, verbose), verbose, wanted.figure_format)
     finally:
         run.close()
 
@@ -110,7 +214,9 @@ def _row(cell: Cell, metrics: dict) -> dict:
 
 
 def write_table(wanted: Reproduction, rows: list[dict]) -> None:
-    """Writes TABLE.csv, TABLE.md and TABLE.png into the folder."""
+    """Writes TABLE.csv, TABLE.md and the figure into the folder."""
+    from iwae_tf import plots  # needs Matplotlib
+
     path = wanted.folder / wanted.table
     with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "scale"])
@@ -119,11 +225,11 @@ def write_table(wanted: Reproduction, rows: list[dict]) -> None:
     path.with_suffix(".md").write_text(markdown(wanted, rows))
     title = f"{wanted.table} on {wanted.data.dataset}"
     pairs = {row["cell"]: (row["ours_nll"], row["ours_standard_error"], row["paper_nll"]) for row in rows}
-    plots.save_reproduction(path.with_suffix(".png"), pairs, title, wanted.protocol)
+    plots.save_reproduction(path.with_suffix(f".{wanted.figure_format}"), pairs, title, wanted.protocol)
 
 
 def markdown(wanted: Reproduction, rows: list[dict]) -> str:
-    """The table in Markdown, ours, the paper's and the difference side by side, with its protocol."""
+    """Returns the table in Markdown, ours, the paper's and the difference in columns, with its protocol."""
     lines = [
         f"{wanted.table} on {wanted.data.dataset}, -L_{wanted.evaluation.eval_samples} of the test images in nats;",
         f"{wanted.protocol}; seed {wanted.seed}, batch 20.",

@@ -8,52 +8,46 @@ import sys
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 from filelock import FileLock
 
-from iwae_tf.adam import Adam
 from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.data import Dataset, load
-from iwae_tf.data.binarization import binarize_once
-from iwae_tf.data.pipeline import steps_per_epoch
+from iwae_tf.data.pipeline import steps_per_epoch, training_batches
+from iwae_tf.declarations import find
 from iwae_tf.errors import InputError
+from iwae_tf.files import atomic_write
+from iwae_tf.models.checks import MAX_STEPS_PER_CALL, largest_divisor
 from iwae_tf.models.iwae import IWAE
-from iwae_tf.objectives import KLAnnealing, Objective, objective_class
-from iwae_tf.objectives.registry import check_parameters
-from iwae_tf.training import run_folder
-from iwae_tf.training.building import build_model, check_levels, take_weights
+from iwae_tf.objectives import build_objective
+from iwae_tf.training import building, run_folder
 from iwae_tf.training.callbacks import (
     Checkpoints,
+    EarlyStopping,
     HistoryFile,
-    Interruption,
     ProgressBar,
+    RestoredBound,
+    StopSignals,
 )
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, state_of
-from iwae_tf.training.early_stopping import EarlyStopping
 from iwae_tf.training.event_files import EventFiles
-from iwae_tf.training.fitting import fit_epochs
-from iwae_tf.training.manifest import manifest
-from iwae_tf.training.schedule import paper_schedule
-from iwae_tf.training.stop_signals import StopSignals
-from iwae_tf.training.trained import check_trained
 from iwae_tf.training.workers import Workers, gather_workers
 
-NUM_WATCHED = 100  # training images on which event files measure
+NUM_WATCHED = 100  # training images that event files measure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """What a run works with.
+    """A run in its folder.
 
     Attributes:
         config: its settings.
         path: its folder.
         dataset: its images.
-        x_valid, x_test: the images that are scored, float32 [N, D], binarised once if the likelihood is Bernoulli.
+        x_valid, x_test: the images that are scored, float32 [N, D], binarised once if the likelihood needs it.
         model: the compiled model.
-        lock: of its folder; released, another process may work there.
-        workers: who shares the work.
+        lock: of its folder; once released, another process may work there.
+        workers: the processes and devices that share the work.
         tensorboard: whether event files are written.
     """
 
@@ -83,91 +77,95 @@ class Run:
 
 
 def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig | None = None) -> Run:
-    """Loads the data, prepares the folder and builds the model, at its last checkpoint for `resume`.
+    """Loads the data, prepares the folder and builds the model; `resume` restores its last checkpoint.
 
     Raises:
-        InputError: if any setting cannot be used; a folder that holds another run is left as it was.
+        InputError: if a setting cannot be used; a folder that holds another run is left as it was.
     """
-    if config.training.early_stopping and workers_config and workers_config.strategy == "multiworker":
+    workers_config, training = workers_config or WorkersConfig(), config.training
+    if training.early_stopping and workers_config.strategy == "multiworker":
         raise InputError("--early-stopping works on one host: leave it or --strategy multiworker out")
-    workers = gather_workers(workers_config or WorkersConfig(), _shared_settings(config))
+    shared = config.to_json()
+    shared["data"].pop("data_dir")  # the data may be in another folder on each host
+    workers = gather_workers(workers_config, shared)
     if not workers.is_chief:
-        own = _folder_for_this_process()
-        output = OutputConfig(output_dir=own, verbose=output.verbose, tensorboard=output.tensorboard)
+        output = dataclasses.replace(output, output_dir=_temporary_folder(), resume=False, overwrite=False)
     path = run_folder.path_of(config, output)
-    with workers.strategy.scope():  # where variables are made
-        objective = _objective(config)
-    objective.check_model(config.model.latent_units, config.model.latent)
-    if config.training.init_from and workers.is_chief:
-        check_trained(Path(config.training.init_from))
+    with workers.strategy.scope():  # an objective may have variables
+        objective = build_objective(training.objective, training.k, config.objective.given)
+    latent = find("latent", config.model.latent)
+    objective.check_model(config.model.latent_units, latent.facts["reparameterised"])
+    if training.init_from and workers.is_chief:
+        run_folder.check_trained(Path(training.init_from))
     dataset = load(config.data.dataset, config.data.data_dir)
     if len(dataset.x_test) < 2:
-        raise InputError("the test part needs at least 2 images: of one there is no standard error")
-    if config.training.early_stopping and not len(dataset.x_valid):
+        raise InputError("the test split needs at least 2 images: one image gives no standard error")
+    if training.early_stopping and not len(dataset.x_valid):
         raise InputError(
-            "--early-stopping needs validation images, and there are none: give an x_valid, or leave it out"
+            "--early-stopping needs validation images, and the data have none: add x_valid, or leave it out"
         )
     lock = run_folder.prepare(path, output.resume, output.overwrite)
     if output.resume:
         run_folder.check_same_settings(path, config)
-    x_valid, x_test = (scored_images(dataset, part, config.model.likelihood) for part in ("valid", "test"))
+    x_valid, x_test = (building.scored_images(dataset, split, config.model.likelihood) for split in ("valid", "test"))
     with workers.strategy.scope():
-        model = build_model(config, dataset)
+        model = building.build_model(config, dataset)
         run = Run(config, path, lock, dataset, x_valid, x_test, model, workers, output.tensorboard)
-        run.model.compile(
-            optimizer=_optimizer(config, run.total_steps),
+        model.compile(
+            optimizer=building.build_optimizer(config, run.total_steps),
             objective=objective,
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.training.jit],
-            steps_per_execution=1,  # `fit_epochs` chooses
+            jit_compile={"auto": "auto", "on": True, "off": False}[training.jit],
+            steps_per_execution=1,  # `_fit_epochs` chooses
         )
     checkpoint = latest_checkpoint(path / "checkpoints", report=_warn) if output.resume else None
     if checkpoint:
-        load_checkpoint(run.model, checkpoint)
-    elif config.training.init_from and workers.is_chief:
-        take_weights(run.model, Path(config.training.init_from))
-    check_levels(run.model, dataset)
-    workers.share_variables(state_of(run.model))
+        load_checkpoint(model, checkpoint)
+    elif training.init_from and workers.is_chief:
+        building.take_weights(model, Path(training.init_from))
+    building.check_levels(model, dataset)
+    workers.share_variables(state_of(model))
     if not checkpoint:
-        run_folder.write_json(path / "config.json", manifest(config, dataset, run.model, run.steps_per_epoch))
-        save_checkpoint(run.model, path / "checkpoints")
+        content = building.manifest(config, dataset, model, run.steps_per_epoch)
+        run_folder.write_json(path / "config.json", content)
+        save_checkpoint(model, path / "checkpoints")
     return run
 
 
-def _folder_for_this_process() -> str:
-    """Where a worker that is not the chief writes what nobody reads."""
+def _temporary_folder() -> str:
+    """Returns a folder for the files of a worker other than the chief worker; it is deleted when the process ends."""
     folder = tempfile.mkdtemp(prefix="iwae-worker-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def _shared_settings(config: RunConfig) -> dict:
-    """What all workers must have been started with; the data may lie elsewhere on each host."""
-    sections = config.to_json()
-    sections["data"].pop("data_dir")
-    return {name: value for values in sections.values() for name, value in values.items()}
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def fit(run: Run, verbose: int = 1) -> float:
-    """Trains to the end of the run and writes `history.csv`, checkpoints and `model.keras`; returns the seconds."""
-    first_step = run.model.step
+    """Trains to the end of the run, writes `history.csv`, checkpoints and `model.keras`; returns the seconds."""
+    training, first_step = run.config.training, run.model.step
     history = HistoryFile(run.path / "history.csv", first_step)
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
-    stopping = EarlyStopping(run.path, run.config.training.early_stopping or math.inf)
-    callbacks = [bar, history, Checkpoints(run.path / "checkpoints")]
+    stopping = EarlyStopping(run.path, training.early_stopping or math.inf)
+    signals = StopSignals()
+    callbacks = [bar, history, Checkpoints(run.path / "checkpoints", signals)]
     if run.tensorboard:
-        callbacks.insert(1, _event_files(run))
-    if run.config.training.early_stopping:
+        x = building.scored_images(run.dataset, "train", run.config.model.likelihood, NUM_WATCHED)
+        callbacks.insert(1, EventFiles(run.path / "tensorboard", x, run.dataset.image_shape, training.seed))
+    if training.early_stopping:
         callbacks.insert(1, stopping)
-    if run.config.objective.kl_annealing:
-        callbacks.append(KLAnnealing(run.config.objective.kl_annealing))
     try:
-        with StopSignals() as signals:
+        with signals:
             while first_step < run.total_steps and not stopping.stopped:
-                fit_epochs(run, first_step, [*callbacks, Interruption(signals)])
+                _fit_epochs(run, first_step, callbacks)
                 first_step = run.model.step
-        if run.config.training.early_stopping:
+        if training.early_stopping:
             stopping.restore(run.model)
-    except InputError as error:  # the bound is not finite, or the pixels are no pixels
+        seconds = history.seconds
+        with atomic_write(run.path / "model.keras") as temporary:
+            run.model.save(temporary)
+    except InputError as error:  # the bound is not finite, or the pixels are none that the likelihood can observe
         raise InputError(f"{error}; {_last_checkpoint(run)}") from None
     except OSError as error:
         raise InputError(f"the run in {run.path} cannot be written ({error}); {_last_checkpoint(run)}") from None
@@ -175,18 +173,32 @@ def fit(run: Run, verbose: int = 1) -> float:
         save_checkpoint(run.model, run.path / "checkpoints")
         raise
     finally:
-        bar.close()
-    seconds = history.seconds
-    beside = run.path / "part.keras"
-    run.model.save(beside)
-    beside.replace(run.path / "model.keras")
+        bar.bar.close()
     return seconds
 
 
-def _event_files(run: Run) -> EventFiles:
-    x = run.dataset.intensities("train")[:NUM_WATCHED]
-    x = binarize_once(x, "train") if run.config.model.likelihood == "bernoulli" else x
-    return EventFiles(run.path / "tensorboard", x, run.dataset.image_shape, run.config.training.seed)
+def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
+    """Fits from a step to the end of the run, or to the end of the epoch if the step is inside one."""
+    training, steps = run.config.training, run.steps_per_epoch
+    epoch, done = divmod(first_step, steps)
+    length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
+    if done:
+        callbacks = [RestoredBound(run.model.bound_tracker), *callbacks]
+    most = 1 if run.model.distributed else MAX_STEPS_PER_CALL  # Keras takes one step per call with several replicas
+    run.model.steps_per_execution = largest_divisor(length, most)
+    run.model.make_train_function(force=True)
+    binarised = building.binarised(run.config.model.likelihood)
+    run.model.fit(
+        training_batches(run.dataset, training.batch_size, training.seed, first_step, binarised),
+        epochs=last_epoch,
+        initial_epoch=epoch,
+        steps_per_epoch=length,
+        validation_data=(run.x_valid, None) if len(run.x_valid) else None,
+        validation_batch_size=100,
+        shuffle=False,  # the batches come shuffled
+        callbacks=callbacks,
+        verbose=0,
+    )
 
 
 def _last_checkpoint(run: Run) -> str:
@@ -194,28 +206,4 @@ def _last_checkpoint(run: Run) -> str:
     kept = latest_checkpoint(folder) if folder.is_dir() else None
     if kept is None:
         return f"no checkpoint is left in {folder}"
-    return f"the last good checkpoint is {kept}, and --resume goes on from it"
-
-
-def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
-
-
-def _objective(config: RunConfig) -> Objective:
-    check_parameters(config.training.objective, config.objective.given)
-    parameters = {name: value for name, value in config.objective.given.items() if name != "kl_annealing"}
-    return objective_class(config.training.objective)(config.training.k, **parameters)
-
-
-def _optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """The paper's Adam."""
-    rate = config.training.learning_rate
-    if config.training.schedule == "paper":
-        rate = paper_schedule(rate, total_steps)
-    return Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
-
-
-def scored_images(dataset: Dataset, part: str, likelihood: str) -> np.ndarray:
-    """The images of a part as they are scored, float32 [N, D]: binarised once if the likelihood is Bernoulli."""
-    x = dataset.intensities(part)
-    return binarize_once(x, part) if likelihood == "bernoulli" else x
+    return f"the last good checkpoint is {kept}, and --resume continues from it"

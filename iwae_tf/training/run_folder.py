@@ -1,35 +1,29 @@
-"""The folder that a run leaves behind."""
+"""The folder of a run: name, lock, JSON files, and a finished run read back. Only `read_model` imports TensorFlow."""
 
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from iwae_tf.config import OutputConfig, RunConfig
-from iwae_tf.errors import InputError
+from iwae_tf.config import FIGURE_FORMATS, OutputConfig, RunConfig
+from iwae_tf.declarations import load_plugins
+from iwae_tf.errors import InputError, nearest_name
+from iwae_tf.files import atomic_write
 
 FILES = (
-    "config.json",
-    "history.csv",
-    "metrics.json",
-    "scores.npz",
-    "model.keras",
-    "checkpoints",
-    "samples.png",
-    "reconstructions.png",
-    "bounds.png",
-    "evaluation",
-    "report.html",
-    "tensorboard",
+    *("config.json", "history.csv", "metrics.json", "scores.parquet", "model.keras", "report.html"),
+    *("checkpoints", "batches", "evaluation", "tensorboard"),
+    *(f"{name}.{ending}" for name in ("samples", "reconstructions", "bounds") for ending in FIGURE_FORMATS),
 )
 
 
 def path_of(config: RunConfig, output: OutputConfig) -> Path:
-    """The folder asked for, or runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED.
+    """Returns the folder asked for, or runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED.
 
-    A data file loses its ending; settings of the objective that were given follow its name, and binary units l.
+    A data file loses its ending. The objective's own settings follow its name, the kind of binary units follows l.
     """
     if output.output_dir:
         return Path(output.output_dir)
@@ -37,17 +31,18 @@ def path_of(config: RunConfig, output: OutputConfig) -> Path:
     words = [Path(config.data.dataset).stem, training.objective]
     for name, value in config.objective.given.items():
         words.append(name.replace("_", "-") + ("" if value is True else str(value)))
-    words += [f"k{training.k}", f"l{model.layers}", *([model.latent] if model.latent != "gaussian" else [])]
+    default = type(model).__dataclass_fields__["latent"].default
+    words += [f"k{training.k}", f"l{model.layers}", *([model.latent] if model.latent != default else [])]
     return Path("runs") / "-".join([*words, f"seed{training.seed}"])
 
 
 def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
-    """Makes the folder ready for a run and locks it, or raises `InputError` with nothing of a run changed.
+    """Makes the folder ready for a run and locks it, or raises `InputError` and leaves a run in it unchanged.
 
     Args:
         path: the run folder.
-        resume: the folder must hold a run, and keeps it.
-        overwrite: a run in the folder is deleted; files that are not a run's stay.
+        resume: the folder must hold a run, which is kept.
+        overwrite: a run in the folder is deleted; other files stay.
 
     Returns:
         The lock, held until it is released or the process ends, however it ends.
@@ -59,18 +54,23 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
         raise InputError(f"--resume: there is no run in {path} (no config.json); leave --resume out to start one")
     if held and not (resume or overwrite):
         raise InputError(
-            f"{path} already holds a run ({held[0]}); go on with it by --resume, replace it by --overwrite, or give "
+            f"{path} already holds a run ({held[0]}); continue it with --resume, replace it with --overwrite, or give "
             "another --output-dir"
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path)
+        lock = FileLock(path / ".lock", timeout=0)
+        lock.acquire()
         if overwrite:
             for name in held:
                 remove = shutil.rmtree if (path / name).is_dir() else os.remove
                 remove(path / name)
         (path / "checkpoints").mkdir(exist_ok=True)
         return lock
+    except Timeout:
+        raise InputError(
+            f"another process is at work on the run in {path}; wait for it or stop it, or give another --output-dir"
+        ) from None
     except OSError as error:
         raise InputError(
             f"output folder {path} cannot be written: {error.strerror}; give another --output-dir"
@@ -78,30 +78,21 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
 
 
 def _holds(path: Path) -> bool:
-    """True for a file and for a folder with something in it: a run that was killed at its very start left nothing."""
+    """Returns whether a file exists or a folder is not empty: a run killed at its start leaves empty folders."""
     return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
-def _locked(path: Path) -> FileLock:
-    lock = FileLock(path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"another process is at work on the run in {path}; wait for it or stop it, or give another --output-dir"
-        ) from None
-    return lock
+# JSON files and settings
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes beside and renames in, so that a reader never sees half a file."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(beside, path)
+    """Writes a JSON file by an atomic rename."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict:
-    """The content of a JSON file of a run; raises `InputError` if it cannot be read."""
+    """Returns the content of a JSON file of a run; raises `InputError` if it cannot be read."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -112,17 +103,87 @@ def read_json(path: Path) -> dict:
 
 
 def check_same_settings(path: Path, config: RunConfig) -> None:
-    """Raises `InputError` naming every setting in which `config` differs from the run in the folder.
+    """Raises `InputError` that names every setting in which `config` differs from the run in the folder.
 
-    A setting that is not in the folder is newer than the run, which was made as its default says.
+    A setting that config.json lacks is newer than the run and has its default value in it.
     """
     stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
-    there = {section: {**values, **stored.get(section, {})} for section, values in defaults.items()}
-    differences = [
-        f"{name} is {there[section][name]!r} there and {value!r} here"
-        for section, values in config.to_json().items()
-        for name, value in values.items()
-        if there[section][name] != value
-    ]
-    if differences:
-        raise InputError(f"--resume: {path} was made with other settings: {'; '.join(differences)}")
+    sections = {name: values for name, values in config.to_json().items() if isinstance(values, dict)}
+    found = differences(
+        {name: value for section in sections for name, value in (defaults[section] | stored.get(section, {})).items()},
+        {name: value for values in sections.values() for name, value in values.items()},
+    )
+    if found:
+        raise InputError(f"--resume: {path} was made with other settings: {found}")
+
+
+def differences(there: dict, here: dict) -> str:
+    """Returns in words every entry of `here` that `there` has otherwise, or ""."""
+    return "; ".join(
+        f"{name} is {there.get(name)!r} there and {value!r} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    )
+
+
+# Runs that are read back
+
+
+class TrainedRun(NamedTuple):
+    """A finished run: its folder, the content of `config.json` and `metrics.json`, and its model."""
+
+    path: Path
+    config: dict
+    metrics: dict
+    model: Any
+
+
+def check_run(path: Path) -> None:
+    """Raises `InputError` unless the folder is that of a run, finished or not. Imports no TensorFlow."""
+    if not path.is_dir():
+        runs = sorted(str(config.parent) for config in path.parent.glob("*/config.json"))
+        nearest = nearest_name(str(path), runs)
+        hint = f"did you mean {nearest}?" if nearest else "train one with train.py"
+        raise InputError(f"there is no run folder {path}; {hint}")
+    if not (path / "config.json").is_file():
+        raise InputError(f"{path} is not the folder of a run: it has no config.json")
+
+
+def check_trained(path: Path) -> None:
+    """Raises `InputError` unless the folder is that of a run with a finished model. Imports no TensorFlow."""
+    check_run(path)
+    missing = [name for name in ("model.keras", "metrics.json") if not (path / name).is_file()]
+    if missing:
+        raise InputError(
+            f"the run in {path} is not finished: it has no {' and no '.join(missing)}; continue it with train.py, the "
+            "same flags and --resume"
+        )
+
+
+def read_trained(path: Path) -> TrainedRun:
+    """Returns the finished run in a folder.
+
+    Raises:
+        InputError: there is no such run, it is not finished, or one of its files cannot be read.
+    """
+    check_trained(path)
+    config, metrics = (read_json(path / name) for name in ("config.json", "metrics.json"))
+    return TrainedRun(path, config, metrics, read_model(path))
+
+
+def read_model(path: Path):
+    """Returns the `IWAE` of a trained run; raises `InputError` if it cannot be read."""
+    load_plugins(recorded_plugins(path))
+    import keras
+
+    from iwae_tf.models import iwae  # noqa: F401, Keras has to know the class
+
+    try:
+        return keras.saving.load_model(path / "model.keras", compile=False)
+    except Exception as error:  # Keras raises whatever its readers raise
+        raise InputError(f"{path / 'model.keras'} cannot be read ({error}); was it cut short?") from None
+
+
+def recorded_plugins(path: Path) -> tuple[str, ...]:
+    """Returns the modules that were given by --plugin when the run in a folder was started."""
+    return tuple(read_json(path / "config.json").get("plugins", ()))

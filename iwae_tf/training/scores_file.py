@@ -1,15 +1,16 @@
-"""What a run keeps of each test image, `scores.npz`, and of its latent units."""
+"""`scores.parquet`: one row for each scored image, written by `train` and by `evaluate`. Imports no TensorFlow."""
 
 import dataclasses
-import os
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from iwae_tf.errors import InputError
+from iwae_tf.files import atomic_write
 from iwae_tf.training.run_folder import read_json
 
+SCORES = "scores.parquet"
 COLUMNS = ("log_likelihood", "standard_error", "effective_sample_size", "pareto_k")
 
 
@@ -23,80 +24,70 @@ class ImageScores:
         effective_sample_size: float64 [N].
         pareto_k: float64 [N].
         unit_activities: variance over the images of each unit's posterior mean, float64 [H_l] for each layer.
+        row: number of each image in its split, int64 [N].
+        protocol: settings that two sets of scores must share to be compared, and the seed; empty if unknown.
     """
 
     log_likelihood: np.ndarray
     standard_error: np.ndarray
     effective_sample_size: np.ndarray
     pareto_k: np.ndarray
-    unit_activities: tuple[np.ndarray, ...]
+    unit_activities: tuple[np.ndarray, ...] = ()
+    row: np.ndarray | None = None
+    protocol: dict = dataclasses.field(default_factory=dict)
 
 
-def write_scores(path: Path, estimate, unit_activities) -> None:
-    """Writes `scores.npz` into a run folder, beside and renamed in.
-
-    Args:
-        path: the run folder.
-        estimate: an `iwae_tf.evaluation.LikelihoodEstimate` of the test images.
-        unit_activities: as in `ImageScores`.
-    """
-    arrays = {name: getattr(estimate, name) for name in COLUMNS}
-    arrays |= {f"unit_activities_{number}": layer for number, layer in enumerate(unit_activities, start=1)}
-    beside = path / "scores.npz.part"
-    with beside.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(beside, path / "scores.npz")
+def columns_of(estimate, first_row: int = 0) -> dict[str, np.ndarray]:
+    """Returns the columns of `scores.parquet` for a `LikelihoodEstimate` of consecutive rows."""
+    values = dict(vars(estimate))
+    bounds = {f"bound_{k}": bound for k, bound in values.pop("bounds").items()}
+    return {"row": first_row + np.arange(len(estimate.log_likelihood)), **values, **bounds}
 
 
-def read_scores(path: Path) -> ImageScores | None:
-    """The scores of the test images that a run folder holds: by `train.py`, else by `evaluate`; None without either.
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays of one length as a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
 
-    Raises:
-        InputError: the files are damaged.
-    """
-    file, evaluation = path / "scores.npz", path / "evaluation"
-    if file.is_file():
-        return _checked(file, _read_npz(file))
-    if not (evaluation / "report.json").is_file():
-        return None
-    report = read_json(evaluation / "report.json")
-    if report.get("protocol", {}).get("part") != "test":
-        return None
-    file = evaluation / "per_example.parquet"
-    arrays = _read_parquet(file)
-    for number, layer in enumerate(report.get("unit_activities", ()), start=1):
-        arrays[f"unit_activities_{number}"] = np.asarray(layer, np.float64)
-    return _checked(file, arrays)
+    with atomic_write(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), temporary)
 
 
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(file, error) from None
-
-
-def _read_parquet(file: Path) -> dict[str, np.ndarray]:
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Returns the columns of a Parquet file; raises `InputError` if it is damaged."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(file)
-        return {name: table.column(name).to_numpy() for name in COLUMNS}
-    except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
-        raise _damaged(file, error) from None
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise _damaged(path, error) from None
+    return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
-def _checked(file: Path, arrays: dict[str, np.ndarray]) -> ImageScores:
-    layers = [name for name in arrays if name.startswith("unit_activities_")]
-    layers = tuple(arrays[f"unit_activities_{number}"] for number in range(1, len(layers) + 1))
-    columns = {name: arrays[name] for name in COLUMNS if name in arrays}
-    shapes = {values.shape for values in columns.values()}
-    flat = len(columns) == len(COLUMNS) and len(shapes) == 1 and len(next(iter(shapes))) == 1
-    if not flat or not all(values.dtype.kind == "f" for values in (*columns.values(), *layers)):
-        raise _damaged(file, "it does not hold one number an image in each of " + ", ".join(COLUMNS))
-    return ImageScores(**columns, unit_activities=layers)
+def read_scores(path: Path) -> ImageScores | None:
+    """Returns the scores of a run's test images, by `evaluate` if it scored those, else by `train`; None without any.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    for folder, record in ((path / "evaluation", "report.json"), (path, "metrics.json")):
+        file = folder / SCORES
+        if not file.is_file():
+            continue
+        about = read_json(folder / record) if (folder / record).is_file() else {}
+        if about.get("protocol", {}).get("part", "test") == "test":
+            activities = tuple(np.asarray(layer, np.float64) for layer in about.get("unit_activities", ()))
+            return _checked(file, read_columns(file), activities, about.get("protocol", {}))
+    return None
+
+
+def _checked(file: Path, columns: dict, activities: tuple, protocol: dict) -> ImageScores:
+    scores = {name: columns[name] for name in COLUMNS if name in columns}
+    if len(scores) < len(COLUMNS) or any(values.dtype.kind != "f" for values in scores.values()):
+        raise _damaged(file, f"it does not hold a number for each image in each of {', '.join(COLUMNS)}")
+    row = columns.get("row", np.arange(len(scores["log_likelihood"])))
+    return ImageScores(**scores, unit_activities=activities, row=row, protocol=protocol)
 
 
 def _damaged(file: Path, why) -> InputError:

@@ -1,69 +1,154 @@
 """The processes and devices that share the work of a run, through `tf.distribute`."""
 
 import contextlib
+import json
+import os
+import re
+import socket
+import time
+import zlib
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from iwae_tf.config import WorkersConfig
-from iwae_tf.errors import WorkerLostError
-from iwae_tf.training.cluster import Cluster, meet, read_cluster
+from iwae_tf.errors import InputError, WorkerLostError
+
+EXAMPLE = '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, "task": {"type": "worker", "index": 0}}'
+_ADDRESS = re.compile(r"(.+):(\d{1,5})")
+
+
+def read_cluster() -> tuple[tuple[str, ...], int]:
+    """Returns the HOST:PORT of all workers, the chief worker's first, and the index of this one, from `TF_CONFIG`.
+
+    Raises:
+        InputError: the environment variable is missing or malformed.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise InputError(f"--strategy multiworker needs TF_CONFIG in the environment, for example {EXAMPLE}")
+    try:
+        content = json.loads(text)
+        tasks = {kind: [str(address) for address in addresses] for kind, addresses in content["cluster"].items()}
+        kind, index = content["task"]["type"], int(content["task"]["index"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"TF_CONFIG cannot be read ({type(error).__name__}: {error}), got {text!r}, expected a form like {EXAMPLE}"
+        ) from None
+    for unknown in sorted(set(tasks) - {"chief", "worker"}):
+        raise InputError(f"TF_CONFIG: tasks are 'chief' and 'worker', got {unknown!r}; leave it out of the cluster")
+    if not 0 <= index < len(tasks.get(kind, [])):
+        raise InputError(f"TF_CONFIG: the cluster has no task {kind!r} number {index}; it has {tasks}")
+    chiefs, others = tasks.get("chief", []), tasks.get("worker", [])
+    for address in (*chiefs, *others):
+        found = _ADDRESS.fullmatch(address)
+        if not found or not 0 < int(found[2]) < 2**16:
+            raise InputError(f"TF_CONFIG: an address is HOST:PORT, got {address!r}")
+    if len({*chiefs, *others}) < len(chiefs) + len(others):
+        raise InputError(f"TF_CONFIG: an address stands twice in {', '.join((*chiefs, *others))}")
+    return (*chiefs, *others), index + (len(chiefs) if kind == "worker" else 0)
+
+
+def wait_for_workers(addresses: tuple[str, ...], index: int, seconds: float) -> None:
+    """Returns once every worker of the cluster accepts connections at its address.
+
+    TensorFlow waits for a missing worker for minutes without a message and cannot be interrupted. Each worker listens
+    at its own port until it has reached all others; then TensorFlow listens there.
+
+    Raises:
+        InputError: a worker cannot be reached within `seconds`, or the port of this worker is in use.
+    """
+    deadline, own = time.monotonic() + seconds, addresses[index]
+    missing = [address for address in addresses if address != own]
+    try:
+        listener = socket.create_server(("", _host_and_port(own)[1]), backlog=128)
+    except OSError as error:
+        raise InputError(f"the port of {own}, this worker's in TF_CONFIG, cannot be used: {error.strerror}") from None
+    with listener:
+        while missing := [address for address in missing if not _accepts_connections(address)]:
+            if time.monotonic() >= deadline:
+                raise InputError(f"worker {', '.join(missing)} did not come within {seconds:g} s; is it started?")
+            time.sleep(0.1)
+
+
+def _accepts_connections(address: str) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(_host_and_port(address), timeout=1.0):
+        return True
+    return False
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, port = address.rsplit(":", 1)
+    return host.strip("[]"), int(port)
 
 
 class Workers(NamedTuple):
-    """Who shares the work.
+    """The devices and processes that share the work.
 
     Attributes:
         strategy: of `tf.distribute`; the default one for a single device.
-        cluster: the workers, or None for this process alone.
+        index: number of this worker, 0 for the chief worker; None without other workers.
     """
 
     strategy: tf.distribute.Strategy
-    cluster: Cluster | None = None
+    index: int | None = None
 
     @property
     def is_chief(self) -> bool:
-        """True on the one worker that reads and writes the run folder."""
-        return self.cluster is None or self.cluster.is_chief
+        """True on the chief worker, which alone reads and writes the run folder."""
+        return not self.index
 
     def agree(self, number: int) -> int:
-        """The chief's number, on every worker; none returns before all have asked."""
-        variable = tf.Variable(number, dtype=tf.int64)
-        self.share_variables([variable])
-        return int(variable)
+        """Returns the chief worker's number on every worker, once all have called."""
+        return int(self._sum([tf.constant(number, tf.int64)], of_chief=True)[0])
 
     def share_variables(self, variables: list[tf.Variable]) -> None:
-        """Sets variables on every worker to what they are on the chief."""
-        if self.cluster is None:
-            return
+        """Sets variables on every worker to their values on the chief worker."""
+        if self.index is not None:
+            values = [tf.convert_to_tensor(variable) for variable in variables]
+            for variable, value in zip(variables, self._sum(values, of_chief=True), strict=True):
+                variable.assign(value)
 
-        def chiefs(values):
+    def check_same_settings(self, settings: dict) -> None:
+        """Raises `InputError` on every worker unless all have the same settings."""
+        checksum = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
+        total = self._sum([tf.constant(checksum, tf.int64)], of_chief=False)[0]
+        if int(total) != checksum * self.strategy.num_replicas_in_sync:
+            raise InputError("the workers were started with different settings: give all the same command")
+
+    def _sum(self, values: list[tf.Tensor], of_chief: bool) -> list[tf.Tensor]:
+        """Returns sums over all replicas, or the values of the chief worker's first replica, on every worker."""
+        if self.index is None:
+            return values
+
+        def on_replica(values):
             context = tf.distribute.get_replica_context()
-            first = tf.equal(context.replica_id_in_sync_group, 0)
-            mine = [tf.where(first, value, tf.zeros_like(value)) for value in values]
+            counts = tf.equal(context.replica_id_in_sync_group, 0) if of_chief else True
+            # `tf.where` even for True: an all-reduce needs tensors with a device, and arguments have none.
+            mine = [tf.where(counts, value, tf.zeros_like(value)) for value in values]
             return [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in mine]
 
-        values = [tf.convert_to_tensor(variable) for variable in variables]
-        shared = self.strategy.run(tf.function(chiefs, autograph=False), args=(values,))
-        for variable, value in zip(variables, shared, strict=True):
-            variable.assign(self.strategy.experimental_local_results(value)[0])
+        sums = self.strategy.run(tf.function(on_replica, autograph=False), args=(values,))
+        return [self.strategy.experimental_local_results(value)[0] for value in sums]
 
 
 def gather_workers(config: WorkersConfig, settings: dict | None = None) -> Workers:
-    """Finds the devices or workers.
+    """Returns the devices or workers that a command shares its work with.
 
     Args:
-        config: which.
-        settings: what has to be the same on all workers, plain types.
+        config: whether there are several.
+        settings: plain types that must be equal on all workers.
 
     Raises:
-        InputError: `TF_CONFIG` is malformed, a worker does not come, or has other settings.
+        InputError: `TF_CONFIG` is malformed, a worker does not come, or the workers have different settings.
     """
     if config.strategy == "multiworker":
-        cluster = read_cluster()
-        if len(cluster.addresses) > 1:
-            meet(cluster, settings or {}, config.worker_timeout)
-            return Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
+        addresses, index = read_cluster()
+        if len(addresses) > 1:
+            wait_for_workers(addresses, index, config.worker_timeout)
+            workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), index)
+            workers.check_same_settings(settings or {})
+            return workers
     if config.strategy == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         if len(devices) > 1:
@@ -72,15 +157,15 @@ def gather_workers(config: WorkersConfig, settings: dict | None = None) -> Worke
 
 
 @contextlib.contextmanager
-def plain_losses(how_to_go_on: str):
-    """Turns the errors by which TensorFlow says that another worker has gone into `WorkerLostError`.
+def worker_loss_errors(remedy: str):
+    """Turns TensorFlow's errors about an unreachable worker into `WorkerLostError`.
 
     Args:
-        how_to_go_on: what to start all workers again with.
+        remedy: how to start all workers again, e.g. "with --resume".
     """
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError):
         raise WorkerLostError(
-            f"another worker has stopped or cannot be reached; see what it said, then start all again {how_to_go_on}"
+            f"another worker has stopped or cannot be reached; see its message, then start all again {remedy}"
         ) from None

@@ -1,4 +1,4 @@
-"""`compare` as a user meets it, on evaluations made by hand: what it says, what it refuses, what it is forced to."""
+"""`compare` as a user meets it, on scores made by hand: words and figure, refusals, forced comparisons."""
 
 import hashlib
 import json
@@ -12,7 +12,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import scipy.stats
-from matplotlib.image import imread
 
 from iwae_tf import plots
 from iwae_tf.commands.main import main
@@ -52,17 +51,18 @@ IMAGES = -22 + 4 * np.random.default_rng(0).standard_normal(N)
 NEW = IMAGES + 0.5 + np.random.default_rng(1).standard_normal(N)
 
 
-def write_run(path, values, order=None, k=0.2, **changes):
-    """A run folder with an evaluation: report.json and per_example.parquet, its rows in some order."""
+def write_run(path, values, order=None, k=0.2, trained=False, **changes):
+    """A run folder with the scores of `evaluate`, or of `train`, in rows of some order."""
     order = np.arange(len(values)) if order is None else order
-    (path / "evaluation").mkdir(parents=True)
+    folder, name = (path, "metrics.json") if trained else (path / "evaluation", "report.json")
+    folder.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text("{}")
     report = {"protocol": PROTOCOL | {"num_images": len(values)} | changes, "log_likelihood": float(np.mean(values))}
-    (path / "evaluation" / "report.json").write_text(json.dumps(report))
+    (folder / name).write_text(json.dumps(report))
     columns = {"row": np.arange(len(values), dtype=np.int64)[order], "log_likelihood": np.asarray(values)[order]}
     columns |= {"standard_error": np.full(len(values), 0.05), "pareto_k": np.broadcast_to(k, len(values))[order]}
     columns |= {"converged": np.ones(len(values), bool), "num_samples": np.full(len(values), 5000, np.int32)}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path / "evaluation" / "per_example.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "scores.parquet")
     return path
 
 
@@ -95,7 +95,8 @@ def line(text, first):
     return found
 
 
-def test_it_says_what_scipy_says_and_draws_it(compare, here):
+def test_it_says_what_scipy_says_and_leaves_nothing_in_the_current_folder(compare, here):
+    before = sorted(here.iterdir())
     code, out, err = compare("new", "old")
     assert (code, err) == (0, "")
     test = scipy.stats.ttest_rel(NEW, IMAGES)
@@ -111,8 +112,50 @@ def test_it_says_what_scipy_says_and_draws_it(compare, here):
     assert f"{0.05 * np.sqrt(2 / N):.4f}" in line(out, "of the error")
     assert line(out, "Pareto k").endswith("0 of 60 rows")
     assert "FORCED" not in out
-    assert line(out, "written") == "written: compare-new-old.png"
-    assert imread(here / "compare-new-old.png").shape[1] == 1000
+    assert "written" not in out
+    assert sorted(here.iterdir()) == before
+
+
+def test_scores_of_training_are_compared_and_those_of_an_evaluation_come_first(compare, here):
+    write_run(here / "trained", NEW, trained=True)
+    expected = compare("new", "old")[1]
+    assert compare("trained", "old")[1].replace("trained", "new") == expected
+    write_run(here / "trained", NEW - 3.0)
+    assert "old is better by" in compare("trained", "old")[1]
+    (here / "trained" / "evaluation" / "report.json").unlink()  # an evaluation that was stopped
+    assert compare("trained", "old")[1].replace("trained", "new") == expected
+
+
+def test_several_runs_are_each_compared_with_the_first(compare, here):
+    write_run(here / "third", IMAGES - 1 + 0.1 * NEW)
+    code, out, _ = compare("old", "new", "third", "--output", "all.svg")
+    assert code == 0
+    for letter, values in (("B", NEW), ("C", IMAGES - 1 + 0.1 * NEW)):
+        low, high = scipy.stats.ttest_rel(IMAGES, values).confidence_interval(0.95)
+        difference, error = (IMAGES - values).mean(), scipy.stats.sem(IMAGES - values)
+        assert numbers(line(out, f"A - {letter}"))[:2] == [round(difference, 3), round(error, 3)]
+        assert f"interval {low:.2f} to {high:.2f}" in line(out, f"A - {letter}")
+        assert numbers(line(out, f"{letter}   "))[0] == round(values.mean(), 3)
+        assert f"better for A on {(values < IMAGES).mean():.1%} of the images, for {letter}" in out
+        assert f"of the error of A - {letter}, by the samples" in out
+    assert "old is better by" in out.splitlines()[-2]
+    assert (here / "all.svg").is_file()
+    assert "given twice" in compare("old", "new", "old")[2]
+    assert "at most 8 runs" in compare(*["old"] * 9)[2]
+    write_run(here / "less", NEW, num_samples=500)
+    assert "num_samples is 5000 in A and 500 in C" in compare("old", "new", "less")[2]
+
+
+def test_comparing_imports_no_tensorflow_and_prints_nothing_on_stderr(here):
+    (here / "check.py").write_text(
+        "import sys\nsys.orig_argv = ['python', '-m', 'iwae_tf']\n"
+        "from iwae_tf.commands.main import main\nmain(['compare', 'new', 'old', '--output', 'a.png'])\n"
+        "print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    command = [sys.executable, "check.py"]
+    process = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=120)
+    assert (process.stdout.splitlines()[-2:], process.stderr) == (["written: a.png", "set()"], "")
 
 
 def test_runs_swapped_give_the_same_conclusion_and_the_negative(compare):
@@ -129,7 +172,6 @@ def test_a_run_against_itself_shows_no_difference(compare):
     code, out, _ = compare("new", "new")
     assert code == 0
     assert "no difference can be seen: A - B is 0.00 nats, 95% interval 0.00 to 0.00" in out.splitlines()
-    assert line(out, "written") == "written: compare-new-new.png"
 
 
 def test_rows_are_paired_by_their_number_whatever_their_order_in_the_file(compare, here):
@@ -143,12 +185,13 @@ def test_doubtful_rows_are_counted_once_in_either(compare, here, monkeypatch):
     k[0, :3], k[1, 2:6], k[1, 10] = 0.8, np.inf, np.nan
     write_run(here / "a", NEW, k=k[0])
     write_run(here / "b", IMAGES, k=k[1])
-    titles = []
-    monkeypatch.setattr(plots, "save_differences", lambda *arguments: titles.append(arguments[5]))
-    assert line(compare("a", "b")[1], "Pareto k").endswith("7 of 60 rows")
-    assert titles[0].endswith("probably too low: 7 of 60 rows")
-    compare("new", "old")
-    assert "Pareto" not in titles[1]
+    notes = []
+    monkeypatch.setattr(plots, "save_differences", lambda *arguments: notes.append(arguments[4]))
+    assert line(compare("a", "b", "--output", "x.png")[1], "Pareto k").endswith("7 of 60 rows")
+    assert notes[0][0].endswith("probably too low: 7 of 60 rows")
+    compare("new", "old", "--output", "x.png")
+    assert "Pareto" not in notes[1][0]
+    assert notes[1][0].startswith("A is better by")  # no name of a run
 
 
 def test_the_seed_of_the_samples_may_differ(compare, here):
@@ -186,7 +229,7 @@ def test_forced_over_the_same_images_it_pairs_and_says_what_differs(compare, her
     write_run(here / "other", NEW, **{name: OTHER[name]})
     code, out, _ = compare("other", "old", "--force")
     assert code == 0
-    first, *_, conclusion, _ = out.splitlines()
+    first, *_, conclusion = out.splitlines()
     assert first.startswith(f"FORCED: not scored alike, {name} is {OTHER[name]!r} in A and {PROTOCOL[name]!r} in B")
     assert conclusion.startswith("FORCED: other is better by")
     assert "paired by image" in line(out, "A - B")
@@ -209,7 +252,7 @@ def test_forced_over_other_images_it_never_pairs(compare, here, number):
 
 def test_rows_of_other_numbers_are_never_paired(compare, here):
     write_run(here / "other", NEW)
-    file = here / "other" / "evaluation" / "per_example.parquet"
+    file = here / "other" / "evaluation" / "scores.parquet"
     table = pyarrow.parquet.read_table(file)
     pyarrow.parquet.write_table(table.set_column(0, "row", pyarrow.array(np.arange(N) + 1)), file)
     code, _, err = compare("other", "old")
@@ -220,24 +263,34 @@ def test_rows_of_other_numbers_are_never_paired(compare, here):
 
 def test_a_forced_figure_says_so(compare, here, monkeypatch):
     seen = []
-    monkeypatch.setattr(plots, "save_differences", lambda *arguments: seen.append(arguments))
-    monkeypatch.setattr(plots, "save_distributions", lambda *arguments: seen.append(arguments))
+    for name in ("save_differences", "save_distributions"):
+        monkeypatch.setattr(plots, name, lambda *arguments, name=name: seen.append((name, arguments[-1])))
     write_run(here / "less", NEW, num_samples=500)
     write_run(here / "others", NEW, images=OTHER["images"])
-    compare("less", "old", "--force")
-    compare("others", "old", "--force")
-    compare("new", "old", "--force")
-    assert seen[0][-1].startswith("FORCED: not scored alike, num_samples is 500 in A")
-    assert "NOT PAIRED" in seen[1][-1]
-    assert seen[2][-1] == ""
-    assert len(seen[0]) == 7
-    assert len(seen[1]) == 6
+    for other in ("less", "others", "new"):
+        compare(other, "old", "--force", "--output", "x.png")
+    (paired, warning), (apart, other_warning), (plain, none) = seen
+    assert (paired, apart, plain) == ("save_differences", "save_distributions", "save_differences")
+    assert warning.startswith("FORCED: not scored alike, num_samples is 500 in A")
+    assert "NOT PAIRED" in other_warning
+    assert none == ""
 
 
-def test_the_figure_goes_where_it_is_asked_to(compare, here):
-    _, out, _ = compare("new", "old", "--output", "figure.png")
-    assert line(out, "written") == "written: figure.png"
-    assert [file.name for file in here.glob("*.png")] == ["figure.png"]
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["figure.png"], "figure.png"),
+        (["figure.pdf"], "figure.pdf"),
+        (["figure"], "figure.png"),
+        (["figure", "--figure-format", "svg"], "figure.svg"),
+    ],
+)
+def test_the_figure_goes_where_it_is_asked_to_in_the_format_of_its_suffix(compare, here, flags, name):
+    _, out, _ = compare("new", "old", "--output", *flags)
+    assert line(out, "written") == f"written: {name}"
+    assert [file.name for file in here.glob("fig*")] == [name]
+    start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[name[-3:]]
+    assert (here / name).read_bytes().startswith(start)
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(compare, here):
@@ -245,11 +298,11 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(compare, here):
     write_run(here / "y" / "run", IMAGES)
     _, out, _ = compare("x/run", "y/run")
     assert "x/run is better by" in out
-    assert line(out, "written") == "written: compare-x-run-y-run.png"
 
 
 @pytest.mark.parametrize(
-    ("output", "message"), [("a.pdf", "expected .png"), ("no/a.png", "folder is not there"), ("taken.png", "a folder")]
+    ("output", "message"),
+    [("a.jpg", "expected .png, .pdf, .svg"), ("no/a.png", "folder does not exist"), ("taken.png", "a folder")],
 )
 def test_a_figure_that_cannot_be_written_is_refused_before_anything_else(compare, here, output, message):
     (here / "taken.png").mkdir()
@@ -271,11 +324,8 @@ def refused(compare, first="new", second="old"):
 
 
 def test_a_run_without_an_evaluation_is_told_how_to_get_one(compare, here):
-    for name in ("per_example.parquet", "report.json"):
-        (here / "new" / "evaluation" / name).unlink()
-        message = refused(compare)
-        assert message.endswith("make one by: python -m iwae_tf evaluate new")
-        assert name in message
+    (here / "new" / "evaluation" / "report.json").unlink()
+    assert refused(compare).endswith("make them by: python -m iwae_tf evaluate new")
     (here / "a b").mkdir()
     assert refused(compare, second="a b", first="old").endswith("evaluate 'a b'")
 
@@ -295,8 +345,8 @@ def damage_report(change):
 
 def damage_table(change):
     def apply(folder):
-        table = pyarrow.parquet.read_table(folder / "per_example.parquet")
-        pyarrow.parquet.write_table(change(table), folder / "per_example.parquet")
+        table = pyarrow.parquet.read_table(folder / "scores.parquet")
+        pyarrow.parquet.write_table(change(table), folder / "scores.parquet")
 
     return apply
 
@@ -311,14 +361,14 @@ DAMAGE = {
     "no protocol": (damage_report(lambda report: report.pop("protocol")), "no protocol, or no result"),
     "no checksum": (damage_report(lambda report: report["protocol"].pop("images")), "no protocol, or no result"),
     "no result": (damage_report(lambda report: report.pop("log_likelihood")), "no protocol, or no result"),
-    "another result": (damage_report(lambda report: report.update(log_likelihood=-21.0)), "not the report's"),
+    "another result": (damage_report(lambda report: report.update(log_likelihood=-21.0)), "unlike report.json"),
     "another number": (damage_report(lambda report: report["protocol"].update(num_images=N + 1)), "60 rows"),
     "cut rows": (damage_table(lambda table: table.slice(0, N - 1)), "59 rows"),
     "no rows": (damage_table(lambda table: table.slice(0, 0)), "no row"),
     "no column": (damage_table(lambda table: table.drop_columns(["pareto_k"])), "pareto_k"),
     "a row twice": (damage_table(column("row", [0, *range(N - 1)])), "twice"),
     "words": (damage_table(column("log_likelihood", ["a"] * N)), "no numbers in"),
-    "no table": (lambda folder: (folder / "per_example.parquet").write_bytes(b"PAR1"), "cannot be read"),
+    "no table": (lambda folder: (folder / "scores.parquet").write_bytes(b"PAR1"), "is damaged"),
 }
 
 
@@ -331,9 +381,9 @@ def test_a_damaged_evaluation_is_refused_in_one_line(compare, here, name):
 
 
 def test_a_table_cut_short_is_refused(compare, here):
-    file = here / "new" / "evaluation" / "per_example.parquet"
+    file = here / "new" / "evaluation" / "scores.parquet"
     file.write_bytes(file.read_bytes()[:-20])
-    assert refused(compare).endswith("make it anew by: python -m iwae_tf evaluate new --overwrite")
+    assert "scores.parquet is damaged" in refused(compare)
 
 
 @pytest.mark.parametrize("value", [-np.inf, np.nan])
@@ -342,12 +392,3 @@ def test_a_score_that_is_not_finite_has_no_mean_to_compare(compare, here, value)
     values[4] = value
     write_run(here / "broken", values)
     assert "log p(x) of A is not finite for 1 of 60 images, first in row 4" in refused(compare, first="broken")
-
-
-@pytest.mark.slow
-def test_a_fresh_process_prints_the_same_and_nothing_on_stderr(compare, here):
-    command = [sys.executable, "-m", "iwae_tf", "compare", str(here / "new"), str(here / "old"), "--output", "a.png"]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    process = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=120)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout == compare("new", "old", "--output", "a.png")[1]

@@ -1,29 +1,30 @@
-"""The commands in the documents are ones that exist: each is given to the parser that would get it."""
+"""Every command in the documents exists: its flags are parsed by the program that would get them."""
 
 import argparse
-import json
+import functools
+import importlib
 import re
 import runpy
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
 from test_documents import DOCUMENTS, ROOT, blocks
 
-from iwae_tf.commands import flags, train
-from iwae_tf.config import RunConfig
+from iwae_tf.commands import main
 
-PLACEHOLDERS = {"K": "50", "NAME": "dreg"}  # what a reader puts in; DIR and RUN are paths, of which any will do
-PYTHONS = (".venv/bin/python", "python", "python3")
+PLACEHOLDERS = {"K": "50", "NAME": "dreg"}  # a reader puts a value in; DIR and RUN may be any path
+OTHERS = {"docker", "curl", "export", ".venv/bin/mkdocs", ".venv/bin/tensorboard"}  # programs that are not ours
+SCRIPTS = {"train.py": "train", "export/export_model.py": "export", "export/score.py": "score"}
+SCRIPTS["export/serve_local.py"] = "serve"
 
 
 class Parsed(BaseException):
-    """Ends a program at the point where its flags are read; the argument is what they said."""
+    """Ends a program once its flags are parsed."""
 
 
 def commands(block: str) -> list[list[str]]:
-    """The words of each command of a shell block; what only the shell does is taken away."""
+    """Returns the words of each command of a shell block, without redirections and substitutions."""
     lines = re.sub(r"\$\(.*?\)", "", block).replace("\n", "\n\n")  # a comment takes the end of its line with it
     lexer = shlex.shlex(lines, posix=True, punctuation_chars="&|;<>\n")
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, "#"
@@ -36,115 +37,73 @@ def commands(block: str) -> list[list[str]]:
     return [words[: words.index(">")] if ">" in words else words for words in found if words]
 
 
-SHELL = [
-    pytest.param(words, id=f"{document.relative_to(ROOT)}: {' '.join(words)[:80]}")
+SHELL = {
+    " ".join(words): words
     for document in DOCUMENTS
     for block in blocks(document, "sh")
     for words in commands(block)
-]
-
-
-def run(program: Path | str) -> None:
-    """Runs a script, or a module by its name, as Python would."""
-    if isinstance(program, Path):
-        runpy.run_path(str(program), run_name="__main__")
-    else:
-        runpy.run_module(program, run_name="__main__")
+    if "--plugin" not in words and words[0] not in OTHERS  # test_recipes.py runs the plugins
+}
 
 
 @pytest.fixture
-def parsed(monkeypatch, tmp_path):
-    """(program, flags) -> what the program's own parser makes of the flags."""
-    read = argparse.ArgumentParser.parse_known_args
+def parse(monkeypatch, tmp_path):
+    """Gives a function that parses the flags of the package's command line, of a module or of a script."""
 
-    def stop(self, args=None, namespace=None):
-        values, unknown = read(self, args, namespace)
-        assert not unknown, f"unknown: {unknown}"
-        raise Parsed(values)
+    def stop(*arguments):
+        raise Parsed
 
-    def parse(program, arguments):
-        monkeypatch.setattr(sys, "argv", [str(program), *arguments])
-        monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", stop)
-        monkeypatch.delitem(sys.modules, f"{program}.__main__", raising=False)  # a module is run afresh, whoever had it
-        with pytest.raises(Parsed) as end:
-            run(program)
-        return end.value.args[0]
+    def parse(program: str, arguments: list[str]) -> None:
+        if program in SCRIPTS:
+            program, arguments = "iwae_tf", [SCRIPTS[program], *arguments]
+        if program == "iwae_tf":
+            command = importlib.import_module(f"iwae_tf.commands.{arguments[0]}")
+            # `train` ends once the flags have become settings, which are checked too.
+            monkeypatch.setattr(command, "path_of" if arguments[0] == "train" else "run", stop)
+            run = functools.partial(main.main, arguments)
+        else:
+            read = argparse.ArgumentParser.parse_args
+            monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda self, args=None: stop(read(self, args)))
+            monkeypatch.setattr(sys, "argv", [program, *arguments])
+            for name in (program, f"{program}.__main__"):
+                monkeypatch.delitem(sys.modules, name, raising=False)  # runpy warns of a module that was imported
+            run = functools.partial(runpy.run_module, program, run_name="__main__")
+            if program.endswith(".py"):
+                run = functools.partial(runpy.run_path, str(ROOT / program), run_name="__main__")
+        with pytest.raises(Parsed):
+            run()
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # as Python does for a script
     return parse
 
 
-def check_python(arguments: list[str], parsed) -> None:
-    """A script of the repository, a module, or a line of Python."""
-    first, *rest = arguments
-    if first == "-m" and rest[0] in ("venv", "pytest", "mkdocs"):
+@pytest.mark.parametrize("words", SHELL.values(), ids=lambda words: " ".join(words)[:80])
+def test_a_command_of_the_documents_exists(words, parse, capsys):
+    program, first, *rest = words
+    if program == ".venv/bin/pip":
+        assert rest[0] != "-r" or (ROOT / rest[1]).is_file()
+        assert (first, rest[0]) in (("install", "-r"), ("install", "-e"), ("install", "tensorboard"))
         return
-    if first == "-m":
-        assert rest[0] in ("iwae_tf", "benchmarks")
-        parsed(rest[0], rest[1:])
-    elif first == "-c":
+    assert program in (".venv/bin/python", "python", "python3")
+    if first == "-c":
         exec(rest[0], {})
+    elif first == "-m":
+        if rest[0] not in ("venv", "pytest", "mkdocs"):
+            parse(rest[0], rest[1:])
+    elif first in SCRIPTS or "argparse" in (ROOT / first).read_text():
+        parse(first, rest)
     else:
-        script = ROOT / first
-        assert script.is_file()
-        if "argparse" not in script.read_text() and "run_script" not in script.read_text():
-            assert not rest, f"{first} takes no arguments"
-            return
-        values = parsed(script, rest)
-        if first == "train.py":
-            RunConfig(*(flags.settings_from(values, settings) for settings in train.SECTIONS))
+        assert not rest, f"{first} takes no arguments"
 
 
-def check_pip(arguments: list[str]) -> None:
-    """A file of requirements, this package with one of its extras, or a program that only looks at what a run wrote."""
-    first, *rest = arguments
-    assert first == "install"
-    if rest[0] == "-r":
-        assert (ROOT / rest[1]).is_file()
-    elif rest[0] == "-e":
-        extra = re.fullmatch(r"\.\[(\w+)\]", rest[1]).group(1)
-        assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    else:
-        assert rest == ["tensorboard"]
+def test_the_commands_of_a_block_are_separated():
+    block = 'a -c "\nimport x" > out.json && run --k K  # why\nsh $([ -e R ] && echo y) --z'
+    assert commands(block) == [["a", "-c", "\n\nimport x"], ["run", "--k", "50"], ["sh", "--z"]]
+    assert len(SHELL) > 20
 
 
-@pytest.mark.parametrize("words", SHELL)
-def test_a_command_of_the_documents_is_one_that_exists(words, parsed, capsys):
-    program, *arguments = words
-    if program in PYTHONS:
-        check_python(arguments, parsed)
-    elif program == "export":
-        name, value = arguments[0].split("=", maxsplit=1)
-        assert name == "TF_CONFIG"
-        assert set(json.loads(value)) == {"cluster", "task"}
-    elif program == ".venv/bin/pip":
-        check_pip(arguments)
-    elif program == "docker":
-        assert (ROOT / arguments[arguments.index("-f") + 1]).is_file()
-    elif program == ".venv/bin/mkdocs":
-        assert (ROOT / "mkdocs.yml").is_file()
-    elif program == ".venv/bin/tensorboard":
-        assert arguments[0] == "--logdir"
-    else:
-        assert program == "curl"
-        assert re.fullmatch(r"http://localhost:8501/v1/models/\w+:predict", arguments[-1])
-
-
-def test_the_commands_of_a_block_are_told_apart():
-    block = (
-        'export A=\'{"b": [1]}\'\npython -c "\nimport x\nx()" > out.json && run --k K  # why\n'
-        "sh $([ -e R ] && echo y) --z"
-    )
-    expected = [
-        ["export", 'A={"b": [1]}'],
-        ["python", "-c", "\n\nimport x\n\nx()"],
-        ["run", "--k", "50"],
-        ["sh", "--z"],
-    ]
-    assert commands(block) == expected
-
-
-def test_a_flag_that_does_not_exist_is_found(parsed):
-    with pytest.raises(Exception, match="--no-such-flag"):
-        check_python(["train.py", "--k", "5", "--no-such-flag"], parsed)
+@pytest.mark.parametrize("words", ["train.py --k 5 --no-such-flag", "train.py --k 0", "benchmarks --no-such-flag"])
+def test_a_flag_or_a_value_that_does_not_exist_is_found(words, parse):
+    program, *arguments = words.split()
+    with pytest.raises((pytest.fail.Exception, SystemExit)):
+        parse(program, arguments)

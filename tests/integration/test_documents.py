@@ -1,74 +1,69 @@
-"""The documents keep their word: their Python runs as it stands, and their commands are ones that exist."""
+"""The Python of the documents runs, and their links lead to files."""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from iwae_tf import declarations
+
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [
-    *ROOT.glob("*.md"),
-    *(ROOT / "docs").rglob("*.md"),
-    ROOT / "export/README.md",
-    ROOT / "benchmarks/README.md",
-]
+DOCUMENTS = [file for pattern in ("*.md", "docs/**/*.md", "[be]*/*.md") for file in ROOT.glob(pattern)]
+WITH_PYTHON = ("README.md", "docs/networks.md", "docs/scaling.md", "docs/theory.md")
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """The code blocks of a document in their order."""
+    """Returns the code blocks of a document in their order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def the_readme(names: dict) -> None:
-    assert names["log_p"].shape == (100,)
-    assert -30 < np.mean(names["log_p"]) < -20  # grey digits, ten epochs
-    x = names["x_valid"][:5]
-    # Two processes of float32 arithmetic on the same weights.
-    np.testing.assert_allclose(names["same"].log_likelihood(x, 50), names["model"].log_likelihood(x, 50), rtol=1e-5)
+def keep_declarations(monkeypatch) -> None:
+    """Lets a test declare names that the tests after it do not see."""
+    registered = {kind: dict(known) for kind, known in declarations._registered.items()}
+    registered["likelihood"].pop("poisson", None)  # other tests declare this name too
+    monkeypatch.setattr(declarations, "_registered", registered)
 
 
-def the_page_on_networks(names: dict) -> None:
-    assert np.isfinite(names["log_p"]).all()
-    assert names["model"].likelihood_name == "mine>Poisson"
-
-
-def the_theory(names: dict) -> None:
-    level = np.full(50, -104, np.float32)
-    assert names["naive"](level) == -np.inf
-    assert names["shifted"](level) == -104
-
-
-# What a page has left behind when its Python has run; pages that say nothing of it have only to run.
-LEFT = {"README.md": the_readme, "docs/networks.md": the_page_on_networks, "docs/theory.md": the_theory}
-WITH_PYTHON = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS if blocks(document, "python")]
+def check(name: str, page) -> None:
+    """Checks the results of a page's code."""
+    if name == "README.md":
+        assert page.log_p.shape == (100,)
+        assert -45 < np.mean(page.log_p) < -20  # grey digits; -39 after three epochs
+        # The saved model and the loaded one are two graphs of float32 arithmetic.
+        np.testing.assert_allclose(page.same.log_likelihood(page.x_valid, 5), page.log_p, rtol=1e-5)
+    elif name == "docs/networks.md":
+        assert np.isfinite(page.log_p).all()
+        assert page.model.likelihood_name == "poisson"
+    elif name == "docs/theory.md":
+        level = np.full(50, -104, np.float32)
+        assert (page.naive(level), page.shifted(level)) == (-np.inf, -104)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted(WITH_PYTHON))
-def test_the_python_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", WITH_PYTHON)
+def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch):
+    keep_declarations(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "page"}
+    page = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", page)
+    code = "\n".join(blocks(ROOT / name, "python")).replace("epochs=10", "epochs=3")
     with np.errstate(all="ignore"):  # the theory shows how arithmetic fails
-        for code in blocks(ROOT / page, "python"):
-            exec(code, names)
-        LEFT.get(page, lambda names: None)(names)
+        exec(re.sub(r"\bnum_samples=\d+", "num_samples=5", code), vars(page))  # 5000 samples would cost 10 s
+        check(name, page)
 
 
-def test_the_pages_with_something_to_check_have_python():
-    assert set(LEFT) <= set(WITH_PYTHON)
+def test_no_other_page_has_python_but_that_of_the_recipes():
+    found = {document.relative_to(ROOT).as_posix() for document in DOCUMENTS if blocks(document, "python")}
+    assert found == {*WITH_PYTHON, "docs/design.md"}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python train.py --k 50",
-        "python3 -m venv .venv && .venv/bin/pip install -r requirements-dev.txt && "
-        ".venv/bin/python -m pytest -n 2 --dist loadfile",
-    ],
-)
-def test_the_two_commands_stand_in_the_readme_each_on_a_line(command):
-    assert f"{command}\n" in blocks(ROOT / "README.md", "sh")
+@pytest.mark.parametrize("ending", [".txt && .venv/bin/python train.py", "-dev.txt && .venv/bin/python -m pytest"])
+def test_the_readme_has_its_two_commands_on_one_line_each(ending):
+    start = f"python3 -m venv .venv && .venv/bin/pip install -r requirements{ending} "
+    assert [b for b in blocks(ROOT / "README.md", "sh") if b.startswith(start) and b.count("\n") == 1]
 
 
 def test_every_file_that_the_documents_link_to_exists():

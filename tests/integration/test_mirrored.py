@@ -20,8 +20,7 @@ CONTEXT.set_forkserver_preload(["iwae_tf.commands.main", "iwae_tf.training.run"]
 NUM_IMAGES, NUM_VALID, BATCH_SIZE, VALIDATION_BATCH_SIZE = 69, 33, 17, 8
 CASES = {
     "iwae": ("iwae", {}),
-    "dreg": ("dreg", {}),
-    "backward samples": ("iwae", {"backward_samples": 2}),
+    "dreg, backward samples": ("dreg", {"backward_samples": 2}),
     "sleep phase": ("rws-sleep", {}),
     "learned beta": ("ciwae", {"learn_beta": True}),
     "score function": ("vimco", {}),
@@ -61,12 +60,12 @@ def _fit_all(path: str) -> None:
     strategy, results = _two_devices(), {}
     for name in CASES:
         with strategy.scope():
-            results |= {f"{name}/{part}": values for part, values in _fitted(name).items()}
+            results |= {f"{name}/{key}": values for key, values in _fitted(name).items()}
     np.savez(path, **results)
 
 
 def _refuse(connection) -> None:
-    """Says what is refused, and what a row that has no bound does."""
+    """Sends the messages of what is refused, and whether a row without a bound left the weights alone."""
     messages = []
     with _two_devices().scope():
         try:
@@ -103,7 +102,7 @@ def mirrored(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_two_replicas_take_the_steps_of_one(mirrored, name):
     alone = _fitted(name)
-    together = {part: mirrored[f"{name}/{part}"] for part in alone}
+    together = {key: mirrored[f"{name}/{key}"] for key in alone}
     assert together["distributed"]
     assert not alone["distributed"]
     assert together["step"] == alone["step"] == 10
@@ -112,8 +111,8 @@ def test_two_replicas_take_the_steps_of_one(mirrored, name):
     # The signals of a score function are differences of log-weights, many nats large, and so is what rounding does.
     rounding = 2e-5 if name == "score function" else 5e-6
     np.testing.assert_allclose(together["weights"], alone["weights"], atol=rounding)
-    for part in ("bound", "val_bound", "log_likelihood", "one_row"):
-        np.testing.assert_allclose(together[part], alone[part], rtol=2 * rounding, err_msg=part)
+    for key in ("bound", "val_bound", "log_likelihood", "one_row"):
+        np.testing.assert_allclose(together[key], alone[key], rtol=2 * rounding, err_msg=key)
 
 
 def test_xla_is_refused_and_a_bound_that_is_not_finite_on_one_replica_stops_all():

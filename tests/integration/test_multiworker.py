@@ -21,22 +21,8 @@ pytestmark = pytest.mark.slow
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["iwae_tf.commands.main", "iwae_tf.training.run"])
-TRAIN = [
-    "--epochs",
-    "6",
-    "--batch-size",
-    "20",
-    "--k",
-    "3",
-    "--latent-units",
-    "3",
-    "--hidden-units",
-    "8",
-    "--eval-samples",
-    "60",
-    "--verbose",
-    "0",
-]
+TRAIN = ["--epochs", "6", "--batch-size", "20", "--k", "3", "--latent-units", "3", "--hidden-units", "8"]
+TRAIN += ["--eval-samples", "60", "--verbose", "0"]
 LOST = "another worker has stopped or cannot be reached"
 
 
@@ -140,24 +126,33 @@ def test_two_workers_make_the_run_of_one_and_the_chief_alone_writes(folder, toge
         )
     metrics = [json.loads((run / "metrics.json").read_text()) for run in (together, alone)]
     assert metrics[0]["log_likelihood"] == pytest.approx(metrics[1]["log_likelihood"], abs=1e-4)
-    assert f"done; the run is in {together} at the chief" in (folder / "1.txt").read_text()
+    assert "done; the chief worker wrote the run to" in (folder / "1.txt").read_text()
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_worker_stops_the_other_and_started_again_both_go_on_to_the_same_bits(folder, together, killed):
-    run = folder / f"killed{killed}"
-    processes = _two(folder, *_train(folder, run.name))
-    while all(process.is_alive() for process in processes) and len(_history(run)) < 3:
-        time.sleep(0.01)
-    processes[killed].kill()
-    codes = [75, 75]
-    codes[killed] = -signal.SIGKILL
-    _ended(processes, codes)
-    assert f"error: {LOST}" in (folder / f"{1 - killed}.txt").read_text()
-    assert "Traceback" not in (folder / f"{1 - killed}.txt").read_text()
-    assert 1 < len(_history(run)) < 7
+def test_a_killed_worker_stops_the_other_and_started_again_both_resume_to_the_same_bits(folder, together):
+    run = folder / "killed"
+    for killed, lines in ((0, 3), (1, 5)):
+        flags = ["--resume"] if run.exists() else []
+        processes = _two(folder, *_train(folder, run.name), *flags)
+        while all(process.is_alive() for process in processes) and len(_history(run)) < lines:
+            time.sleep(0.01)
+        processes[killed].kill()
+        codes = [75, 75]
+        codes[killed] = -signal.SIGKILL
+        _ended(processes, codes)
+        assert f"error: {LOST}" in (folder / f"{1 - killed}.txt").read_text()
+        assert "Traceback" not in (folder / f"{1 - killed}.txt").read_text()
+        assert 1 < len(_history(run)) < 7
     _ended(_two(folder, *_train(folder, run.name), "--resume"), [0, 0])
     np.testing.assert_array_equal(_state(run), _state(together))
+
+
+def test_workers_with_different_commands_stop_before_anything_is_written(folder):
+    ports, words = _free_ports(), _train(folder, "different")
+    _ended([_worker(folder, 0, ports, *words), _worker(folder, 1, ports, *words, "--seed", "7")], [2, 2])
+    for index in (0, 1):
+        assert "the workers were started with different settings" in (folder / f"{index}.txt").read_text()
+    assert not (folder / "different").exists()
 
 
 def test_a_chief_that_refuses_stops_the_others(folder, together):
@@ -171,12 +166,12 @@ def test_a_chief_that_refuses_stops_the_others(folder, together):
 def test_two_workers_score_the_images_of_a_run_as_one_does(folder, together):
     words = ["evaluate", str(together), "--num-samples", "330", "--verbose", "0"]
     _ended(_two(folder, *words), [0, 0])
-    scores = pyarrow.parquet.read_table(together / "evaluation" / "per_example.parquet").to_pydict()
+    scores = pyarrow.parquet.read_table(together / "evaluation" / "scores.parquet").to_pydict()
     assert "report.json" in _files(together / "evaluation")
-    assert not (together / "evaluation" / "parts").exists()
-    assert "done; the scores are in" in (folder / "1.txt").read_text()
+    assert not (together / "evaluation" / "batches").exists()
+    assert "done; the chief worker wrote the scores to" in (folder / "1.txt").read_text()
     _ended([_worker(folder, 0, None, *words, "--overwrite")], [0])
-    expected = pyarrow.parquet.read_table(together / "evaluation" / "per_example.parquet").to_pydict()
+    expected = pyarrow.parquet.read_table(together / "evaluation" / "scores.parquet").to_pydict()
     assert scores.keys() == expected.keys()
     for name in ("log_likelihood", "standard_error", "pareto_k"):  # batches of other sizes: rounding of float32
         np.testing.assert_allclose(scores[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)

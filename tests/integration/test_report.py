@@ -1,5 +1,7 @@
 """`python -m iwae_tf report` from run folders to a page, as a user meets it."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -7,12 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 import iwae_tf
 from iwae_tf.commands.main import main
 from iwae_tf.data.binarization import binarize_once
+from iwae_tf.plots import image_grid, style
+from iwae_tf.report.record import read_record
 
 SMALL = ["--hidden-units", "8", "--latent-units", "3", "--epochs", "2", "--eval-samples", "60", "--verbose", "0"]
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+GRIDS = [
+    "Means of p(x | h), h from the prior",
+    "Test images and their reconstructions",
+    "Test images at both ends, means of p(x | h) on the line between their posterior means",
+    "Highest and lowest log p(x) of test images, in nats",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,173 +44,261 @@ def report(*words) -> int:
     return main(["report", *map(str, words)])
 
 
-def error_of(capfd, *words) -> str:
-    capfd.readouterr()
-    assert report(*words) == 2
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
+def page_of(run) -> str:
+    assert report(run) == 0
+    return (run / "report.html").read_text(encoding="utf-8")
 
 
-def images(text: str) -> list[str]:
-    return re.findall(r'<img src="data:image/png;base64,[^"]+" width="\d+" height="\d+" alt="([^"]+)">', text)
+def grids(text: str) -> dict[str, bytes]:
+    """Description to PNG file of the image grids; descriptions of several lines are joined by blanks."""
+    found = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)">', text)
+    return {alt: base64.b64decode(content) for content, alt in found}
 
 
-# ---------------------------------------------------------------------------------------------- one run
-
-
-def test_training_ends_with_the_page_and_the_scores_of_the_images(finished):
-    text = (finished / "report.html").read_text(encoding="utf-8")
-    metrics = json.loads((finished / "metrics.json").read_text())
-    with np.load(finished / "scores.npz") as scores:
-        log_p, errors, activities = (scores[n] for n in ("log_likelihood", "standard_error", "unit_activities_1"))
-    assert log_p.shape == errors.shape == (400,)
-    assert log_p.mean() == pytest.approx(metrics["log_likelihood"], rel=1e-9)
-    assert [(activities > 0.01).sum()] == metrics["active_units"]
-    assert f"{metrics['log_likelihood']:.2f}".replace("-", "−") in text
-    found = images(text)
-    assert found[:3] == [
-        "100 samples of the model",
-        "20 test images, each above its reconstruction",
-        "4 rows, each from one test image to another by way of the model's own".replace("'", "&#39;"),
-    ]
-    best, worst = int(log_p.argmax()), int(log_p.argmin())
-    assert found[3].startswith(f"Test image {best}, ")
-    assert found[13].startswith(f"Test image {worst}, ")
-    assert len(found) == 23
-
-
-def test_the_scores_that_are_kept_are_those_of_the_test_images(finished):
+def test_training_ends_with_the_page_of_its_scores_and_pictures(finished):
     import keras
 
+    text, record = (finished / "report.html").read_text(encoding="utf-8"), read_record(finished)
+    metrics, scores = json.loads((finished / "metrics.json").read_text()), record.scores
+    assert scores.log_likelihood.shape == (400,)
+    assert scores.log_likelihood.mean() == pytest.approx(metrics["log_likelihood"], rel=1e-9)
+    assert [(layer > 0.01).sum() for layer in scores.unit_activities] == metrics["active_units"]
+    assert f"{metrics['log_likelihood']:.2f}".replace("-", "−") in text
+    found = grids(text)
+    assert list(found) == GRIDS
     model = keras.saving.load_model(finished / "model.keras", compile=False)
-    x = binarize_once(iwae_tf.data.load("digits").intensities("test"), "test")[:5]
-    with np.load(finished / "scores.npz") as scores:
-        # Two passes of float32 networks over batches of other sizes.
-        np.testing.assert_allclose(scores["log_likelihood"][:5], model.log_likelihood(x, 60), rtol=1e-5)
+    x = binarize_once(iwae_tf.data.load("digits").intensities("test"), "test")
+    # Two passes of float32 networks over batches of other sizes.
+    np.testing.assert_allclose(scores.log_likelihood[:5], model.log_likelihood(x[:5], 60), rtol=1e-5)
+    for name, figure in (
+        (GRIDS[0], image_grid.samples_figure(model.sample(100, 0, mean=True), (8, 8))),
+        (GRIDS[1], image_grid.reconstructions_figure(x[:20], model.reconstruct(x[:20]), (8, 8))),
+        (GRIDS[3], image_grid.extremes_figure(x, scores.log_likelihood, (8, 8))),
+    ):
+        drawn, expected = (imread(io.BytesIO(file)) for file in (found[name], style.encode(figure, "png")))
+        np.testing.assert_allclose(drawn, expected, atol=1 / 255)  # means of two processes differ by rounding
+    best = int(scores.log_likelihood.argmax())
+    assert f'<li class="score">row {best}: ' in text
 
 
-def test_the_page_is_the_same_when_it_is_made_again(run, capsys):
-    before = (run / "report.html").read_text()
-    (run / "report.html").unlink()
-    assert report(run) == 0
-    assert capsys.readouterr().out == f"written: {run / 'report.html'}\n"
-    again = (run / "report.html").read_text()
-    assert len(images(again)) == 23
-    # Only the path in the commands is another; pictures of two processes may differ by rounding, here is one.
-    assert re.sub(r"/\S+/small\b", "RUN", again) == re.sub(r"/\S+/small\b", "RUN", before)
-
-
-def test_nothing_that_the_folder_holds_is_computed_again(run, monkeypatch):
+def test_the_page_is_the_same_when_it_is_made_again_and_nothing_is_scored_again(run, capsys, monkeypatch):
     def computed(*arguments, **options):
         raise AssertionError("computed again")
 
     monkeypatch.setattr("iwae_tf.evaluation.unit_activities", computed)
     monkeypatch.setattr(iwae_tf.IWAE, "log_weight_chunks", computed)
-    assert report(run) == 0
+    before = (run / "report.html").read_text()
+    (run / "report.html").unlink()
+    again = page_of(run)
+    assert capsys.readouterr().out == f"written: {run / 'report.html'}\n"
+    assert re.sub(r"/\S+/small\b", "RUN", again) == re.sub(r"/\S+/small\b", "RUN", before)  # a path in the commands
 
 
-def test_an_older_run_without_scores_still_has_its_page(run):
-    (run / "scores.npz").unlink()
-    config = json.loads((run / "config.json").read_text())
-    del config["model"]["latent"], config["model"]["precision"], config["objective"], config["training"]["init_from"]
-    (run / "config.json").write_text(json.dumps(config))
-    assert report(run) == 0
-    text = (run / "report.html").read_text()
-    assert "the command Evaluate below leaves them" in text
-    assert len(images(text)) == 3
-    assert "unit 0</span>" in text  # measured again
+def test_a_run_without_scores_of_images_still_has_its_page(run):
+    (run / "scores.parquet").unlink()
+    text = page_of(run)
+    assert "the command Evaluate below writes them" in text
+    assert list(grids(text)) == GRIDS[:3]
+    assert "unit 0: " in text  # measured again
 
 
-def test_an_evaluation_of_an_older_run_gives_best_and_worst(run):
-    (run / "scores.npz").unlink()
-    assert main(["evaluate", str(run), "--num-samples", "60", "--verbose", "0"]) == 0
-    assert report(run) == 0
-    assert len(images((run / "report.html").read_text())) == 23
-
-
-def test_a_run_whose_data_have_gone_shows_samples_and_says_why(run, capsys):
+def test_a_run_whose_data_have_gone_shows_samples_and_says_why(run):
     config = json.loads((run / "config.json").read_text())
     config["data"]["dataset"] = "gone.npz"
     (run / "config.json").write_text(json.dumps(config))
-    assert report(run) == 0
-    text = (run / "report.html").read_text()
+    text = page_of(run)
     assert "could not be read: there is no file gone.npz" in text
-    assert images(text) == ["100 samples of the model"]
-    assert text.count('<span class="score">') == 20
+    assert list(grids(text)) == GRIDS[:1]
+    assert text.count('<li class="score">') == 20
 
 
-def test_a_run_that_replaces_another_leaves_none_of_its_scores(run):
-    (run / "evaluation").mkdir()
-    (run / "evaluation" / "report.json").write_text("{}")
-    assert main(["train", "--k", "2", *SMALL, "--output-dir", str(run), "--overwrite"]) == 0
-    assert not (run / "evaluation").exists()
-    assert "<dt>k</dt><dd>2</dd>" in (run / "report.html").read_text()
-
-
-# ---------------------------------------------------------------------------------------------- other runs
+def test_rows_that_are_no_images_have_no_grids(run):
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["image_shape"] = [1, 64]
+    (run / "config.json").write_text(json.dumps(config))
+    text = page_of(run)
+    assert grids(text) == {}
+    assert "has the shape 1 x 64, which is no grey image" in text
+    assert text.count('<li class="score">') == 20
 
 
 @pytest.mark.slow
-def test_rows_of_numbers_without_validation_data_and_binary_units_in_two_layers(finished, tmp_path, capsys):
+def test_binary_units_in_two_layers_over_gaussian_rows_go_next_to_images(finished, tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "rows.npz", x_train=rng.random((40, 7)), x_test=rng.random((9, 7)))
-    rows, binary = tmp_path / "rows", tmp_path / "binary"
-    flags = ["--dataset", str(tmp_path / "rows.npz"), "--likelihood", "gaussian", "--k", "2", *SMALL]
-    assert main(["train", *flags, "--output-dir", str(rows)]) == 0
-    units = ["--layers", "2", "--latent", "bernoulli", "--objective", "vimco", "--k", "3"]
-    flags = [*SMALL, *units, "--latent-units", "4", "3", "--hidden-units", "8", "none"]
-    assert main(["train", *flags, "--output-dir", str(binary)]) == 0
-    text = (rows / "report.html").read_text()
-    assert images(text) == []
-    assert "has the shape 1 x 7, which is no grey image" in text
-    assert "there are no validation images" in text
-    assert text.count('<span class="score">') == 9
-    text = (binary / "report.html").read_text()
-    assert len(images(text)) == 23
-    assert "Layer 1, nearest x" in text
-    assert "Layer 2: " in text
-
-    page = tmp_path / "all.html"
-    capsys.readouterr()
-    assert report(finished, rows, binary, "--output", page) == 0
-    assert capsys.readouterr().out == f"written: {page}\n"
-    text = page.read_text()
-    assert "3 runs side by side" in text
-    assert "do not compare: they differ in dataset, source, split" in text
-    assert [alt for alt in images(text) if "Test image" not in alt].count("100 samples of the model") == 2
-
-
-def test_several_runs_go_into_the_current_folder(run, finished, tmp_path, monkeypatch, capsys):
+    flags = ["--dataset", str(tmp_path / "rows.npz"), "--likelihood", "gaussian", "--layers", "2"]
+    flags += ["--latent", "bernoulli", "--objective", "vimco", "--k", "3", *SMALL]
+    flags += ["--latent-units", "4", "3", "--hidden-units", "8", "none", "--output-dir", str(tmp_path / "rows")]
+    assert main(["train", *flags]) == 0
     monkeypatch.chdir(tmp_path)
-    assert report(finished, run) == 0
+    capsys.readouterr()
+    assert report(finished, "rows") == 0
     assert capsys.readouterr().out == "written: report.html\n"
-    assert "2 runs side by side" in Path("report.html").read_text()
+    text = Path("report.html").read_text()
+    assert "2 runs side by side" in text
+    assert "do not compare: they differ in dataset, source, split" in text
+    assert text.count(f'alt="{GRIDS[0]}"') == 1
+    assert "has the shape 1 x 7, which is no grey image" in text
+    assert text.count('<li class="score">') == 20 + 9
+    assert "Activity of each unit, layer 2" in text
 
 
 def test_a_run_that_was_stopped_before_it_was_evaluated_has_a_page(run):
-    for name in ("metrics.json", "scores.npz", "report.html"):
+    for name in ("metrics.json", "scores.parquet", "report.html"):
         (run / name).unlink()
-    assert report(run) == 0
-    text = (run / "report.html").read_text()
+    text = page_of(run)
     assert "trained, but not evaluated" in text
-    assert len(images(text)) == 3  # there is a model
+    assert list(grids(text)) == GRIDS[:3]  # there is a model
     (run / "model.keras").unlink()
-    assert report(run) == 0
-    assert images((run / "report.html").read_text()) == []
-
-
-# ---------------------------------------------------------------------------------------------- bad input
+    assert grids(page_of(run)) == {}
 
 
 def test_bad_input_is_one_line_and_exit_code_2(run, capfd, tmp_path):
-    assert "is not the folder of a run" in error_of(capfd, tmp_path)
-    assert "did you mean" in error_of(capfd, tmp_path / "smal")
-    assert "expected .html" in error_of(capfd, run, "--output", tmp_path / "page.txt")
-    assert "cannot be written" in error_of(capfd, run, "--output", tmp_path / "no" / "page.html")
-    assert "given twice" in error_of(capfd, run, run)
-    assert "required: RUN" in error_of(capfd)
+    def error_of(*words) -> str:
+        capfd.readouterr()
+        assert report(*words) == 2
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        assert re.fullmatch(r"error: .+\n", captured.err)
+        return captured.err
+
+    assert "is not the folder of a run" in error_of(tmp_path)
+    assert "did you mean" in error_of(tmp_path / "smal")
+    assert "expected .html" in error_of(run, "--output", tmp_path / "page.txt")
+    assert "cannot be written" in error_of(run, "--output", tmp_path / "no" / "page.html")
+    assert "given twice" in error_of(run, run)
+    assert "required: RUN" in error_of()
     (run / "model.keras").write_text("cut short")
-    assert "model.keras cannot be read" in error_of(capfd, run)
+    assert "model.keras cannot be read" in error_of(run)
+
+
+# ---------------------------------------------------------------------------------------------- in a real browser
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+def in_browser(test):
+    missing = "no chromium with its chromedriver (Debian: chromium-driver)"
+    return pytest.mark.slow(pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=missing)(test))
+
+
+WIDTHS, SCHEMES = (390, 1400), ("light", "dark")
+SHOWN = """return [...document.querySelectorAll('img')].map(e => {
+  const box = e.getBoundingClientRect();
+  return [e.naturalWidth, box.width, box.height, getComputedStyle(e).backgroundColor];
+})"""
+CUT_OFF = """return [...document.querySelectorAll('table')].filter(table => {
+  const box = table.parentElement;
+  return table.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX != 'auto';
+}).length"""
+COLOURS = "return ['color', 'background-color'].map(name => getComputedStyle(document.body)[name])"
+
+
+@pytest.fixture(scope="module")
+def pages(finished, tmp_path_factory):
+    """A page of one run, of three with long names and unlike settings, and of one that was stopped."""
+    folder, run = tmp_path_factory.mktemp("pages"), finished
+    others = [folder / ("digits-iwae-" + "long-name-" * 8 + str(number)) for number in (1, 2)]
+    for number, other in enumerate(others, start=1):
+        shutil.copytree(run, other)
+        config = json.loads((other / "config.json").read_text())
+        config["training"]["noise"] = "x" * 80 * number
+        (other / "config.json").write_text(json.dumps(config))
+    stopped = folder / "stopped"
+    stopped.mkdir()
+    shutil.copy(run / "config.json", stopped)
+    several, begun = folder / "several.html", folder / "stopped.html"
+    assert main(["report", str(run), *map(str, others), "--output", str(several)]) == 0
+    assert main(["report", str(stopped), "--output", str(begun)]) == 0
+    return {"one": run / "report.html", "several": several, "stopped": begun}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def show(browser, page, width=1400, scheme="light"):
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # what came before
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+
+
+@in_browser
+@pytest.mark.parametrize("name", ["one", "several", "stopped"])
+def test_the_page_loads_without_errors_and_asks_for_nothing(browser, pages, name):
+    show(browser, pages[name])
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith("data:")] == [pages[name].as_uri()]
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["one", "several", "stopped"])
+def test_everything_is_there_and_fits_the_width(browser, pages, name, width, scheme):
+    show(browser, pages[name], width, scheme)
+    shown = browser.execute_script(SHOWN)
+    assert len(shown) == {"one": 4 + 3, "several": 3 * 4 + 3, "stopped": 0}[name]  # grids and curves
+    for natural, wide, high, card in shown:
+        assert natural > 0
+        assert min(wide, high) > 50
+        assert wide <= width
+        assert card == "rgb(255, 255, 255)"  # figures are drawn for a white page
+    assert browser.execute_script(CUT_OFF) == 0
+    inner, scrolled = browser.execute_script(
+        "return [document.documentElement.clientWidth, document.documentElement.scrollWidth]"
+    )
+    assert scrolled <= inner
+
+
+@in_browser
+def test_a_wide_table_scrolls_inside_itself(browser, pages):
+    show(browser, pages["several"], 390)
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert browser.execute_script(f"return {wide}") > 0
+
+
+@in_browser
+def test_the_page_follows_the_colour_scheme(browser, pages):
+    seen = {}
+    for scheme in SCHEMES:
+        show(browser, pages["one"], scheme=scheme)
+        seen[scheme] = browser.execute_script(COLOURS)
+    assert seen["light"] == ["rgb(28, 33, 39)", "rgb(255, 255, 255)"]
+    assert seen["dark"] == ["rgb(230, 233, 237)", "rgb(20, 24, 29)"]
+
+
+@in_browser
+@pytest.mark.parametrize("name", ["one", "several", "stopped"])
+def test_the_page_prints_light_whatever_the_scheme(browser, pages, name):
+    show(browser, pages[name], scheme="dark")
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    assert pdf.startswith(b"%PDF")
+    assert pdf.rstrip().endswith(b"%%EOF")
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    assert browser.execute_script(COLOURS) == ["rgb(28, 33, 39)", "rgb(255, 255, 255)"]
+    if name != "stopped":
+        assert (
+            browser.execute_script("return document.querySelector('details .list').getBoundingClientRect().height") > 0
+        )

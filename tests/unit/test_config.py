@@ -35,11 +35,10 @@ DEFAULTS = {
     TrainingConfig: {"objective": "iwae", "k": 50, "epochs": 60, "batch_size": 20, "learning_rate": 1e-3}
     | {"schedule": "constant", "jit": "auto", "seed": 0, "early_stopping": None, "init_from": None},
     EvaluationConfig: {"eval_samples": 5000},
-    OutputConfig: {"output_dir": None, **OFF, "verbose": 1, "figure_format": "png"},
+    OutputConfig: {"output_dir": None, **OFF, "verbose": 1},
     WorkersConfig: {"strategy": "none", "worker_timeout": 300},
     ScoringConfig: {"split": "test", "num_samples": 5000, "target_standard_error": None, "max_samples": None, "seed": 0}
-    | {"gap": False, "prune": False, "jackknife": False, "annealed": 0, "deviation": False, "data_dir": None}
-    | {"figure_format": "png"},
+    | {"gap": False, "prune": False, "jackknife": False, "annealed": 0, "deviation": False, "data_dir": None},
     ExportConfig: {"num_samples": 5000, "max_samples": 50_000, "input": None},
 }
 
@@ -91,7 +90,6 @@ CHOICES = [
     (TrainingConfig, "schedule", "papr"),
     (TrainingConfig, "jit", "yes"),
     (OutputConfig, "verbose", 3),
-    (OutputConfig, "figure_format", "gif"),
     (ScoringConfig, "split", "all"),
     (ExportConfig, "input", "grey"),
     (WorkersConfig, "strategy", "tpu"),

@@ -1,8 +1,12 @@
+"""Checks of values, and hints for unknown names."""
+
 import numpy as np
 import pytest
 
 import iwae_tf
-from iwae_tf.errors import InputError, positive_integer, unknown_name
+from iwae_tf.errors import MAX_SEED, InputError, check_seed, positive_integer, unknown_name
+
+NO_INTEGERS = [1.0, float("nan"), np.float32(1), "1", None, True, np.True_, [1], np.array([3, 4])]
 
 
 def test_an_input_error_is_a_value_error_and_a_public_name():
@@ -10,35 +14,44 @@ def test_an_input_error_is_a_value_error_and_a_public_name():
     assert iwae_tf.InputError is InputError
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("iwea", "iwae"), ("drag", "dreg"), ("elbokl", "elbo-kl")])
-def test_an_unknown_name_gets_the_nearest_known_one(name, nearest):
-    error = unknown_name("objective", name, ["stl", "iwae", "dreg", "elbo-kl"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("iwea", "did you mean 'iwae'? "),
+        ("drag", "did you mean 'dreg'? "),
+        ("elbokl", "did you mean 'elbo-kl'? "),
+        *((name, "") for name in ("quasar", "", 7, None)),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_known_one_if_there_is_one_and_the_list(name, hint):
+    error = unknown_name("objective", name, iter(["stl", "iwae", "dreg", "elbo-kl"]))
     assert isinstance(error, InputError)
-    expected = f"unknown objective {name!r}: did you mean {nearest!r}? known: dreg, elbo-kl, iwae, stl"
-    assert str(error) == expected
-
-
-@pytest.mark.parametrize("name", ["quasar", "", 7, None])
-def test_a_name_that_is_like_no_other_gets_the_list_alone(name):
-    error = unknown_name("data set", name, ("mnist", "digits"))
-    assert str(error) == f"unknown data set {name!r}: known: digits, mnist"
-
-
-def test_the_known_names_may_come_from_any_iterable_once():
-    assert "known: a, b" in str(unknown_name("letter", "c", iter(["b", "a"])))
-
-
-@pytest.mark.parametrize("value", [1, 50, np.int64(3), np.uint8(200), np.array(4)])
-def test_positive_integers_of_any_integer_type_come_back_as_int(value):
-    number = positive_integer("k", value)
-    assert number == value
-    assert type(number) is int
+    assert str(error) == f"unknown objective {name!r}: {hint}known: dreg, elbo-kl, iwae, stl"
 
 
 @pytest.mark.parametrize(
-    "value", [0, -1, 1.0, 2.5, float("nan"), "3", None, True, False, np.True_, np.float32(2), [3], np.array([3, 4])]
+    ("check", "good", "bad", "text"),
+    [
+        (
+            lambda value: positive_integer("batch_size", value),
+            [1, 50, np.int64(3), np.uint8(200), np.array(4)],
+            [0, -1, *NO_INTEGERS],
+            "batch_size must be an integer >= 1, got ",
+        ),
+        (
+            check_seed,
+            [0, 7, np.int64(7), np.uint8(7), MAX_SEED],
+            [-1, 2**31, *NO_INTEGERS],
+            "seed must be an integer in [0, 2147483647], got ",
+        ),
+    ],
+    ids=["positive_integer", "check_seed"],
 )
-def test_everything_else_is_refused_by_name_and_value(value):
-    with pytest.raises(InputError) as error:
-        positive_integer("batch_size", value)
-    assert str(error.value) == f"batch_size must be an integer >= 1, got {value!r}"
+def test_integers_of_any_type_are_returned_as_int_and_other_values_refused_by_name_and_value(check, good, bad, text):
+    for value in good:
+        assert check(value) == value
+        assert type(check(value)) is int
+    for value in bad:
+        with pytest.raises(InputError) as error:
+            check(value)
+        assert str(error.value) == text + repr(value)

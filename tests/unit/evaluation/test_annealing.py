@@ -1,26 +1,108 @@
-"""Annealed importance sampling: equal to the formulas, unbiased, and at log p(x) where that is known."""
+"""Annealing: transitions true to the formulas and their density, weights unbiased, bounds on both sides of log p(x)."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 import reference
 import reference_annealing
 import tensorflow as tf
-from linear_gaussian_models import DIM, linear_gaussian
+from linear_gaussian_models import DIM, UNITS, linear_gaussian
 from small_models import SMALL_DIM, binary_images, reference_weights, small_model
 
 from iwae_tf import InputError, seeds
-from iwae_tf.evaluation.annealing import AnnealedEstimate, annealed_log_likelihood
-from iwae_tf.evaluation.annealing_passes import JITTER, AnnealingPasses, row_draws, temperatures
-from iwae_tf.seeds import Purpose
+from iwae_tf.evaluation import annealing
+from iwae_tf.evaluation.annealing import (
+    JITTER,
+    AnnealedEstimate,
+    AnnealingPasses,
+    annealed_log_likelihood,
+    bidirectional_bounds,
+    chains_at,
+    hmc_transition,
+    leapfrog,
+    temperatures,
+)
 
 WRONG = {"mean_error": 0.5, "scale_factor": 1.3}  # far from the posterior: KL divergence 3 nats and 5 nats
+
+
+@pytest.fixture(autouse=True)
+def short_pilot(monkeypatch):
+    """Weights are unbiased for any step sizes; as many chains in all passes are traced once."""
+    monkeypatch.setattr(annealing, "PILOT_TRANSITIONS", 20)
+    monkeypatch.setattr(annealing, "PILOT_CHAINS", 4)
 
 
 def images(n, dim=DIM):
     return np.random.default_rng(2).standard_normal((n, dim)).astype(np.float32) * 2
 
 
-# ------------------------------------------------------------------------------------------------ the formulas
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def log_weights_of(model, x):
+    return partial(model.log_weights_from_noise, tf.constant(x))
+
+
+# ----------------------------------------------------------------------------------------------------- transitions
+
+
+def test_leapfrog_leads_back_with_the_momentum_reversed_and_gradients_are_finite_far_out():
+    model = small_model(2, gain=1.0)
+    log_weights, momentum, step = log_weights_of(model, binary_images(3)), normal(8, 3, 8, seed=1), tf.fill([8, 3], 0.2)
+    start = chains_at(log_weights, tf.constant(normal(8, 3, 8)))
+    end, end_momentum = leapfrog(log_weights, start, momentum, 0.8, step, 5)
+    assert np.abs(end.noise - start.noise).max() > 0.5
+    back, back_momentum = leapfrog(log_weights, end, -end_momentum, 0.8, step, 5)
+    np.testing.assert_allclose(back.noise, start.noise, atol=1e-3)  # ten steps of float32
+    np.testing.assert_allclose(-back_momentum, momentum, atol=1e-3)
+    assert all(np.isfinite(value).all() for value in chains_at(log_weights, 1000.0 * start.noise))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+def test_a_transition_keeps_the_mean_and_covariance_of_its_density(beta):
+    n, mean_error, factor = 20_000, 0.5, 0.7
+    model, exact = linear_gaussian(1, mean_error, factor)
+    x = normal(1, DIM, seed=5)
+    # In noise the posterior is N(center, 1 / factor^2), and f_beta = N(mean, variance).
+    center = -mean_error / (factor * np.sqrt(np.diag(exact.posterior(x)[1])))
+    variance = 1.0 / (1.0 - beta + beta * factor**2)
+    mean = beta * center * factor**2 * variance
+    before = (mean + np.sqrt(variance) * normal(n, 1, UNITS, seed=1)).astype(np.float32)
+    chains, log_weights = chains_at(log_weights_of(model, x), tf.constant(before)), log_weights_of(model, x)
+    move, rng, acceptance = tf.function(hmc_transition, autograph=False), np.random.default_rng(3), []
+    step = tf.fill([n, 1], np.float32(1.1 * variance**0.5))
+    for _ in range(6):
+        momentum, uniform = rng.standard_normal((n, 1, UNITS)).astype(np.float32), rng.random((n, 1)).astype(np.float32)
+        chains, probability = move(log_weights, chains, momentum, uniform, tf.constant(beta, tf.float32), step, 2)
+        acceptance.append(probability.numpy().mean())
+    assert 0.5 < np.mean(acceptance) < 0.98  # else a wrong rule would not show
+    after = chains.noise.numpy()[:, 0].astype(np.float64)
+    assert np.abs(np.corrcoef(before[:, 0].T, after.T)[:UNITS, UNITS:]).max() < 0.5  # the chains have moved
+    # 5 standard errors: sd / sqrt(n) of a mean, sqrt(2 / n) of a relative variance
+    np.testing.assert_allclose(after.mean(axis=0), mean, atol=5 * np.sqrt(variance / n))
+    np.testing.assert_allclose(np.cov(after.T) / variance, np.eye(UNITS), atol=5 * np.sqrt(2 / n))
+    # what is known of the states moves with them; float32
+    np.testing.assert_allclose(chains.log_w, chains_at(log_weights, chains.noise).log_w, rtol=1e-4, atol=1e-4)
+
+
+def test_a_chain_stays_where_its_trajectory_leaves_the_numbers():
+    def log_weights(noise):
+        return tf.reduce_sum(tf.math.log(noise), axis=-1)  # NaN below 0, as is its derivative there
+
+    start = chains_at(log_weights, tf.constant([[[0.1, 2.0]], [[1.0, 2.0]]]))
+    momentum = tf.constant([[[-50.0, 0.0]], [[0.1, 0.0]]])
+    after, probability = hmc_transition(log_weights, start, momentum, tf.zeros([2, 1]), 1.0, tf.fill([2, 1], 0.1), 2)
+    assert probability[0, 0] == 0.0
+    for old, new in zip(start, after, strict=True):
+        np.testing.assert_array_equal(old[0], new[0])
+        assert np.isfinite(new).all()
+    assert (after.noise[1] != start.noise[1]).numpy().any()
+
+
+# ---------------------------------------------------------------------------------------------------- the formulas
 
 
 @pytest.mark.parametrize("number", [1, 2, 7, 1000])
@@ -31,61 +113,80 @@ def test_temperatures_rise_from_exactly_0_to_exactly_1_on_a_sigmoid(number):
     np.testing.assert_allclose(betas, reference_annealing.temperatures(number), atol=1e-15)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_one_temperature_is_importance_sampling(layers):
+@pytest.mark.parametrize("layers", [1, 3])
+def test_one_temperature_gives_the_log_weights_of_the_model(layers):
     model, x = small_model(layers, gain=1.5), binary_images(3)
-    estimate = annealed_log_likelihood(model, x, num_chains=4, num_temperatures=1, seed=5)
-    noise, _ = row_draws(5, tf.range(3), Purpose.ANNEALING, 0, [4, 3, sum(model.latent_units)])
-    splits = np.cumsum(model.latent_units)[:-1]
-    log_w = reference.iwae_log_weights(x, np.split(noise, splits, axis=-1), **reference_weights(model))
-    np.testing.assert_allclose(estimate.log_weights, log_w, rtol=1e-4)  # float32
-    np.testing.assert_allclose(estimate.log_likelihood, reference.log_mean_exp(log_w), rtol=1e-4)
+    estimate = annealed_log_likelihood(model, x, num_chains=60, num_temperatures=1, seed=5)
+    np.testing.assert_allclose(estimate.log_weights, model.log_weights(x, 60, seed=5), rtol=1e-4)  # float32
     assert np.isnan(estimate.acceptance).all()
 
 
+def spy(passes, name, monkeypatch, result=None):
+    """Records the arguments of a compiled function of the passes; `result` of them replaces its own."""
+    calls, function = [], getattr(passes, name)
+    monkeypatch.setattr(passes, name, lambda *args: calls.append(args) or (result or function)(*args))
+    return calls
+
+
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_the_log_weights_are_those_of_annealing_the_latents_with_the_same_numbers(direction):
-    model, x, chains, steps = small_model(1, gain=1.5), binary_images(2), 8, 3
-    passes = AnnealingPasses(model, chains, 5, steps, 3, None)
+def test_the_log_weights_are_those_of_annealing_the_latents_with_the_same_numbers(direction, monkeypatch):
+    model, x, chains = small_model(1, gain=1.5), binary_images(2), 8
+    passes = AnnealingPasses(model, chains, 5, leapfrog_steps=3, seed=3)
     (batch,) = passes.batches(model.checked(x))
     sizes = [tf.constant(np.linspace(low, 0.9, 32), tf.float32) for low in (0.2, 0.3, 0.4, 0.5)]
-    exact = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32)
+    starts, moves = spy(passes, "_start", monkeypatch), spy(passes, "_move", monkeypatch)
     if direction == "forward":
         log_w, _ = passes.forward(batch, sizes)
     else:
+        exact = normal(32, 5)
         log_w, _ = passes.reverse(batch, sizes, tf.constant(exact))
+        np.testing.assert_array_equal(starts[0][1], np.tile(exact, (chains, 1, 1)))
     assert log_w.shape == (chains, 2)
+    order, weights = slice(None, None, 1 if direction == "forward" else -1), reference_weights(model)
     for row in range(2):
-        expected = _reference_log_weights(
-            model, x, row, chains, steps, sizes, None if direction == "forward" else exact
-        )
+        loc, log_scale = (np.asarray(p, np.float64)[row] for p in model.encode(x)[0])
+        scale, one = np.exp(log_scale), x[row : row + 1]
+        draws, steps = [], []
+        for (_, _, keys, *_), size in zip(moves, sizes[order], strict=True):
+            uniform = seeds.uniform([2, chains, 32], keys[1]).numpy().astype(np.float64)[:, :, row]
+            draws.append((seeds.normal([chains, 32, 5], keys[0]).numpy().astype(np.float64)[:, row], uniform[0]))
+            steps.append(float(size[row]) * (1.0 - JITTER + 2.0 * JITTER * uniform[1]))
+
+        def log_p(h, loc=loc, log_scale=log_scale, scale=scale, one=one):
+            log_q = reference.gaussian_log_prob(h, loc, log_scale)
+            return reference.iwae_log_weights(one, [((h - loc) / scale)[:, None]], **weights)[:, 0] + log_q
+
+        start = loc + scale * starts[0][1].numpy().astype(np.float64)[:, row]
+        betas = reference_annealing.temperatures(5)[order]
+        expected = reference_annealing.annealed_log_weights(log_p, loc, scale, betas, start, draws, steps, 3)
         np.testing.assert_allclose(log_w[:, row], expected, atol=2e-4)  # float32 over twelve leapfrog steps
 
 
-def _reference_log_weights(model, x, row, chains, num_steps, sizes, exact):
-    """The same chains in float64 on latents, started at q or, with `exact` noise [B, H], at the other end."""
-    purpose = Purpose.ANNEALING if exact is None else Purpose.ANNEALING_REVERSE
-    loc, log_scale = (np.asarray(p, np.float64)[row] for p in model.encode(x)[0])
-    scale, weights, one = np.exp(log_scale), reference_weights(model), x[row : row + 1]
-    draws = [row_draws(3, tf.range(2), purpose, t, [chains, 2, 5]) for t in range(5)]
-    normal = [np.asarray(d[0], np.float64)[:, row] for d in draws]
-    uniform = [np.asarray(d[1], np.float64)[:, :, row] for d in draws]
-    start = normal[0] if exact is None else np.tile(exact[row].astype(np.float64), (chains, 1))
-    order = slice(None) if exact is None else slice(None, None, -1)
-    steps = [
-        float(size[row]) * (1.0 - JITTER + 2.0 * JITTER * u[1])
-        for size, u in zip(sizes[order], uniform[1:], strict=True)
+def test_every_pass_moves_at_a_temperature_with_the_step_size_that_the_pilot_adapted_to_it(monkeypatch):
+    # A reverse chain with other step sizes stays unbiased, but the upper bound gets loose.
+    model = small_model(1)
+    passes = AnnealingPasses(model, num_chains=2, num_temperatures=6, leapfrog_steps=1, seed=0)
+    (batch,) = passes.batches(model.checked(binary_images(2)))
+    acceptance = tf.constant(np.linspace(0.0, 1.0, 32), tf.float32)
+    moves = spy(passes, "_move", monkeypatch, result=lambda x, chains, *_: (chains, acceptance))
+
+    def run(function, *args):
+        moves.clear()
+        result = function(batch, *args)
+        return result, [(float(beta), step.numpy().tolist()) for *_, beta, step in moves]
+
+    sizes, pilot = run(passes.step_sizes)
+    assert len(pilot) >= annealing.PILOT_TRANSITIONS
+    assert sorted({beta for beta, _ in pilot}) == passes.betas[1:-1].astype(np.float32).tolist()
+    growth = np.exp(annealing.ADAPTATION_GAIN * (acceptance - annealing.TARGET_ACCEPTANCE))
+    np.testing.assert_allclose(sizes[0], pilot[0][1] * growth ** (len(pilot) // 5), rtol=1e-4)
+    forward = run(passes.forward, sizes)[1]
+    reverse = run(passes.reverse, sizes, tf.zeros([32, 5]))[1]
+    expected = [
+        (float(beta), size.numpy().tolist()) for beta, size in zip(np.float32(passes.betas[1:-1]), sizes, strict=True)
     ]
-
-    def log_p(h):
-        log_q = reference.gaussian_log_prob(h, loc, log_scale)
-        return reference.iwae_log_weights(one, [((h - loc) / scale)[:, None]], **weights)[:, 0] + log_q
-
-    moves = [(n, u[0]) for n, u in zip(normal[1:], uniform[1:], strict=True)]
-    betas = reference_annealing.temperatures(5)[order]
-    return reference_annealing.annealed_log_weights(
-        log_p, loc, scale, betas, loc + scale * start, moves, steps, num_steps
-    )
+    assert forward == expected
+    assert reverse == expected[::-1]
 
 
 def test_standard_error_and_effective_sample_size_are_those_of_the_weights():
@@ -97,25 +198,42 @@ def test_standard_error_and_effective_sample_size_are_those_of_the_weights():
     assert np.isnan(AnnealedEstimate(log_w[:1], np.ones(4)).standard_error).all()
 
 
+def test_the_bounds_are_logs_of_mean_weights_over_the_chains():
+    model = small_model(2, gain=1.0)
+    bounds = bidirectional_bounds(model, 3, 4, 3, 2, seed=1)
+    passes = AnnealingPasses(model, 4, 3, 2, seed=1)
+    x, h = annealing._simulate(model.generative_network, 3, 1)
+    np.testing.assert_array_equal(bounds.x, x)
+    (batch,) = passes.batches(x)
+    noise = annealing._noise_of(model.inference_network, x, list(h)).numpy()
+    step_sizes = passes.step_sizes(batch)
+    log_w, _ = passes.forward(batch, step_sizes)
+    log_v, _ = passes.reverse(batch, step_sizes, tf.constant(noise[batch.rows]))
+    np.testing.assert_allclose(bounds.lower, reference.log_mean_exp(log_w), rtol=1e-4)  # float32 of other batch sizes
+    np.testing.assert_allclose(bounds.upper, -reference.log_mean_exp(log_v), rtol=1e-4)
+    np.testing.assert_array_equal(bounds.gap, bounds.upper - bounds.lower)
+    assert np.std(log_v, axis=0).max() > 0.5  # their mean log is another number
+
+
 # ------------------------------------------------------------------------------------------------ the known log p(x)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("num_temperatures", [1, 3, 30])
-def test_every_weight_is_p_x_where_q_is_the_posterior(layers, num_temperatures):
+def test_every_weight_is_p_x_where_q_is_the_posterior(layers):
     model, exact = linear_gaussian(layers)
     x = images(4)
-    estimate = annealed_log_likelihood(model, x, 5, num_temperatures)
+    estimate = annealed_log_likelihood(model, x, 4, 3)
     # float32 sums of squares of size 100
-    np.testing.assert_allclose(estimate.log_weights, np.tile(exact.log_prob(x), (5, 1)), rtol=2e-5)
+    np.testing.assert_allclose(estimate.log_weights, np.tile(exact.log_prob(x), (4, 1)), rtol=2e-5)
+    bounds = bidirectional_bounds(model, 5, 4, 3)
+    for bound in (bounds.lower, bounds.upper):  # float32 sums of squares of size 10
+        np.testing.assert_allclose(bound, exact.log_prob(bounds.x), atol=1e-4)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize(("num_temperatures", "num_chains"), [(10, 512), (100, 64)])
-def test_the_estimate_is_within_its_standard_error_of_log_p_x(layers, num_temperatures, num_chains):
-    model, exact = linear_gaussian(layers, **WRONG)
+def test_the_estimate_is_within_its_standard_error_of_log_p_x():
+    model, exact = linear_gaussian(2, **WRONG)
     x = images(32)
-    estimate = annealed_log_likelihood(model, x, num_chains, num_temperatures)
+    estimate = annealed_log_likelihood(model, x, 512, 10)
     z = (estimate.log_likelihood - exact.log_prob(x)) / estimate.standard_error
     # 32 independent z; 0.2 for the skewness of the weights, which makes z too low by half of it / sqrt(num_chains)
     assert abs(z.mean()) < 3 / np.sqrt(32) + 0.2
@@ -124,11 +242,10 @@ def test_the_estimate_is_within_its_standard_error_of_log_p_x(layers, num_temper
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("num_temperatures", [2, 4])
-def test_the_weights_are_unbiased_for_p_x_with_few_temperatures(layers, num_temperatures):
+def test_the_weights_are_unbiased_for_p_x_with_few_temperatures(layers):
     model, exact = linear_gaussian(layers, mean_error=0.3, scale_factor=1.2)
     x = images(8)
-    estimate = annealed_log_likelihood(model, x, 4000, num_temperatures, leapfrog_steps=2)
+    estimate = annealed_log_likelihood(model, x, 4000, 3, leapfrog_steps=2)
     ratio = np.exp(estimate.log_weights - exact.log_prob(x))  # [C, N]
     assert ratio.std() > 0.1  # far from exact
     z = (ratio.mean(axis=0) - 1.0) / (ratio.std(axis=0) / np.sqrt(len(ratio)))
@@ -136,100 +253,147 @@ def test_the_weights_are_unbiased_for_p_x_with_few_temperatures(layers, num_temp
     assert abs(z.mean()) < 4.0 / np.sqrt(8)
 
 
+def test_the_reverse_weights_are_unbiased_for_1_over_p_x_with_few_temperatures():
+    model, exact = linear_gaussian(2, mean_error=0.2, scale_factor=1.2)
+    bounds = bidirectional_bounds(model, 192, 4, 3, 2)
+    ratio = np.exp(exact.log_prob(bounds.x) - bounds.upper)
+    assert ratio.std() > 0.1
+    assert abs(ratio.mean() - 1.0) < 4 * ratio.std() / np.sqrt(192)
+
+
 @pytest.mark.slow
-def test_the_estimate_nears_log_p_x_with_the_number_of_temperatures():
+def test_the_truth_lies_between_the_bounds_and_the_gap_closes_with_the_temperatures():
     model, exact = linear_gaussian(2, **WRONG)
-    x = images(32)
-    gaps = [exact.log_prob(x) - annealed_log_likelihood(model, x, 64, t).log_weights.mean(axis=0) for t in (1, 20, 200)]
-    means = [gap.mean() for gap in gaps]
-    # the mean log-weight is a bound too; the gap of a slow enough annealing falls as 1 / T
-    assert means[0] > 5 * means[1] > 0
-    assert means[1] > 5 * means[2] > 0
+    gaps = []
+    for num_temperatures in (3, 60):
+        bounds = bidirectional_bounds(model, 64, 4, num_temperatures, 2)
+        truth = exact.log_prob(bounds.x)
+        z = [d.mean() / (d.std() / np.sqrt(64)) for d in (truth - bounds.lower, bounds.upper - truth)]
+        assert min(z) > (2 if num_temperatures == 3 else -3)  # strictly, where the gap is wide
+        gaps.append(bounds.gap.mean())
+    assert gaps[0] > 5 * gaps[1] > 0  # 1 / T would be a factor of 20
 
 
 def test_log_p_x_near_minus_1000_nats_keeps_its_digits_in_float32():
     model, exact = linear_gaussian(1, **WRONG, dim=800)
-    x = images(4, 800)[:, :800] / 2
+    x = images(4, 800) / 2
     truth = exact.log_prob(x)
     assert (truth < -900).all()
-    estimate = annealed_log_likelihood(model, x, 32, 40)
+    estimate = annealed_log_likelihood(model, x, 32, 20)
     # chance, and 800 squares in float32
     assert (np.abs(estimate.log_likelihood - truth) < 4 * estimate.standard_error + 2e-3).all()
 
 
-def test_a_bernoulli_model_agrees_with_importance_sampling():
-    model, x = small_model(1, gain=1.0), binary_images(20)
-    log_w = model.log_weights(x, 20_000).numpy()
-    error = reference.standard_error(log_w)
-    assert error.max() < 0.15  # importance sampling is accurate here
-    estimate = annealed_log_likelihood(model, x, 64, 50)
-    difference = estimate.log_likelihood - reference.log_mean_exp(log_w)
-    z = difference / np.hypot(error, estimate.standard_error)
-    assert np.abs(z).max() < 4.5  # 20 rows, weights of 32 chains
-    assert abs(z.mean()) < 4 / np.sqrt(20)
+@pytest.mark.slow
+def test_the_bounds_enclose_importance_sampling_for_a_bernoulli_model():
+    model = small_model(1, gain=1.0)
+    bounds = bidirectional_bounds(model, 64, 4, 30)
+    assert set(np.unique(bounds.x)) == {0.0, 1.0}
+    log_w = model.log_weights(bounds.x, 20_000).numpy()
+    truth = reference.log_mean_exp(log_w)
+    for distance in (truth - bounds.lower, bounds.upper - truth):
+        assert distance.mean() > -3 * distance.std() / np.sqrt(64)
+    assert bounds.gap.mean() < 0.5 * (truth - log_w.mean(axis=0)).mean()
 
 
-# ------------------------------------------------------------------------------------------------ steps, rows, doors
+# ------------------------------------------------------------------------------------ simulation, steps, rows, errors
 
 
-@pytest.mark.parametrize(("num_temperatures", "tolerance"), [(3, 0.25), (20, 0.15), (300, 0.15)])
-def test_the_step_sizes_of_the_pilot_give_the_acceptance_that_is_asked_for(num_temperatures, tolerance):
-    model, x = small_model(2, gain=1.0), binary_images(10)
-    acceptance = annealed_log_likelihood(model, x, 16, num_temperatures).acceptance
-    assert (np.abs(acceptance - 0.65) < tolerance).all()  # noise of 16 and of the pilot's 8 chains
+@pytest.mark.parametrize("layers", [1, 2])
+def test_simulated_examples_and_latents_have_the_mean_and_covariance_of_the_joint(layers):
+    model, exact = linear_gaussian(layers)
+    n = 4000
+    x, h = annealing._simulate(model.generative_network, n, 0)
+    assert [layer.shape for layer in (x, *h)] == [(n, DIM)] + [(n, UNITS)] * layers
+    if layers == 1:
+        latent_mean, latent_covariance, a, b, s = np.zeros(UNITS), np.eye(UNITS), exact.a, exact.b, exact.s
+    else:
+        latent_mean, latent_covariance, a, b, s = exact.b2, exact.h1_covariance(), exact.a1, exact.b1, exact.s1
+        residual = h[0].numpy() - (h[1].numpy() @ exact.a2.T + exact.b2)
+        np.testing.assert_allclose(np.cov(residual.T), np.diag(exact.s2**2), atol=5 * 0.36 * np.sqrt(2 / n))
+        np.testing.assert_allclose(np.cov(h[1].numpy().T), np.eye(UNITS), atol=5 * np.sqrt(2 / n))
+    h0, residual = h[0].numpy(), x.numpy() - (h[0].numpy() @ a.T + b)
+    # 5 standard errors: of a mean sd / sqrt(n), of a covariance at most its largest variance times sqrt(2 / n)
+    largest = latent_covariance.max()
+    np.testing.assert_allclose(h0.mean(axis=0), latent_mean, atol=5 * np.sqrt(largest / n))
+    np.testing.assert_allclose(np.cov(h0.T), latent_covariance, atol=5 * largest * np.sqrt(2 / n))
+    np.testing.assert_allclose(np.cov(residual.T), np.diag(s**2), atol=5 * 0.49 * np.sqrt(2 / n))
+    assert np.abs(np.corrcoef(residual.T, h0.T)[:DIM, DIM:]).max() < 5 / np.sqrt(n)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_noise_of_latents_gives_them_back(layers):
+    model = small_model(layers, gain=1.0)
+    x, h = annealing._simulate(model.generative_network, 6, 0)
+    noise = annealing._noise_of(model.inference_network, x, list(h))
+    again, _ = model.inference_network.transform(x, noise[None])
+    for old, new in zip(h, again, strict=True):
+        np.testing.assert_allclose(new[0], old, atol=1e-5)  # float32
+
+
+def test_the_step_sizes_of_the_pilot_give_the_acceptance_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(annealing, "PILOT_TRANSITIONS", 200)
+    monkeypatch.setattr(annealing, "PILOT_CHAINS", 8)
+    model, x, counts = small_model(2, gain=1.0), binary_images(10), []
+    acceptance = annealed_log_likelihood(model, x, 8, 20, progress=counts.append).acceptance
+    assert (np.abs(acceptance - 0.65) < 0.2).all()  # noise of 8 and of the pilot's 8 chains
     assert abs(acceptance.mean() - 0.65) < 0.05
+    assert sum(counts) == 2 * 10 * 19
 
 
-def test_step_sizes_do_not_depend_on_the_chains_that_count():
-    model, x = small_model(), binary_images(3)
-    steps = [AnnealingPasses(model, chains, 5, 2, 0, None) for chains in (1, 7)]
-    one, seven = (passes.step_sizes(passes.batches(model.checked(x))[0]) for passes in steps)
-    np.testing.assert_array_equal(one, seven)
-    assert len(one) == 4
+@pytest.mark.slow
+def test_an_example_does_not_depend_on_how_many_there_are_and_differs_from_the_others():
+    model, counts = small_model(2, gain=1.0), []
+    few, many = (bidirectional_bounds(model, n, 4, 2, 1, progress=counts.append) for n in (3, 40))
+    np.testing.assert_array_equal(few.x, many.x[:3])
+    np.testing.assert_allclose(few.lower, many.lower[:3], rtol=1e-5)
+    np.testing.assert_allclose(few.upper, many.upper[:3], rtol=1e-5)
+    assert len(np.unique(many.lower)) == 40
+    assert sum(counts) == 3 * 43
 
 
-def test_a_row_does_not_depend_on_the_rows_with_it():
-    model, x = small_model(2, gain=1.0), binary_images(40)
-    every, some = (annealed_log_likelihood(model, rows, 4, 20, 1) for rows in (x, x[:3]))
-    np.testing.assert_allclose(every.log_weights[:, :3], some.log_weights, rtol=1e-5)
-    np.testing.assert_allclose(every.acceptance[:3], some.acceptance, rtol=1e-5)
+def test_images_have_chains_of_their_own():
+    model = small_model(1)
+    x = model.checked(binary_images(40))
+    passes = AnnealingPasses(model, 4, 3, 1, seed=0)
+    log_w = np.concatenate([passes.forward(batch, [tf.fill([32], 0.3)] * 2)[0] for batch in passes.batches(x)], axis=1)
+    assert len(np.unique(log_w)) > 0.9 * log_w.size  # a few proposals of equal starts are refused together
 
 
-def test_equal_rows_have_random_numbers_of_their_own_and_seeds_theirs():
-    model, x = small_model(gain=1.5), np.tile(binary_images(1), (40, 1))
-    one, other = (annealed_log_likelihood(model, x, 2, 3, seed=seed) for seed in (0, 1))
-    assert len(np.unique(np.concatenate([one.log_weights, other.log_weights]))) == 160
-    np.testing.assert_array_equal(annealed_log_likelihood(model, x, 2, 3).log_weights, one.log_weights)
+def test_purposes_transitions_batches_and_seeds_have_their_own_keys_and_step_sizes_ignore_the_chains(monkeypatch):
+    model, keys, sizes = small_model(1), [], []
+    x = model.checked(binary_images(40))
+    acceptance_of = lambda x, chains, *_: (chains, tf.sigmoid(tf.reduce_sum(chains.noise, axis=[0, 2])))  # noqa: E731
+    for seed, chains in ((0, 2), (1, 2), (1, 3)):
+        passes = AnnealingPasses(model, chains, 4, 1, seed)
+        moves = spy(passes, "_move", monkeypatch, result=acceptance_of)
+        for batch in passes.batches(x):
+            sizes.append(passes.step_sizes(batch))
+            passes.forward(batch, sizes[-1])
+            passes.reverse(batch, sizes[-1], tf.zeros([32, 5]))
+        keys += [tuple(key) for move in moves if chains == 2 for key in move[2].tolist()]
+    assert len(set(keys)) == len(keys) > 2 * 2 * 2 * (20 + 3 + 3)
+    np.testing.assert_array_equal(sizes[2], sizes[4])
+    assert (np.asarray(sizes[0]) != np.asarray(sizes[2])).any()
 
 
-def test_purposes_and_transitions_have_random_numbers_of_their_own():
-    purposes = (Purpose.ANNEALING, Purpose.ANNEALING_PILOT, Purpose.ANNEALING_REVERSE)
-    draws = [row_draws(0, tf.range(2), purpose, t, [3, 2, 4]) for purpose in purposes for t in range(3)]
-    for numbers in zip(*draws, strict=True):
-        values = np.stack(numbers).ravel()
-        assert len(np.unique(values)) == len(values)
-    noise, uniform = draws[2]  # transition 2 of the pass that counts
-    for row in range(2):
-        keys = [seeds.key(0, Purpose.ANNEALING, row, counter) for counter in (4, 5)]  # two for each transition
-        np.testing.assert_array_equal(noise[:, row], seeds.normal([3, 4], keys[0]))
-        np.testing.assert_array_equal(uniform[:, :, row], seeds.uniform([2, 3], keys[1]))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(({name: 0}, f"{name} must be an integer >= 1, got 0") for name in ("num_chains", "num_temperatures")),
+        ({"leapfrog_steps": 1.5}, "leapfrog_steps must be an integer >= 1, got 1.5"),
+        ({"seed": 2**31}, "seed must be"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(change, message):
+    for function, what in ((annealed_log_likelihood, binary_images(2)), (bidirectional_bounds, 2)):
+        with pytest.raises(InputError, match=message):
+            function(small_model(), what, **change)
 
 
-def test_progress_counts_rows_and_temperatures_of_both_passes():
-    counts = []
-    annealed_log_likelihood(small_model(), binary_images(35), 2, 4, 1, progress=counts.append)
-    assert sum(counts) == 2 * 35 * 3
-
-
-@pytest.mark.parametrize("name", ["num_chains", "num_temperatures", "leapfrog_steps"])
-def test_numbers_that_cannot_be_used_are_refused(name):
-    with pytest.raises(InputError, match=f"{name} must be an integer >= 1, got 0"):
-        annealed_log_likelihood(small_model(), binary_images(2), **{name: 0})
-
-
-def test_a_wrong_seed_or_x_is_refused():
-    with pytest.raises(InputError, match="seed must be"):
-        annealed_log_likelihood(small_model(), binary_images(2), seed=-1)
+def test_images_that_cannot_be_used_are_refused():
     for x in (binary_images(2)[:, 1:], binary_images(2) * np.nan, np.zeros((0, SMALL_DIM), np.float32)):
         with pytest.raises(InputError, match="x must be"):
             annealed_log_likelihood(small_model(), x)
+    with pytest.raises(InputError, match="num_examples must be an integer >= 1, got 0"):
+        bidirectional_bounds(small_model(), 0)

@@ -1,4 +1,4 @@
-"""What evaluation makes of binary units: expectations known by summing over all states, and what is refused."""
+"""Evaluation of binary units: expectations known by summing over all states, and methods that refuse them."""
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ def x():
     return binary_images(10, DIM)
 
 
+@pytest.fixture(scope="module")
 def exact_posterior(model, x):
     return reference.posterior(x, UNITS, **generative_weights(model))  # [S, B]
 
@@ -40,23 +41,22 @@ def test_activities_are_the_variances_of_the_probabilities():
     assert evaluation.active_units(model, x) == [int((mean.var(axis=0, ddof=1) > 0.01).sum()) for mean in means]
 
 
-def test_posterior_expectations_are_those_of_all_states(model, x):
-    found = evaluation.posterior_expectation(model, lambda h: tf.concat(h, axis=-1), x, 20_000)
-    expected = exact_posterior(model, x).T @ np.concatenate(reference.all_latents(UNITS), axis=-1)[:, 0]  # [B, H]
+def test_posterior_expectations_are_those_of_all_states(model, x, exact_posterior):
+    found = evaluation.posterior_expectation(model, lambda h: tf.concat(h, axis=-1), x, 10_000)
+    expected = exact_posterior.T @ np.concatenate(reference.all_latents(UNITS), axis=-1)[:, 0]  # [B, H]
     error = found.standard_error.numpy()
     assert error.max() < 0.05
     assert (np.abs(found.mean - expected) < 4.5 * error).all()  # standard errors, of 50 numbers
 
 
-def test_posterior_samples_are_states_as_frequent_as_the_posterior(model, x):
+def test_posterior_samples_are_states_as_frequent_as_the_posterior(model, x, exact_posterior):
     n = 4000
     draws = evaluation.posterior_samples(model, x[:2], n, num_samples=20_000)
     number = np.concatenate(draws, axis=-1) @ 2 ** np.arange(sum(UNITS))[::-1]  # [n, 2], place in `all_latents`
-    p = exact_posterior(model, x[:2])
-    for row in range(2):
+    for row, p in enumerate(exact_posterior.T[:2]):
         frequency = np.bincount(number[:, row].astype(int), minlength=len(p)) / n
         # 4.5 standard errors of n draws, times 1.5 since the 20,000 weighted samples that they come from err as well
-        assert (np.abs(frequency - p[:, row]) < 4.5 * 1.5 * np.sqrt(p[:, row] / n) + 1 / n).all()
+        assert (np.abs(frequency - p) < 4.5 * 1.5 * np.sqrt(p / n) + 1 / n).all()
 
 
 def test_jackknife_and_deviation_take_binary_units(model, x):
@@ -72,11 +72,11 @@ def test_jackknife_and_deviation_take_binary_units(model, x):
     [
         (lambda m, x: evaluation.annealed_log_likelihood(m, x, 2, 5), "annealed importance sampling .* gradient"),
         (lambda m, x: evaluation.bidirectional_bounds(m, 3, 2, 5), "annealed importance sampling .* gradient"),
-        (lambda m, x: evaluation.pruned(m, evaluation.unit_activities(m, x)), "pruning .* cannot be replaced"),
+        (lambda m, x: evaluation.pruned(m, [np.ones(5), np.ones(3)]), "pruning .* cannot be replaced"),
     ],
     ids=["annealing", "bidirectional", "pruning"],
 )
-def test_what_is_for_gaussian_units_alone_is_refused_and_says_why(refused, message):
+def test_methods_for_gaussian_units_refuse_binary_ones_and_say_why(refused, message):
     with pytest.raises(InputError, match=message) as error:
         refused(binary_model(2), binary_images(4))
     assert "this model's are bernoulli" in str(error.value)

@@ -1,14 +1,16 @@
-"""The comparison of two models: against SciPy and the bootstrap, its coverage, its symmetry, and what it says."""
+"""Comparisons of models: against SciPy and the bootstrap, their coverage, their symmetry, and their words."""
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.compare import Comparison, Scores, compare_scores
+from iwae_tf.evaluation.compare import Comparison, Scores, compare_scores, compare_with_first
 
 INF, NAN = float("inf"), float("nan")
 EXACT = {"rtol": 1e-10}  # the same float64 formulas in another order
@@ -26,31 +28,19 @@ def two_models(n=50, difference=0.4, seed=0):
     return b + difference + rng.standard_normal(n), b
 
 
-def interval_of(result):
-    return tuple(result.confidence_interval(0.95))
-
-
-@pytest.mark.parametrize("n", [2, 3, 10, 400])
-def test_the_paired_interval_is_that_of_scipys_paired_t_test(n):
-    a, b = two_models(n)
-    found = compare_scores(scores(a), scores(b))
-    np.testing.assert_allclose(found.interval, interval_of(scipy.stats.ttest_rel(a, b)), **EXACT)
-    np.testing.assert_allclose(found.standard_error, scipy.stats.sem(a - b), **EXACT)
-    np.testing.assert_allclose(found.difference, a.mean() - b.mean(), rtol=1e-9)  # cancellation of -22
-    np.testing.assert_allclose(found.means, [a.mean(), b.mean()], **EXACT)
-    np.testing.assert_allclose(found.mean_errors, [scipy.stats.sem(a), scipy.stats.sem(b)], **EXACT)
-    assert found.num_images == (n, n)
-    assert found.paired
-
-
-@pytest.mark.parametrize(("n", "m"), [(2, 2), (5, 40), (40, 5), (300, 400)])
-def test_the_interval_without_pairs_is_that_of_scipys_welch_test(n, m):
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (10, 10), (400, 400), (5, 40), (40, 5)])
+def test_intervals_are_those_of_scipys_tests(n, m):
     a, b = two_models(n)[0], 2 * two_models(m, seed=1)[1]
-    found = compare_scores(scores(a), scores(b), paired=False)
-    np.testing.assert_allclose(found.interval, interval_of(scipy.stats.ttest_ind(a, b, equal_var=False)), **EXACT)
-    np.testing.assert_allclose(found.difference, a.mean() - b.mean(), **EXACT)
-    assert found.num_images == (n, m)
-    assert found.better is None
+    for paired in [True, False] if n == m else [False]:
+        found = compare_scores(scores(a), scores(b), paired)
+        test = scipy.stats.ttest_rel(a, b) if paired else scipy.stats.ttest_ind(a, b, equal_var=False)
+        np.testing.assert_allclose(found.interval, tuple(test.confidence_interval(0.95)), **EXACT)
+        np.testing.assert_allclose(found.difference, a.mean() - b.mean(), rtol=1e-9)  # cancellation of -22
+        np.testing.assert_allclose(found.means, [a.mean(), b.mean()], **EXACT)
+        np.testing.assert_allclose(found.mean_errors, [scipy.stats.sem(a), scipy.stats.sem(b)], **EXACT)
+        error = scipy.stats.sem(a - b) if paired else math.hypot(scipy.stats.sem(a), scipy.stats.sem(b))
+        np.testing.assert_allclose(found.standard_error, error, **EXACT)
+        assert (found.paired, found.num_images) == (paired, (n, m))
 
 
 def test_the_paired_interval_agrees_with_the_bootstrap():
@@ -58,16 +48,13 @@ def test_the_paired_interval_agrees_with_the_bootstrap():
     low, high = compare_scores(scores(a), scores(b)).interval
     resampled = scipy.stats.bootstrap((a - b,), np.mean, n_resamples=4000, method="percentile", rng=0)
     # The ends of 4000 resamples scatter by 0.04 standard errors; t for z and skewness add 0.01. Six times that.
-    tolerance = 6 * 0.05 * scipy.stats.sem(a - b)
-    np.testing.assert_allclose((low, high), resampled.confidence_interval, atol=tolerance)
+    np.testing.assert_allclose((low, high), resampled.confidence_interval, atol=6 * 0.05 * scipy.stats.sem(a - b))
 
 
-@pytest.mark.parametrize("n", [5, 50])
 @pytest.mark.parametrize("common", [False, True])
-@pytest.mark.parametrize("noise", [0.1, 3.0])
-def test_the_interval_holds_the_difference_in_95_of_100_repetitions(n, common, noise):
-    """Images and Monte Carlo noise drawn anew; little noise and much, of each model's own or in part common."""
-    rng, covered = np.random.default_rng([n, common, int(noise)]), 0
+def test_the_interval_holds_the_difference_in_95_of_100_repetitions(common):
+    """Images and Monte Carlo noise are drawn anew; the noise is each model's own or partly common."""
+    rng, covered, n, noise = np.random.default_rng([7, common]), 0, 20, 3.0
     for _ in range(1000):
         b = -90 + 25 * rng.standard_normal(n)
         a = b + 0.3 + rng.standard_normal(n)
@@ -94,11 +81,12 @@ def test_swapped_scores_swap_or_negate_everything(paired):
     }
 
 
-def test_the_same_scores_twice_do_not_differ():
-    a, _ = two_models()
-    found = compare_scores(scores(a), scores(a))
-    assert (found.difference, found.standard_error, found.interval, found.better) == (0.0, 0.0, (0.0, 0.0), (0.0, 0.0))
-    assert found.conclusion(("a", "b")).startswith("no difference can be seen: A - B is 0.00 nats, 95% interval 0.00")
+@pytest.mark.parametrize("paired", [True, False])
+def test_several_models_are_each_compared_with_the_first(paired):
+    a, b = two_models(30)
+    models = [scores(a), scores(b), scores(b - 1), scores(a + 1)]
+    assert compare_with_first(models, paired) == [compare_scores(models[0], model, paired) for model in models[1:]]
+    assert [comparison.difference > 0 for comparison in compare_with_first(models)] == [True, True, False]
 
 
 def test_the_monte_carlo_error_is_that_of_two_means_of_independent_estimates():
@@ -109,20 +97,20 @@ def test_the_monte_carlo_error_is_that_of_two_means_of_independent_estimates():
     unequal = compare_scores(scores([0, 1, 2], 0.3), scores([0, 1], 0.4), paired=False)
     np.testing.assert_allclose(unequal.monte_carlo_error, math.sqrt(0.3**2 / 3 + 0.4**2 / 2), **EXACT)
     assert math.isnan(compare_scores(scores([0, 1], NAN), scores([0, 2])).monte_carlo_error)
-
-
-def test_where_only_the_noise_differs_the_standard_error_is_the_monte_carlo_error():
     rng = np.random.default_rng(0)
     truth = -22 + 4 * rng.standard_normal(4000)
-    a, b = (truth + 0.2 * rng.standard_normal(4000) for _ in range(2))
-    found = compare_scores(scores(a, 0.2), scores(b, 0.2))
-    # A standard deviation of 4000 values is known to 1/sqrt(8000) = 1.1%; four times that.
+    found = compare_scores(*(scores(truth + 0.2 * rng.standard_normal(4000), 0.2) for _ in range(2)))
+    # Only the noise differs. A standard deviation of 4000 values is known to 1/sqrt(8000) = 1.1%; four times that.
     assert found.standard_error == pytest.approx(found.monte_carlo_error, rel=0.045)
 
 
-def test_a_tie_is_better_for_neither():
-    found = compare_scores(scores([1, 1, 1, 5, 5]), scores([0, 1, 2, 4, 4]))
-    assert found.better == (0.6, 0.2)
+def test_a_tie_is_better_for_neither_and_the_same_scores_do_not_differ():
+    assert compare_scores(scores([1, 1, 1, 5, 5]), scores([0, 1, 2, 4, 4])).better == (0.6, 0.2)
+    a, _ = two_models()
+    found = compare_scores(scores(a), scores(a))
+    assert (found.difference, found.standard_error, found.interval, found.better) == (0.0, 0.0, (0.0, 0.0), (0.0, 0.0))
+    constants = compare_scores(scores([1.0, 1.0]), scores([0.5, 0.5, 0.5]), paired=False)
+    assert (constants.interval, constants.better) == ((0.5, 0.5), None)
 
 
 def test_doubtful_rows_are_those_above_the_line_or_unknown_in_either():
@@ -137,30 +125,24 @@ def test_one_image_says_nothing_of_others():
     assert (found.difference, found.better) == (1.0, (1.0, 0.0))
     assert all(map(math.isnan, (*found.interval, found.standard_error, *found.mean_errors)))
     assert found.conclusion(("a", "b")) == "nothing can be said: A - B is 1.00 nats on one image"
-    alone = compare_scores(scores([-20.0]), scores([-21.0, -22.0]), paired=False)
-    assert all(map(math.isnan, alone.interval))
+    assert all(map(math.isnan, compare_scores(scores([-20.0]), scores([-21.0, -22.0]), paired=False).interval))
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "message"),
+    ("models", "message"),
     [
-        (scores([]), scores([]), r"scores of A must be three arrays \[N\] with N >= 1"),
-        (scores([1.0, 2.0]), scores([[1.0, 2.0]]), "scores of B must be three arrays"),
-        (Scores(np.zeros(3), np.zeros(2), np.zeros(3)), scores([1.0]), "scores of A must be three arrays"),
-        (scores([1.0, 2.0]), scores([1.0]), "2 and 1 images are no pairs"),
-        (scores([1.0, -INF, NAN]), scores([1.0, 2.0, 3.0]), "A is not finite for 2 of 3 images, first in row 1"),
-        (scores([1.0, 2.0]), scores([1.0, INF]), "B is not finite for 1 of 2"),
+        ([scores([]), scores([])], r"scores of A must be three arrays \[N\] with N >= 1"),
+        ([scores([1.0, 2.0]), scores([[1.0, 2.0]])], "scores of B must be three arrays"),
+        ([Scores(np.zeros(3), np.zeros(2), np.zeros(3)), scores([1.0])], "scores of A must be three arrays"),
+        ([scores([1.0, 2.0]), scores([1.0])], "2 and 1 images cannot be paired"),
+        ([scores([1.0, -INF, NAN]), scores([1.0, 2.0, 3.0])], "A is not finite for 2 of 3 images, first in row 1"),
+        ([scores([1.0, 2.0]), scores([1.0, 2.0]), scores([1.0, INF])], "C is not finite for 1 of 2"),
+        ([scores([1.0, 2.0])], "scores must be of at least 2 models, got 1"),
     ],
 )
-def test_scores_that_cannot_be_compared_are_refused(first, second, message):
+def test_scores_that_cannot_be_compared_are_refused(models, message):
     with pytest.raises(InputError, match=message):
-        compare_scores(first, second)
-
-
-def result(difference, error):
-    """A comparison with this difference and an interval of two errors either way."""
-    interval = (difference - 2 * error, difference + 2 * error)
-    return Comparison(True, (9, 9), (0.0, 0.0), (0.1, 0.1), difference, error, interval, 0.01, (0.5, 0.5), 0)
+        compare_with_first(models)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +160,32 @@ def result(difference, error):
     ],
 )
 def test_the_conclusion_is_one_sentence_with_as_many_digits_as_are_known(difference, error, sentence):
-    assert result(difference, error).conclusion(("new", "old")) == sentence
+    def result(difference):
+        interval = (difference - 2 * error, difference + 2 * error)
+        return Comparison(True, (9, 9), (0.0, 0.0), (0.1, 0.1), difference, error, interval, 0.01, (0.5, 0.5), 0)
+
+    assert result(difference).conclusion(("new", "old")) == sentence
     if "better" in sentence:
-        assert result(-difference, error).conclusion(("old", "new")) == sentence
+        assert result(-difference).conclusion(("old", "new")) == sentence
+
+
+def test_a_command_compares_scores_without_tensorflow():
+    # sys.orig_argv as of `python -m iwae_tf`, whose package imports nothing else
+    program = """import sys; sys.orig_argv = ["python", "-m", "iwae_tf"]
+from iwae_tf import evaluation
+from iwae_tf.evaluation.compare import Scores, compare_scores
+assert evaluation.compare_scores is compare_scores and "jackknife" in dir(evaluation)
+print(compare_scores(Scores([1, 2], [0, 0], [0, 0]), Scores([0, 1.5], [0, 0], [0, 0])).difference)
+assert not {"tensorflow", "keras"} & set(sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("0.75\n", 0), done.stderr
+
+
+def test_every_name_of_the_package_is_found_and_no_other():
+    from iwae_tf import evaluation
+
+    assert all(
+        getattr(evaluation, name).__name__ == name for name in evaluation.__all__ if name != "PAPER_SAMPLE_SIZES"
+    )
+    with pytest.raises(AttributeError, match="has no attribute 'unit_activity'"):
+        evaluation.unit_activity  # noqa: B018

@@ -1,4 +1,4 @@
-"""Posterior expectations and draws against the formulas where weights are given, and from a model."""
+"""Posterior expectations and draws: against the formulas for given weights, and where the posterior is known."""
 
 import numpy as np
 import pytest
@@ -6,26 +6,25 @@ import reference
 import reference_jackknife
 import scipy.stats
 import tensorflow as tf
+from linear_gaussian_models import set_gaussian
 from small_models import binary_images, small_model
 
+import iwae_tf
 from iwae_tf import InputError, seeds
-from iwae_tf.evaluation import posterior
-from iwae_tf.evaluation.posterior import posterior_expectation, posterior_samples
-from iwae_tf.models.evaluation_noise import evaluation_noise
+from iwae_tf.evaluation import posterior, posterior_expectation, posterior_samples
 
 INF, NAN = float("inf"), float("nan")
 # float32 draws and log-weights of size 1e1 from matrix products over another number of rows.
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
 
-
-# ---------------------------------------------------------------------------------------------- given weights
+# ---------------------------------------------------------------------------------------------------- given weights
 
 
 def give(monkeypatch, log_w, h):
     """Lets the draws of q be h, a list of [N, B, H_l], with log-weights [N, B]; N a multiple of 50."""
 
-    def draws(x, rows, blocks, seed):
-        taken = slice(50 * int(blocks[0]), 50 * int(blocks[-1]) + 50)
+    def draws(x, seed, first, num_samples):
+        taken = slice(int(first), int(first) + num_samples)
         return tf.constant(np.concatenate([*h, log_w[:, :, None]], axis=-1)[taken], tf.float32)
 
     monkeypatch.setattr(posterior, "_compiled_draws", lambda model: draws)
@@ -43,45 +42,37 @@ def given_log_weights():
     return log_w
 
 
-@pytest.fixture(params=[50, 100, 10_000])
+@pytest.fixture(params=[50, 10_000])
 def chunk_rows(request, monkeypatch):
-    """Row-samples in a chunk: with 6 rows chunks of 50, 50 and 1650 samples."""
+    """Row-samples in a chunk: with 6 rows chunks of 50 and of 1650 samples."""
     monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", request.param)
 
 
-@pytest.mark.parametrize("num_samples", [3, 50, 173, 200])
+@pytest.mark.parametrize(("num_samples", "shape"), [(3, (5,)), (50, ()), (173, (2, 3)), (200, (1,))])
 @pytest.mark.usefixtures("chunk_rows")
-def test_the_estimate_its_error_and_the_sample_size_are_those_of_the_formulas(monkeypatch, num_samples):
+def test_estimate_error_and_sample_size_are_those_of_the_formulas_for_values_of_any_shape(
+    monkeypatch, num_samples, shape
+):
     log_w = given_log_weights()
     log_w[0] = np.maximum(log_w[0], -1e4)  # one weight above 0 for any number of samples
-    h = np.random.default_rng(1).standard_normal((200, 6, 5)).astype(np.float32)
-    give(monkeypatch, log_w, [h])
-    estimate = posterior_expectation(small_model(), lambda h: h[0], binary_images(6), num_samples)
-    mean, error = reference_jackknife.expectation(log_w[:num_samples], h[:num_samples])
-    np.testing.assert_allclose(estimate.mean, mean, rtol=1e-12, atol=1e-14)
+    values = np.random.default_rng(1).standard_normal((200, 6, *shape)).astype(np.float32)
+    give(monkeypatch, log_w, [values.reshape(200, 6, -1)])
+    model = small_model(latent_units=(values[0, 0].size,), hidden_units=((),))
+    estimate = posterior_expectation(
+        model, lambda h: tf.reshape(h[0], [*h[0].shape[:2], *shape]), binary_images(6), num_samples
+    )
+    mean, error = reference_jackknife.expectation(log_w[:num_samples], values[:num_samples])
+    assert estimate.mean.shape == (6, *shape)
+    np.testing.assert_allclose(estimate.mean, mean, rtol=1e-11, atol=1e-14)
     # where one weight is all, the reference has 0 or squares below float64's 1e-16 of it
     np.testing.assert_allclose(estimate.standard_error, error, rtol=1e-9, atol=1e-14)
     ess = reference.effective_sample_size(log_w[:num_samples])
     np.testing.assert_allclose(estimate.effective_sample_size, ess, rtol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (4,), (2, 3)])
-@pytest.mark.usefixtures("chunk_rows")
-def test_f_may_have_values_of_any_shape(monkeypatch, shape):
-    log_w = given_log_weights()
-    values = np.random.default_rng(1).standard_normal((200, 6, *shape)).astype(np.float32)
-    give(monkeypatch, log_w, [values.reshape(200, 6, -1)])
-    model = small_model(latent_units=(values[0, 0].size,), hidden_units=((),))
-    f = lambda h: tf.reshape(h[0], [*h[0].shape[:2], *shape])  # noqa: E731
-    estimate = posterior_expectation(model, f, binary_images(6), 200)
-    assert estimate.mean.shape == estimate.standard_error.shape == (6, *shape)
-    np.testing.assert_allclose(estimate.mean, reference_jackknife.expectation(log_w, values)[0], rtol=1e-11)
-
-
 def test_a_large_constant_in_f_costs_the_error_no_digits(monkeypatch):
-    log_w = given_log_weights()
     h = np.random.default_rng(1).standard_normal((200, 6, 5)).astype(np.float32)
-    give(monkeypatch, log_w, [h])
+    give(monkeypatch, given_log_weights(), [h])
     monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", 1)
     near, far = (
         posterior_expectation(small_model(), lambda h, c=c: tf.cast(h[0], tf.float64) + c, binary_images(6), 200)
@@ -93,7 +84,7 @@ def test_a_large_constant_in_f_costs_the_error_no_digits(monkeypatch):
 
 @pytest.mark.usefixtures("chunk_rows")
 def test_every_draw_is_chosen_as_often_as_its_weight_says(monkeypatch):
-    log_w, n = given_log_weights(), 20_000
+    log_w, n = given_log_weights(), 10_000
     numbers = np.tile(np.arange(200.0)[:, None, None], (1, 6, 1))  # each draw is its own number
     give(monkeypatch, log_w, [numbers, -np.tile(numbers, (1, 1, 2))])
     first, second = posterior_samples(small_model(latent_units=(1, 2), hidden_units=((), ())), binary_images(6), n, 190)
@@ -123,8 +114,8 @@ def assert_multinomial(counts, probabilities):
 
 def test_draws_are_independent_given_the_weights(monkeypatch):
     give(monkeypatch, np.zeros((100, 400)), [np.tile(np.arange(100.0)[:, None, None], (1, 400, 1))])
-    model = small_model(latent_units=(1,), hidden_units=((),))
-    (draws,) = posterior_samples(model, binary_images(400), 2, 100)
+    monkeypatch.setattr(posterior, "ROWS_TOGETHER", 400)
+    (draws,) = posterior_samples(small_model(latent_units=(1,), hidden_units=((),)), binary_images(400), 2, 100)
     assert len(set(draws[0, :, 0].numpy())) > 90  # rows have uniforms of their own: 400 choices out of 100
     same = np.mean(draws[0] == draws[1])
     assert abs(same - 0.01) < 4 * np.sqrt(0.01 / 400)
@@ -133,8 +124,7 @@ def test_draws_are_independent_given_the_weights(monkeypatch):
 def test_rows_without_any_weight_are_not_numbers_and_the_others_are(monkeypatch):
     log_w = given_log_weights()
     log_w[:, 1], log_w[7, 4] = -INF, NAN
-    h = np.random.default_rng(1).standard_normal((200, 6, 5))
-    give(monkeypatch, log_w, [h])
+    give(monkeypatch, log_w, [np.random.default_rng(1).standard_normal((200, 6, 5))])
     estimate = posterior_expectation(small_model(), lambda h: h[0], binary_images(6), 200)
     (draws,) = posterior_samples(small_model(), binary_images(6), 3, 200)
     spoilt = [False, True, False, False, True, False]
@@ -143,63 +133,46 @@ def test_rows_without_any_weight_are_not_numbers_and_the_others_are(monkeypatch)
         np.testing.assert_array_equal(not_numbers, np.broadcast_to(np.array(spoilt)[:, None], not_numbers.shape))
 
 
-# ---------------------------------------------------------------------------------------------- of a model
+# ------------------------------------------------------------------------------------------------------- of a model
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def model(request):
-    return small_model(request.param, gain=1.0)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_draws_are_those_behind_the_log_weights(layers):
+    model, x, seen = small_model(layers, gain=1.0), binary_images(4), []
+    posterior_expectation(model, lambda h: seen.append(h) or h[-1], x, 73, seed=5)
+    (h,) = seen
+    assert [layer.shape for layer in h] == [(73, 4, units) for units in model.latent_units]
+    log_w = model.generative_network.log_prob(tf.constant(x), h) - model.inference_network.log_prob(tf.constant(x), h)
+    np.testing.assert_allclose(log_w, model.log_weights(x, 73, seed=5), rtol=1e-3, atol=1e-3)  # float32
 
 
-def test_the_draws_are_those_behind_the_log_weights(model):
-    x, seen = binary_images(4), []
-    estimate = posterior_expectation(model, lambda h: seen.append(h) or h[-1], x, 73, seed=5, first_row=2)
-    noise = evaluation_noise(2 + tf.range(4), tf.range(2), tf.constant(5), sum(model.latent_units))
-    h, _ = model.inference_network.transform(tf.constant(x), noise)
-    for given, drawn in zip(*seen, h, strict=True):
-        np.testing.assert_allclose(given, drawn[:73], **ROUNDING)
-    log_w = tf.concat(list(model.log_weight_chunks(x, 73, seed=5, rows=np.arange(2, 2 + len(x)))), axis=0).numpy()
-    mean, error = reference_jackknife.expectation(log_w, h[-1][:73])
-    np.testing.assert_allclose(estimate.mean, mean, **ROUNDING)
-    np.testing.assert_allclose(estimate.standard_error, error, **ROUNDING)
-
-
-@pytest.mark.parametrize("samples_in_chunk", [1, 150])
-def test_the_chunk_size_and_the_batch_change_nothing_but_rounding(model, monkeypatch, samples_in_chunk):
-    x = binary_images(5)
+def test_chunk_size_and_batch_change_nothing_but_rounding_and_the_seed_all(monkeypatch):
+    model, x = small_model(2, gain=1.0), binary_images(5)
     whole = posterior_expectation(model, lambda h: h[0], x, 170, seed=3)
     draws = posterior_samples(model, x, 200, 170, seed=3)
-    monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", samples_in_chunk)
-    monkeypatch.setattr(posterior, "MAX_ROWS", 2)
-    part = posterior_expectation(model, lambda h: h[0], x[2:4], 170, seed=3, first_row=2)
-    for value, expected in zip(part, whole, strict=True):
-        np.testing.assert_allclose(value, expected[2:4], rtol=1e-3, atol=1e-4)  # errors are differences
+    monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", 1)
+    monkeypatch.setattr(posterior, "ROWS_TOGETHER", 2)
+    chunked = posterior_expectation(model, lambda h: h[0], x[:3], 170, seed=3)
+    for value, expected in zip(chunked, whole, strict=True):
+        np.testing.assert_allclose(value, expected[:3], rtol=1e-3, atol=1e-4)  # errors are differences
     for value, expected in zip(posterior_samples(model, x, 200, 170, seed=3), draws, strict=True):
         assert value.shape == expected.shape
         close = np.isclose(value, expected, **ROUNDING).all(axis=-1)
         assert close.mean() > 0.99  # a weight off by 1e-5 moves one choice in 1e5 to the next draw
+    assert (posterior_samples(model, x, 200, 170, seed=4)[0] != draws[0]).numpy().all()
 
 
 @pytest.mark.parametrize("block", [0, 1, 99])
-def test_what_chooses_among_the_draws_is_not_what_made_them(block):
-    choice = posterior._uniform(3, tf.constant([7]), tf.constant(block), tf.constant(5))
-    key = seeds.key(5, seeds.Purpose.EVALUATION_NOISE, 7, block)
+def test_the_choice_among_the_draws_has_other_numbers_than_their_noise(block):
+    stream = tf.constant(7, tf.int64)
+    choice = posterior._uniform(3, stream[None], tf.constant(block))
+    key = seeds.stream_key(stream, seeds.Purpose.EVALUATION_NOISE)
     noise = tf.random.stateless_uniform([3], key, dtype=tf.float64, alg=seeds.ALGORITHM)
     assert (choice[0] != noise).numpy().all()
 
 
-def test_the_seed_decides_the_draws(model):
-    x = binary_images(2)
-    one, again, other = (posterior_samples(model, x, 20, 60, seed=seed)[0].numpy() for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).all()
-
-
-# ---------------------------------------------------------------------------------------------- errors
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("change", "message"),
     [
         ({"num_samples": 0}, "^num_samples must be an integer >= 1, got 0$"),
         ({"seed": -1}, "^seed must be an integer in "),
@@ -208,20 +181,94 @@ def test_the_seed_decides_the_draws(model):
         ({"x": np.full((2, 12), NAN, np.float32)}, "values from nan to nan"),
     ],
 )
-def test_what_cannot_be_sampled_is_refused(arguments, message):
-    arguments = {"x": binary_images(2), "num_samples": 5, **arguments}
+def test_arguments_that_cannot_be_used_are_refused(change, message):
+    arguments = {"x": binary_images(2), "num_samples": 5, **change}
     with pytest.raises(InputError, match=message):
         posterior_expectation(small_model(), lambda h: h[0], **arguments)
     with pytest.raises(InputError, match=message):
         posterior_samples(small_model(), n=3, **arguments)
-
-
-def test_a_number_of_draws_that_is_none_is_refused():
     with pytest.raises(InputError, match=r"^n must be an integer >= 1, got 0$"):
         posterior_samples(small_model(), binary_images(2), 0, 5)
 
 
 @pytest.mark.parametrize("f", [lambda h: tf.reduce_mean(h[0], axis=0), lambda h: 1.0, lambda h: h[0][:, :1]])
 def test_an_f_without_a_value_for_each_draw_is_refused(f):
-    with pytest.raises(InputError, match=r"^f must map the latents here to \[7, 2, \.\.\.\], .*, got "):
+    with pytest.raises(InputError, match=r"^f must map these latents to \[7, 2, \.\.\.\], .*, got "):
         posterior_expectation(small_model(), f, binary_images(2), 7)
+
+
+# ------------------------------------------------------------------------------------------------ known posteriors
+
+DIM, UNITS = 6, 3
+
+
+def set_wrong_posterior(stage, posterior_of, dim):
+    """Makes a stage of q the affine posterior but for its mean, off by 0.4 standard deviations, and 1.5 its scales."""
+    means, covariance = posterior_of(np.concatenate([np.zeros((1, dim)), np.eye(dim)]))
+    scale = np.sqrt(np.diag(covariance))
+    set_gaussian(stage, means[1:] - means[0], means[0] + 0.4 * scale, 1.5 * scale)
+
+
+def two_layers():
+    """A linear-Gaussian model with posteriors that are not diagonal, and x -> mean, covariance of (h1, h2) together."""
+    rng = np.random.default_rng(1)
+    a1, a2 = 0.5 * rng.standard_normal((DIM, UNITS)), 0.6 * rng.standard_normal((UNITS, 2))
+    b1, b2 = rng.standard_normal(DIM), rng.standard_normal(UNITS)
+    exact = reference.TwoLayerLinearGaussian(a1, b1, np.full(DIM, 0.7), a2, b2, np.full(UNITS, 0.6))
+    model = iwae_tf.IWAE(DIM, (UNITS, 2), ((), ()), likelihood="gaussian")
+    set_gaussian(model.generative_network.stages[0], a1.T, b1, exact.s1)
+    set_gaussian(model.generative_network.stages[1], a2.T, b2, exact.s2)
+    set_wrong_posterior(model.inference_network.stages[0], exact.posterior_h1, DIM)
+    set_wrong_posterior(model.inference_network.stages[1], exact.posterior_h2, UNITS)
+
+    def joint_posterior(x):
+        mean1, cov1 = exact.posterior_h1(x)
+        mean2, cov2 = exact.posterior_h2(mean1)
+        slope = (exact.posterior_h2(np.eye(UNITS))[0] - exact.posterior_h2(np.zeros((1, UNITS)))[0]).T  # [H2, H1]
+        covariance = np.block([[cov1, cov1 @ slope.T], [slope @ cov1, cov2 + slope @ cov1 @ slope.T]])
+        return np.concatenate([mean1, mean2], axis=1), covariance
+
+    return model, joint_posterior
+
+
+def observations(n):
+    return (1.5 * np.random.default_rng(2).standard_normal((n, DIM))).astype(np.float32)
+
+
+def moments(h):
+    """All units and all their products: tuple of [c, B, H_l] -> [c, B, H + H^2]."""
+    h = tf.concat(h, axis=-1)
+    products = h[..., :, None] * h[..., None, :]
+    return tf.concat([h, tf.reshape(products, [*h.shape[:2], h.shape[2] ** 2])], axis=-1)
+
+
+def test_means_and_covariances_are_those_of_the_posterior_within_their_standard_errors():
+    model, exact = two_layers()
+    x = observations(100)
+    mean, covariance = exact(x)
+    products = covariance + mean[:, :, None] * mean[:, None, :]
+    truth = np.concatenate([mean, products.reshape(100, -1)], axis=1)
+    estimate = posterior_expectation(model, moments, x, 2000, seed=1)
+    z = (estimate.mean.numpy() - truth) / estimate.standard_error.numpy()
+    # 100 rows of 30 numbers, of which some 1,000 are different: 4.5 standard errors happen once in 150 times
+    assert np.abs(z).max() < 4.5
+    # the mean square of 100 independent rows, correlated within a row, is known to 0.15 at worst
+    assert 0.7 < np.mean(z**2) < 1.3
+    noise = tf.random.stateless_normal([2000, 100, UNITS + 2], [0, 1])
+    of_q = tf.reduce_mean(moments(model.inference_network.transform(tf.constant(x), noise)[0]), axis=0).numpy()
+    error_of_q = np.abs(of_q - truth) / estimate.standard_error.numpy()
+    assert np.mean(error_of_q[:, : mean.shape[1]]) > 5.0  # what the weights had to mend
+
+
+def test_resampled_draws_have_mean_and_covariance_of_the_posterior():
+    model, exact = two_layers()
+    x = observations(1)
+    (mean,), covariance = exact(x)
+    draws = posterior_samples(model, x, n=4000, num_samples=20_000, seed=1)
+    assert [layer.shape for layer in draws] == [(4000, 1, units) for units in model.latent_units]
+    assert all(layer.dtype == tf.float32 for layer in draws)
+    z = np.linalg.solve(np.linalg.cholesky(covariance), (np.concatenate(draws, axis=-1)[:, 0] - mean).T)  # N(0, I)
+    # variance of each mean: 1 / 4000 of the choice and about 2 / 20,000 of what there was to choose from
+    assert np.abs(z.mean(axis=1)).max() < 4 * np.sqrt(1 / 4000 + 2 / 20_000)
+    # a variance or a correlation has twice that variance or less
+    assert np.abs(np.cov(z) - np.eye(len(z))).max() < 4 * np.sqrt(2 / 4000 + 4 / 20_000)

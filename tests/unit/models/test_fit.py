@@ -114,7 +114,7 @@ def test_weights_of_examples_are_refused(shared):
 def test_evaluate_gives_the_bound_on_the_first_samples_of_every_rows_stream_whatever_the_batches(objective):
     x, model = images(33), compiled(objective, model=small_model(gain=1.0, seed=3))
     found = model.evaluate(x, batch_size=32, return_dict=True, verbose=0)  # row 33 counts as much as the others
-    noise = streaming.batch_noise(tf.constant(x), 3, 7, 5)
+    noise = streaming.batch_noise(tf.constant(x), 3, 0, 7, 5)
     expected = np.mean(objective.bound(objective.log_weights(model, tf.constant(x), noise)))
     assert found == {"bound": -found["loss"], "loss": pytest.approx(-expected, rel=1e-5)}  # float32
     again = model.evaluate(x[::-1], batch_size=32, return_dict=True, verbose=0)

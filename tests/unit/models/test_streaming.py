@@ -37,7 +37,7 @@ def test_log_weights_are_those_of_the_noise_of_seed_and_content(model, x, log_w)
         noise = tf.reshape(seeds.row_normals(0, 7, 50 * units, key), [350, 1, units])
         expected = model.log_weights_from_noise(x[row : row + 1], noise)[:, 0]
         np.testing.assert_allclose(log_w[:, row], expected, **ROUNDING)
-    together = model.log_weights_from_noise(x, streaming.batch_noise(tf.constant(x), 7, 133, units))
+    together = model.log_weights_from_noise(x, streaming.batch_noise(tf.constant(x), 7, 0, 133, units))
     np.testing.assert_allclose(together, log_w[:133], **ROUNDING)
 
 
@@ -75,7 +75,7 @@ def test_identical_rows_share_their_noise_and_so_do_0_and_minus_0(model):
 
 def test_different_rows_seeds_and_samples_have_noise_of_their_own(model):
     x, units = tf.constant(np.unique(binary_images(150), axis=0)), sum(model.latent_units)
-    noise = streaming.batch_noise(x, 0, 200, units).numpy()  # [200, B, H]
+    noise = streaming.batch_noise(x, 0, 0, 200, units).numpy()  # [200, B, H]
     assert len(np.unique(noise)) > 0.98 * noise.size  # float32 numbers of a normal repeat by chance
     rows = noise.transpose(1, 0, 2).reshape(len(x), -1)
     # Means over rows fall as those of independent numbers, and no two rows are correlated: 6 standard errors.

@@ -1,144 +1,149 @@
-"""What an objective refuses, and what its error says to do."""
+"""Values that an objective refuses, with what its error advises, and the settings that each declares."""
+
+import types
 
 import pytest
+from objective_table import TABLE, declared_settings, made, of_kind
 from small_models import small_model
 
 from iwae_tf import objectives
 from iwae_tf.errors import InputError
-from iwae_tf.objectives import OBJECTIVES, KLAnnealing, objective_class
-
-NOT_NUMBERS = [float("nan"), float("inf"), "0.5", True, None]
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("num_samples", [0, -3, 1.5, "50", True, None])
-def test_a_number_of_samples_that_is_none_is_refused(name, num_samples):
-    with pytest.raises(InputError, match="num_samples must be an integer >= 1"):
-        objective_class(name)(num_samples)
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("backward_samples", [0, -1, 1.5, "2", True])
-def test_a_number_of_backward_samples_that_is_none_is_refused(name, backward_samples):
-    with pytest.raises(InputError, match=f"backward_samples must be an integer >= 1, got {backward_samples!r}"):
-        objective_class(name)(10, backward_samples=backward_samples)
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_more_backward_samples_than_samples_are_refused(name):
-    objective_class(name)(10, backward_samples=10)
-    with pytest.raises(InputError, match="backward_samples must be at most the number of samples, 10, got 11"):
-        objective_class(name)(10, backward_samples=11)
-
-
-@pytest.mark.parametrize("cls", [objectives.MIWAE, objectives.PIWAE])
-def test_groups_that_do_not_divide_the_samples_are_refused_with_the_nearest_that_do(cls):
-    with pytest.raises(InputError, match="groups must divide the number of samples, 50, got 7; 5 does"):
-        cls(50, groups=7)
-    with pytest.raises(InputError, match="groups must divide the number of samples, 6, got 12; 6 does"):
-        cls(6, groups=12)
-    for groups in (0, -5, 2.5, "5", True, None):
-        with pytest.raises(InputError, match=f"groups must be an integer >= 1, got {groups!r}"):
-            cls(50, groups=groups)
-
-
-@pytest.mark.parametrize("beta", [-0.1, 1.1])
-def test_a_share_outside_0_and_1_is_refused(beta):
-    with pytest.raises(InputError, match=rf"beta must be in \[0, 1\], got {beta}: 0 is the bound of iwae, 1 that of"):
-        objectives.CIWAE(5, beta=beta)
-
-
-@pytest.mark.parametrize("beta", [0, 1, 0.0, 1.0])
-def test_a_learned_share_must_start_where_it_can_move(beta):
-    objectives.CIWAE(5, beta=beta)
-    with pytest.raises(InputError, match=f"must start between 0 and 1, got {beta}: there it would stay"):
-        objectives.CIWAE(5, beta=beta, learn_beta=True)
-
-
-@pytest.mark.parametrize("value", NOT_NUMBERS)
-@pytest.mark.parametrize(
-    ("cls", "parameter"), [(objectives.CIWAE, "beta"), (objectives.VRIWAE, "alpha"), (objectives.DReGAlpha, "alpha")]
+from iwae_tf.objectives import (
+    CIWAE,
+    JVI,
+    MIWAE,
+    PIWAE,
+    TVO,
+    VRIWAE,
+    DReGAlpha,
+    IWAEBound,
+    KLAnnealing,
+    build_objective,
+    objective_class,
 )
-def test_what_is_no_number_is_refused(cls, parameter, value):
-    with pytest.raises(InputError, match=f"{parameter} must be a number, got {value!r}"):
-        cls(5, **{parameter: value})
+
+NOT_COUNTS = [0, -3, 1.5, "5", True]
+NOT_NUMBERS = [float("nan"), float("inf"), "0.5", True, None]
+COMMON = {"num_samples", "backward_samples"}
+NEED_OTHERS = ("vimco", "rws", "rws-dreg", "tvo")
 
 
-def test_orders_of_the_renyi_bound_outside_0_and_1_are_refused_with_the_objective_at_that_end():
-    for alpha in (1.0, 1, 2.0):
-        with pytest.raises(
-            InputError, match=f"alpha must be below 1, got {alpha}: its limit at 1 is the objective elbo"
-        ):
-            objectives.VRIWAE(5, alpha=alpha)
-    with pytest.raises(InputError, match=r"got -0.1: below 0 the value is no bound .* objective vr-max"):
-        objectives.VRIWAE(5, alpha=-0.1)
+def _refused(match, build):
+    with pytest.raises(InputError, match=match):
+        build()
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.1])
-def test_mixtures_outside_dreg_and_rws_dreg_are_refused(alpha):
-    with pytest.raises(InputError, match=rf"alpha must be in \[0, 1\], got {alpha}: 0 is dreg, 1 is rws-dreg"):
-        objectives.DReGAlpha(5, alpha=alpha)
+@pytest.mark.parametrize("name", TABLE)
+def test_numbers_of_samples_are_checked_by_every_objective(name):
+    cls = TABLE[name].cls
+    _refused("num_samples must be an integer >= 1, got 0", lambda: cls(0))
+    _refused("backward_samples must be an integer >= 1, got 0", lambda: cls(10, backward_samples=0))
+    made(name, 50, backward_samples=50)
+    _refused("must be at most the number of samples, 10, got 11", lambda: cls(10, backward_samples=11))
+    if name in NEED_OTHERS:
+        _refused(rf"^{name} needs at least 2 samples, got 1: .*; raise --k \(num_samples\)", lambda: cls(1))
 
 
-def test_orders_of_the_jackknife_other_than_1_and_2_are_refused():
-    with pytest.raises(InputError, match="order must be 1 or 2, got 3"):
-        objectives.JVI(50, order=3)
-    for order in (0, 1.5, "1", True, None):
-        with pytest.raises(InputError, match=f"order must be an integer >= 1, got {order!r}"):
-            objectives.JVI(50, order=order)
+@pytest.mark.parametrize(
+    ("build", "name", "values"),
+    [
+        (IWAEBound, "num_samples", [*NOT_COUNTS, None]),
+        (lambda value: IWAEBound(5, backward_samples=value), "backward_samples", NOT_COUNTS),
+        (lambda value: MIWAE(50, groups=value), "groups", [*NOT_COUNTS, None]),
+        (lambda value: PIWAE(50, groups=value), "groups", [*NOT_COUNTS, None]),
+        (lambda value: JVI(50, order=value), "order", [*NOT_COUNTS, None]),
+        (lambda value: TVO(50, points=value), "points", [*NOT_COUNTS, None]),
+        (KLAnnealing, "epochs", [*NOT_COUNTS, None]),
+    ],
+)
+def test_a_value_that_is_no_count_is_refused_by_name(build, name, values):
+    for value in values:
+        _refused(f"{name} must be an integer >= 1, got {value!r}", lambda value=value: build(value))
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_a_jackknife_needs_more_samples_than_it_leaves_out(order):
-    objectives.JVI(order + 1, order=order)
-    with pytest.raises(InputError, match=rf"a jackknife of order {order} .* got {order}: raise --k \(num_samples\)"):
-        objectives.JVI(order, order=order)
+@pytest.mark.parametrize(("cls", "name"), [(CIWAE, "beta"), (VRIWAE, "alpha"), (DReGAlpha, "alpha")])
+def test_a_value_that_is_no_finite_number_is_refused_by_name(cls, name):
+    for value in NOT_NUMBERS:
+        _refused(f"{name} must be a number, got {value!r}", lambda value=value: cls(5, **{name: value}))
 
 
-@pytest.mark.parametrize("points", [0, -1, 1.5, "5", True, None])
-def test_a_number_of_points_that_is_none_is_refused(points):
-    with pytest.raises(InputError, match=f"points must be an integer >= 1, got {points!r}"):
-        objectives.TVO(5, points=points)
+@pytest.mark.parametrize(
+    ("cls", "k", "settings", "match"),
+    [
+        (MIWAE, 50, {"groups": 7}, "groups must divide the number of samples, 50, got 7; 5 does"),
+        (PIWAE, 6, {"groups": 12}, "groups must divide the number of samples, 6, got 12; 6 does"),
+        (CIWAE, 5, {"beta": -0.1}, r"beta must be in \[0, 1\], got -0.1: 0 is the bound of iwae, 1 that of"),
+        (CIWAE, 5, {"beta": 1.1}, r"beta must be in \[0, 1\], got 1.1"),
+        (CIWAE, 5, {"beta": 0, "learn_beta": True}, "must start between 0 and 1, got 0"),
+        (CIWAE, 5, {"beta": 1.0, "learn_beta": True}, "must start between 0 and 1, got 1.0"),
+        (CIWAE, 5, {"learn_beta": "false"}, "learn_beta must be True or False, got 'false'"),
+        (VRIWAE, 5, {"alpha": 1}, "alpha must be below 1, got 1: its limit at 1 is the objective elbo"),
+        (VRIWAE, 5, {"alpha": -0.1}, "got -0.1: below 0 the value is no bound .* objective vr-max"),
+        (DReGAlpha, 5, {"alpha": -0.1}, r"alpha must be in \[0, 1\], got -0.1: 0 is dreg, 1 is rws-dreg"),
+        (DReGAlpha, 5, {"alpha": 1.1}, r"alpha must be in \[0, 1\], got 1.1"),
+        (DReGAlpha, 1, {"alpha": 1.0}, "alpha = 1 needs at least 2 samples, got 1"),
+        (JVI, 50, {"order": 3}, "order must be 1 or 2, got 3"),
+        (JVI, 1, {"order": 1}, r"a jackknife of order 1 .* got 1: raise --k \(num_samples\)"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_with_the_range_and_what_lies_beyond(cls, k, settings, match):
+    _refused(match, lambda: cls(k, **settings))
 
 
-@pytest.mark.parametrize("name", ["vimco", "rws", "rws-dreg", "tvo"])
-def test_objectives_by_which_q_learns_nothing_from_a_single_sample_refuse_it(name):
-    with pytest.raises(InputError, match=rf"^{name} needs at least 2 samples, got 1: .*; raise --k \(num_samples\)"):
-        objective_class(name)(1)
-    assert objective_class(name)(2).num_samples == 2
+def test_the_ends_of_a_range_are_allowed():
+    made_at_ends = [MIWAE(6, groups=6), CIWAE(5, beta=0), CIWAE(5, beta=1), VRIWAE(5, alpha=0), DReGAlpha(1, alpha=0.9)]
+    made_at_ends += [JVI(3, order=2), *(objective_class(name)(2) for name in NEED_OTHERS)]
+    assert [each.num_samples for each in made_at_ends] == [6, 5, 5, 5, 1, 3, 2, 2, 2, 2]
 
 
-def test_the_mixture_that_is_rws_dreg_refuses_a_single_sample():
-    with pytest.raises(InputError, match="alpha = 1 needs at least 2 samples, got 1"):
-        objectives.DReGAlpha(1, alpha=1.0)
+def test_the_analytic_kl_is_refused_for_more_than_one_layer():
+    _refused("one stochastic layer, got 2", lambda: small_model(2).compile(objective=objectives.AnalyticKLELBO(1)))
 
 
-@pytest.mark.parametrize("value", ["false", 1, None])
-def test_whether_beta_is_learned_is_yes_or_no(value):
-    with pytest.raises(InputError, match=f"learn_beta must be True or False, got {value!r}"):
-        objectives.CIWAE(5, learn_beta=value)
+def test_binary_units_are_for_objectives_without_a_path_and_others_are_refused_with_the_reason():
+    model = small_model(1, latent="bernoulli")
+    for name in of_kind("discrete"):
+        model.compile(objective=made(name))
+    for name in of_kind("own", "path", "mixed"):
+        text = rf"^{name} needs samples that a gradient can pass through.*use vimco, tvo, rws or rws-sleep"
+        _refused(text, lambda name=name: model.compile(objective=made(name)))
 
 
-@pytest.mark.parametrize("epochs", [0, -1, 1.5, "5", True, None])
-def test_a_number_of_annealing_epochs_that_is_none_is_refused(epochs):
-    with pytest.raises(InputError, match=f"epochs must be an integer >= 1, got {epochs!r}"):
-        KLAnnealing(epochs)
+def test_annealing_is_refused_where_the_divergence_is_no_term_of_the_bound():
+    for name in TABLE:
+        callback = KLAnnealing(3)
+        callback.set_model(types.SimpleNamespace(objective=made(name)))
+        if name in ("elbo", "elbo-kl"):
+            callback.on_train_begin()
+        else:
+            _refused("KL annealing is for the objectives elbo and elbo-kl, got", callback.on_train_begin)
 
 
-@pytest.mark.parametrize("layers", [2, 3])
-def test_the_analytic_kl_is_refused_for_more_than_one_layer(layers):
-    with pytest.raises(InputError, match="one stochastic layer, got"):
-        small_model(layers).compile(objective=objectives.AnalyticKLELBO(1))
+def test_the_config_of_an_objective_holds_its_declared_settings_and_makes_the_same_again():
+    for name, declared in declared_settings().items():
+        config = made(name, 50, backward_samples=3).get_config()
+        assert set(config) - COMMON == declared
+        assert (config["num_samples"], config["backward_samples"]) == (50, 3)
+        again = objective_class(name).from_config({**config, "num_samples": 30})
+        assert type(again) is TABLE[name].cls
+        assert again.get_config() == {**config, "num_samples": 30}
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_binary_units_are_for_objectives_without_a_path_and_others_are_refused_with_the_reason(name):
-    model, objective = small_model(1, latent="bernoulli"), objective_class(name)(10)
-    if name in ("rws", "rws-sleep", "vimco", "tvo"):
-        model.compile(objective=objective)
-    else:
-        with pytest.raises(
-            InputError,
-            match=rf"^{name} needs samples that a gradient can pass through.*use vimco, tvo, rws or rws-sleep",
-        ):
-            model.compile(objective=objective)
+@pytest.mark.parametrize(
+    ("name", "setting", "owners"),
+    [("iwae", "groups", "miwae, piwae"), ("miwae", "alpha", "vr-iwae, dreg-alpha"), ("elbo", "learn_beta", "ciwae")],
+)
+def test_a_setting_of_another_objective_is_refused_with_its_owners(name, setting, owners):
+    flag = "--" + setting.replace("_", "-")
+    text = f"objective '{name}' has no {flag}; it belongs to {owners}"
+    _refused(text, lambda: build_objective(name, 6, {setting: 1}))
+
+
+def test_an_objective_is_built_from_its_declared_name_and_settings():
+    for name in TABLE:
+        given = {setting: value for setting, value in made(name).get_config().items() if setting != "num_samples"}
+        assert build_objective(name, 6, given).get_config() == made(name).get_config()
+
+
+def test_an_unknown_objective_is_answered_with_the_nearest():
+    _refused("did you mean 'iwae'", lambda: objective_class("iawe"))

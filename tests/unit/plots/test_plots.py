@@ -1,253 +1,308 @@
-"""The pictures: that they are PNG files of a sensible size, and that what stands in them comes from the arguments."""
+"""Figures: all that is drawn comes from the arguments, what cannot be drawn is counted, and no words collide."""
 
 import itertools
 
 import numpy as np
 import pytest
-import scipy.ndimage
 from matplotlib.image import imread
 
+from iwae_tf import plots
 from iwae_tf.errors import InputError
-from iwae_tf.plots import save_bounds, save_reconstructions, save_samples
-from iwae_tf.plots.bounds import bounds_figure
-from iwae_tf.plots.image_grid import FRAME, GAP, MARGIN
+from iwae_tf.plots import comparisons, curves, image_grid, scores, style
 
-PAPER_KS = [1, 2, 5, 10, 50, 500, 5000]
-PAPER_BOUNDS = [-89.9, -88.7, -87.4, -86.6, -85.62, -85.05, -84.78]
-
-
-def read(path):
-    """The picture as uint8 [height, width, 3]."""
-    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    return np.round(imread(path)[..., :3] * 255).astype(np.uint8)
+INF, NAN = float("inf"), float("nan")
+LONG = "a-name-of-a-run-" * 8
+KS, BOUNDS = [1, 5, 50, 500, 5000], [-89.9, -87.4, -85.62, -85.05, -84.78]
 
 
-def cells(path, image_shape):
-    """What stands in every frame, in reading order: a list of (rectangle, image [height, width] as it was given)."""
-    picture = read(path)
-    inside = (picture != np.round(np.array(FRAME) * 255).astype(np.uint8)).any(axis=-1)
-    found = []
-    for rows, columns in scipy.ndimage.find_objects(scipy.ndimage.label(inside)[0]):
-        if rows.start > 0:  # not the page around
-            cell = picture[rows, columns, 0] / 255.0
-            middle = [
-                ((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(image_shape, cell.shape, strict=True)
-            ]
-            found.append(((rows, columns), cell[np.ix_(*middle)]))
-    return sorted(found, key=lambda item: (item[0][0].start, item[0][1].start))
+def normal(n, mean=-22.0, spread=4.0, seed=0):
+    return mean + spread * np.random.default_rng(seed).standard_normal(n)
 
 
-def binary_images(count, size, seed=3):
-    return np.random.default_rng(seed).integers(0, 2, (count, size)).astype(np.float32)
+def shapes(n):
+    """Pareto k as a good model has it, and every value that is not finite."""
+    values = 0.3 + 0.15 * np.random.default_rng(2).standard_normal(n)
+    values[:7], values[7:9], values[9] = INF, NAN, -INF
+    return values
 
 
-def test_a_hundred_samples_fill_ten_rows_of_ten_and_the_rest_is_left_out(tmp_path):
-    images = binary_images(103, 64)
-    save_samples(tmp_path / "samples.png", images, (8, 8), "samples")
-    found = cells(tmp_path / "samples.png", (8, 8))
-    np.testing.assert_array_equal([image.reshape(64) for _, image in found], images[:100])
-    assert len({rows.start for (rows, _), _ in found}) == len({columns.start for (_, columns), _ in found}) == 10
-    assert all(600 < side < 1200 for side in read(tmp_path / "samples.png").shape[:2])
-
-
-def test_one_is_white_zero_is_black_and_every_pixel_is_a_sharp_rectangle(tmp_path):
-    image = np.array([[1.0, 0.6], [0.0, 0.2]])
-    save_samples(tmp_path / "one.png", image.reshape(1, 4), (2, 2), "one image")
-    (((rows, columns), _),) = cells(tmp_path / "one.png", (2, 2))
-    drawn = read(tmp_path / "one.png")[rows, columns]
-    side = len(drawn) // 2
-    expected = np.kron(255 * image, np.ones((side, side)))[..., None]
-    np.testing.assert_array_equal(drawn, np.broadcast_to(expected, drawn.shape))
-
-
-@pytest.mark.parametrize("image_shape", [(28, 28), (4, 10), (10, 4), (20, 5)])
-@pytest.mark.parametrize("count", [1, 2, 7, 30])
-def test_any_number_of_samples_of_any_shape_is_there_and_in_shape(tmp_path, count, image_shape):
-    images = binary_images(count, image_shape[0] * image_shape[1])
-    save_samples(tmp_path / "few.png", images, image_shape, "a title that is far longer than a small image is wide")
-    found = cells(tmp_path / "few.png", image_shape)
-    np.testing.assert_array_equal([image.reshape(-1) for _, image in found], images)
-    for (rows, columns), _ in found:
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        assert height * image_shape[1] == width * image_shape[0]
-    assert all(100 < side < 1200 for side in read(tmp_path / "few.png").shape[:2])
-
-
-@pytest.mark.parametrize("size", [5, 64, 784])
-def test_images_of_one_row_become_bands_of_at_least_twenty_output_pixels(tmp_path, size):
-    images = binary_images(40, size)
-    save_samples(tmp_path / "rows.png", images, (1, size), "rows")
-    found = cells(tmp_path / "rows.png", (1, size))
-    np.testing.assert_array_equal([image.reshape(-1) for _, image in found], images)
-    assert all(rows.stop - rows.start >= 20 for (rows, _), _ in found)
-    assert all(100 < side < 1700 for side in read(tmp_path / "rows.png").shape[:2])
-
-
-def test_a_row_of_twenty_thousand_values_still_fits_a_page(tmp_path):
-    save_samples(tmp_path / "long.png", binary_images(3, 20_000), (1, 20_000), "long")
-    assert read(tmp_path / "long.png").shape[1] < 2100
-
-
-@pytest.mark.parametrize(("count", "image_shape", "columns"), [
-    (23, (8, 8), 10), (12, (8, 8), 6), (13, (10, 4), 7), (1, (8, 8), 1), (3, (1, 30), 1), (20, (1, 784), 1),
-])  # fmt: skip
-def test_every_reconstruction_stands_beneath_its_original(tmp_path, count, image_shape, columns):
-    size = image_shape[0] * image_shape[1]
-    originals, reconstructions = binary_images(count, size, seed=1), binary_images(count, size, seed=2)
-    save_reconstructions(tmp_path / "pairs.png", originals, reconstructions, image_shape, "pairs")
-    found = cells(tmp_path / "pairs.png", image_shape)
-    rows = [list(row) for _, row in itertools.groupby(found, key=lambda item: item[0][0].start)]
-    assert len(rows[0]) == columns
-    for pairs, drawn in ((rows[::2], originals), (rows[1::2], reconstructions)):
-        np.testing.assert_array_equal([image.reshape(-1) for row in pairs for _, image in row], drawn[:20])
-    for above, beneath in zip(rows[::2], rows[1::2], strict=True):
-        for ((top, left), _), ((bottom, same), _) in zip(above, beneath, strict=True):
-            assert same == left
-            assert bottom.start - top.stop == GAP
-    assert all(100 < side < 1300 for side in read(tmp_path / "pairs.png").shape[:2])
-
-
-def test_reconstruction_rows_have_words_at_their_left_and_only_there(tmp_path):
-    save_reconstructions(tmp_path / "pairs.png", np.zeros((3, 64)), np.zeros((3, 64)), (8, 8), "pairs")
-    picture = read(tmp_path / "pairs.png")
-    found = cells(tmp_path / "pairs.png", (8, 8))
-    left = found[0][0][1].start
-    for (rows, _), _ in (found[0], found[3]):
-        band = picture[rows, : left - GAP]
-        assert band[:, MARGIN:-4].min() < 150
-        assert band[:, :MARGIN].min() == band[:, -4:].min() == 255  # clear of the page's edge and of the images
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros((2, 63)), r"shape \(2, 63\) cannot be drawn as 8 x 8 pixels: expected \[N, 64\]"),
-        (np.zeros((0, 64)), "N >= 1"),
-        (np.zeros((2, 8, 8)), "flatten every image"),
-        (np.full((2, 64), 255.0), r"values in \[0, 1\], got 255 to 255"),
-        (np.full((2, 64), -0.1), r"values in \[0, 1\]"),
-        (np.full((2, 64), np.nan), r"values in \[0, 1\], got nan"),
-    ],
-)
-def test_images_that_cannot_be_drawn_are_refused_and_nothing_is_written(tmp_path, images, message):
-    path, good = tmp_path / "none.png", np.zeros((2, 64))
-    with pytest.raises(InputError, match=message):
-        save_samples(path, images, (8, 8), "samples")
-    with pytest.raises(InputError, match="originals.*" + message):
-        save_reconstructions(path, images, good, (8, 8), "pairs")
-    with pytest.raises(InputError, match="reconstructions.*" + message):
-        save_reconstructions(path, good, images, (8, 8), "pairs")
-    assert not path.exists()
-
-
-def test_as_many_reconstructions_as_originals_are_asked_for(tmp_path):
-    with pytest.raises(InputError, match="3 originals and 2 reconstructions"):
-        save_reconstructions(tmp_path / "none.png", np.zeros((3, 64)), np.zeros((2, 64)), (8, 8), "pairs")
-
-
-# ---------------------------------------------------------------------------------------------- bounds
-
-CURVES = {
-    "paper": (PAPER_KS, PAPER_BOUNDS, 0.24),
-    "small test set": (PAPER_KS, PAPER_BOUNDS, 1.4),
-    "hundreds of nats": (PAPER_KS, [40.0 * value for value in PAPER_BOUNDS], 20.0),
-    "flat": (PAPER_KS, [-85.1, -85.09, -85.1, -85.08, -85.09, -85.08, -85.085], 0.004),
-    "neighbours": (range(1, 8), PAPER_BOUNDS, 0.3),
-    "two": ([1, 5000], [-30.1, -27.4], 0.3),
-    "no k = 1": ([5, 50, 500], [-30.1, -28.0, -27.4], 0.3),
-    "one": ([1], [-30.1], 0.3),
-}
-
-
-def curve(name):
-    ks, means, error = CURVES[name]
+def curve(ks=KS, means=BOUNDS, error=0.24):
     return dict(zip(ks, means, strict=True)), dict.fromkeys(ks, error)
 
 
-@pytest.mark.parametrize("name", CURVES)
-def test_the_ticks_of_the_curve_are_the_ks_and_every_value_is_written_once(name):
-    bounds, errors = curve(name)
-    (axes,) = bounds_figure(bounds, errors, "title").axes
-    assert axes.get_xscale() == "log"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == [str(k) for k in bounds]
-    assert axes.get_xticks().tolist() == list(bounds)
-    assert len(axes.get_xticks(minor=True)) == 0
-    written = sorted(text.get_text().split("\n")[0].replace("−", "-") for text in axes.texts)
-    assert written == sorted(f"{value:.2f}" for value in bounds.values())
-    assert "nats" in axes.get_ylabel()
+def history(epochs, start=None, validated=True):
+    bound = -40.0 + 2 * np.arange(1, epochs + 1)
+    if start is not None:
+        bound[0] = start
+    return {"epoch": np.arange(1.0, epochs + 1), "bound": bound, "val_bound": bound - 0.5 if validated else NAN * bound}
 
 
-@pytest.mark.parametrize("name", CURVES)
-def test_no_two_words_of_the_curve_overlap_and_all_are_on_the_page(name):
-    figure = bounds_figure(*curve(name), "title")
-    (axes,) = figure.axes
-    texts = [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(), *figure.texts]
-    texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-    figure.draw_without_rendering()
-    low, high = axes.get_ylim()
-    shown = [text for text in texts if text not in axes.get_yticklabels() or low <= text.get_position()[1] <= high]
-    boxes = [text.get_window_extent() for text in shown if text.get_text()]
+def activities(*sizes):
+    layers = [np.random.default_rng(3).permutation(np.geomspace(2.0, 1e-8, size)) for size in sizes]
+    return [layers[0], *(np.where(layer < 1e-6, -layer, layer) for layer in layers[1:])]
+
+
+DIGITS, MNIST = normal(400), normal(10_000, -90, 25, 1)
+FIGURES = {
+    "bounds": lambda: curves.bounds_figure(*curve()),
+    "bounds, wide": lambda: curves.bounds_figure(*curve(means=[40 * mean for mean in BOUNDS], error=20), LONG),
+    "bounds, flat": lambda: curves.bounds_figure(*curve(means=[-85.1, -85.09, -85.1, -85.08, -85.09], error=0.004)),
+    "bounds, neighbours": lambda: curves.bounds_figure(*curve(range(1, 21), np.linspace(-90, -85, 20))),
+    "bounds, close": lambda: curves.bounds_figure(*curve([1, 4990, 5000], [-90.0, -85.0, -84.9])),
+    "bounds, one": lambda: curves.bounds_figure(*curve([1], [-30.1])),
+    "bounds, runs": lambda: curves.bounds_of_runs(dict.fromkeys("ABCDEFGH", curve())),
+    "learning": lambda: curves.learning_figure({"": history(40, -900)}),
+    "learning, runs": lambda: curves.learning_figure({"A": history(2), "B": history(8)}),
+    "scores": lambda: scores.scores_figure(np.append(MNIST, [-900.0, -INF, NAN]), LONG),
+    "scores, one": lambda: scores.scores_figure([-22.0]),
+    "scores, equal": lambda: scores.scores_figure(np.full(30, -22.0)),
+    "reliability": lambda: scores.reliability_figure(np.append(MNIST, [-INF, NAN]), shapes(10_002), LONG),
+    "reliability, one": lambda: scores.reliability_figure([-22.0], [0.1]),
+    "reliability, nothing finite": lambda: scores.reliability_figure([-INF, NAN], [INF, NAN]),
+    "activities": lambda: curves.activities_figure(activities(100, 50, 1), LONG),
+    "activities, all active": lambda: curves.activities_figure([np.ones(3)]),
+    "activities, none": lambda: curves.activities_of_runs({name: [np.zeros(5)] for name in "ABC"}),
+    "differences": lambda: comparisons.differences_figure(
+        [DIGITS, DIGITS[::-1], MNIST[:400]], [LONG, "b", "c"], [(-0.6, 0.6), (60, 70)], ["A is better"], "FORCED" * 20
+    ),
+    "differences, one": lambda: comparisons.differences_figure([[-22.0], [-21.0]], "ab", [(NAN, NAN)]),
+    "distributions": lambda: comparisons.distributions_figure([DIGITS, [*MNIST, NAN]], ["a", LONG], [], "FORCED"),
+    "reproduction": lambda: comparisons.reproduction_figure(
+        {f"table-1-vae-k{k}": (86.3, 0.2, 86.0 - k / 50) for k in (1, 5, 50)}, LONG, "scale 0.01 " * 20
+    ),
+    "samples": lambda: image_grid.samples_figure(np.zeros((1, 64)), (8, 8), LONG),
+    "reconstructions": lambda: image_grid.reconstructions_figure(np.zeros((12, 64)), np.zeros((12, 64)), (8, 8)),
+    "extremes": lambda: image_grid.extremes_figure(np.zeros((30, 784)), 1000 * DIGITS[:30], (28, 28)),
+}
+
+
+@pytest.fixture(params=FIGURES)
+def figure(request):
+    return FIGURES[request.param]()
+
+
+def heading(figure):
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def test_no_two_words_overlap_and_all_are_on_the_page(figure):
+    figure.draw_without_rendering()  # warns, which is an error here, if the axes have no room
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.xaxis.label, axes.title, axes._left_title]
+        texts += axes.get_legend().get_texts() if axes.get_legend() else []
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            places = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False) if axes.axison else ()
+            texts += [label for place, label in places if min(limits) <= place <= max(limits)]
+    boxes = [text.get_window_extent() for text in texts if text.get_text().strip()]
+    width, height = figure.get_size_inches() * style.UNIT
     assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
-    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= 1000 and box.y1 <= 540 for box in boxes)
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+    top = max(axes.get_tightbbox().y1 for axes in figure.axes)
+    assert all(text.get_window_extent().y1 > top for text in figure.texts)
 
 
-@pytest.mark.parametrize("name", CURVES)
-def test_no_word_stands_on_the_curve_or_on_a_bar(name):
-    bounds, errors = curve(name)
-    figure = bounds_figure(bounds, errors, "title")
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG\r\n\x1a\n"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_the_suffix_chooses_the_format_and_the_same_figure_gives_the_same_bytes(tmp_path, suffix, start):
+    for name, shift in (("a", 0.0), ("b", 0.0), ("c", 0.3)):
+        plots.save_scores(tmp_path / f"{name}.{suffix}", DIGITS + shift, "runs/$HOME_$1")
+    a, b, c = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in "abc")
+    assert a.startswith(start)
+    assert a == b != c
+    assert b"atplotlib v" not in a  # a version would give other bytes
+
+
+def test_png_files_have_200_dots_an_inch_and_other_formats_are_refused(tmp_path):
+    plots.save_bounds(tmp_path / "bounds.png", *curve())
+    height, width = imread(tmp_path / "bounds.png").shape[:2]
+    assert (width, style.DPI) == (2 * style.WIDTH, 200)
+    assert 700 < height < 900
+    with pytest.raises(InputError, match=r"unknown suffix '\.jpg' of a figure; expected \.png, \.pdf, \.svg"):
+        plots.save_bounds(tmp_path / "bounds.jpg", *curve())
+
+
+def test_every_function_of_the_package_writes_its_figure(tmp_path):
+    plots.save_reliability(tmp_path / "1.svg", DIGITS, shapes(400))
+    plots.save_activities(tmp_path / "2.svg", activities(50, 20))
+    plots.save_differences(tmp_path / "3.svg", [DIGITS, DIGITS - 1], "ab", [(0.5, 1.5)])
+    plots.save_distributions(tmp_path / "4.svg", [DIGITS, MNIST], "ab")
+    plots.save_reproduction(tmp_path / "5.svg", {"a": (86.3, 0.2, 86.0)}, "title", "protocol")
+    plots.save_samples(tmp_path / "6.svg", np.zeros((3, 4)), (2, 2))
+    plots.save_reconstructions(tmp_path / "7.svg", np.zeros((3, 4)), np.zeros((3, 4)), (2, 2))
+    plots.save_extremes(tmp_path / "8.svg", np.zeros((3, 4)), np.zeros(3), (2, 2))
+    plots.save_rows(tmp_path / "9.svg", [np.zeros((3, 2, 2))], "title")
+    assert len(list(tmp_path.iterdir())) == 9
+    plots.save_extremes(tmp_path / "rows.svg", np.full((30, 64), 7.0), DIGITS[:30], None)  # rows that are no images
+    assert not (tmp_path / "rows.svg").exists()
+
+
+# ---------------------------------------------------------------------------------------------- curves
+
+
+def test_bounds_stand_at_their_k_with_one_standard_error_either_way_and_their_values():
+    (axes,) = curves.bounds_figure(*curve(), "400 test images").axes
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), np.stack([KS, BOUNDS], axis=1))
+    ends = np.array([segment[:, 1] for segment in axes.collections[0].get_segments()])
+    np.testing.assert_allclose(ends, np.array(BOUNDS)[:, None] + [-0.24, 0.24])
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["1\n−89.90", "5\n−87.40", "50\n−85.62", "500\n−85.05", "5000\n−84.78"]
+    assert (axes.get_xscale(), axes.get_xticks().tolist()) == ("log", KS)
+    assert "Mean L_k over 400 test images" in heading(axes.figure)
+    flat = curves.bounds_figure(*curve([1, 5], [-30.0, -30.0], NAN)).axes[0]
+    assert np.ptp(flat.get_ylim()) == pytest.approx(0.3)
+    assert not flat.collections
+
+
+def test_labels_that_would_touch_are_left_out_and_the_ends_stay():
+    places = np.array([0.0, 0.05, 0.3, 0.35, 0.5, 0.95, 1.0])
+    assert style.spaced(places, 0.1).tolist() == [True, False, True, False, True, False, True]
+    assert style.spaced(places[:1], 0.1).tolist() == [True]
+
+
+def test_learning_curves_are_those_of_the_history_and_a_low_start_does_not_flatten_them():
+    (axes,) = curves.learning_figure({"": history(40, start=-900.0)}).axes
+    training, validation = axes.lines
+    np.testing.assert_array_equal(training.get_xydata().T, [history(40)["epoch"], history(40, -900.0)["bound"]])
+    np.testing.assert_array_equal(validation.get_ydata(), history(40, -900.0)["val_bound"])
+    assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "--")
+    assert -40 < axes.get_ylim()[0] < -34.5
+    assert "below the figure: the first epoch" in heading(axes.figure)
+    assert "no validation images" in heading(curves.learning_figure({"": history(8, validated=False)}))
+    short = history(4) | {"bound": np.array([-38.0, NAN, INF, -32.0])}
+    assert curves.learning_figure({"": short}).axes[0].lines[0].get_xdata().tolist() == [1, 4]
+
+
+def test_every_unit_is_drawn_once_in_falling_order_and_those_above_the_line_are_filled():
+    layers = [np.array([0.5, 0.01, 0.011, 1e-4, 2.0]), np.array([1e-12, 0.02, -1e-3, 0.0])]
+    figure = curves.activities_figure(layers)
+    assert "active: 3 of 5 + 1 of 4" in heading(figure)
+    assert "at the lower border: 3 units" in heading(figure)
+    (_, filled, open_, line), (_, filled_2, open_2, _) = (axes.lines for axes in figure.axes)
+    assert line.get_ydata()[0] == 0.01
+    assert filled.get_xydata().tolist() == [[1, 2.0], [2, 0.5], [3, 0.011]]
+    assert open_.get_xydata().tolist() == [[4, 0.01], [5, 1e-4]]
+    assert filled_2.get_xydata().tolist() == [[1, 0.02]]
+    low, _ = figure.axes[1].get_ylim()
+    assert (open_2.get_ydata() > low).all()
+    assert (open_2.get_ydata() < 1e-4).all()
+    assert open_.get_markerfacecolor() == style.PAPER != filled.get_markerfacecolor()
+    assert "2 of 3" in heading(curves.activities_figure([np.array([0.5, 0.2, 0.1])], threshold=0.15))
+
+
+# ---------------------------------------------------------------------------------------------- scores
+
+
+def test_the_histogram_counts_every_image_and_its_lines_are_mean_and_median():
+    figure = scores.scores_figure(np.append(DIGITS, [-INF, NAN]), "400 test images")
     (axes,) = figure.axes
-    boxes = [text.get_window_extent() for text in axes.texts]
-    points = axes.transData.transform(list(bounds.items()))
-    along = np.linspace(0, len(points) - 1, 2000)
-    path = [np.interp(along, range(len(points)), points[:, axis]) for axis in (0, 1)]
-    bars = [axes.transData.transform([(k, bounds[k] + t * errors[k]) for t in np.linspace(-1, 1, 200)]) for k in bounds]
-    for x, y in np.concatenate([np.stack(path, axis=-1), *bars]):
-        assert not any(box.contains(x, y) for box in boxes)
+    bars = [patch for patch in axes.patches if patch.get_zorder() == 2]
+    assert sum(bar.get_height() for bar in bars) == 400
+    assert [line.get_xdata()[0] for line in axes.lines] == [np.median(DIGITS), DIGITS.mean()]
+    bands = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches if patch.get_zorder() == 0]
+    np.testing.assert_allclose(bands, [np.quantile(DIGITS, q) for q in ((0.05, 0.95), (0.25, 0.75))])
+    assert "not finite: 2" in heading(figure)
+    text = heading(scores.scores_figure([-1.0, -2.0, -6.0]))
+    assert "mean −3.00 ± 1.53; dashed: median −2.00" in text  # sd 2.6458 / sqrt(3)
+    assert "all from −6.00 to −1.00" in text
+    assert "NOT SHOWN" not in text
+    far = scores.scores_figure(np.append(MNIST, -900.0)).axes[0]
+    assert sum(bar.get_height() > 0 for bar in far.patches) > 15
 
 
-def test_the_two_ends_of_the_curve_say_what_they_are():
-    texts = [text.get_text() for text in bounds_figure(*curve("paper"), "title").axes[0].texts]
-    assert "−89.90\nVAE bound (ELBO)" in texts
-    assert "−84.78\nestimate of log p(x)" in texts
-    without = [text.get_text() for text in bounds_figure(*curve("no k = 1"), "title").axes[0].texts]
-    assert not any("ELBO" in text for text in without)
+def test_points_stand_at_their_score_and_shape_and_others_at_the_border_with_their_count():
+    values, k = np.append(DIGITS, [-INF, NAN]), shapes(402)
+    figure = scores.reliability_figure(values, k)
+    (axes,) = figure.axes
+    drawn = {len(c.get_offsets()): np.asarray(c.get_offsets()) for c in axes.collections}
+    assert sum(len(c.get_offsets()) for c in axes.collections) == 402
+    finite = np.isfinite(values) & np.isfinite(k)
+    np.testing.assert_array_equal(drawn[finite.sum()], np.stack([values, k], axis=1)[finite])
+    assert (drawn[7][:, 1] > k[finite].max()).all()
+    assert (drawn[1][:, 1] < k[finite].min()).all()
+    assert all(np.asarray(c.get_offsets())[:, 0].min() > axes.get_xlim()[0] for c in axes.collections)
+    assert [line.get_ydata()[0] for line in axes.lines] == [0.5, 0.7]
+    for words in ("unknown, 2", "top: k-hat is inf, 7", "bottom: k-hat is −inf, 1", "score not finite, 2"):
+        assert words in heading(figure)
 
 
-def test_the_error_bars_are_one_standard_error_either_way():
-    figure = bounds_figure({1: -30.0, 50: -28.0}, {1: 0.5, 50: 0.25}, "title")
-    (bars,) = figure.axes[0].collections
-    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
-    np.testing.assert_allclose(ends, [[-30.5, -29.5], [-28.25, -27.75]])
-    unknown = bounds_figure({1: -30.0, 50: -28.0}, {1: float("nan"), 50: float("nan")}, "title")
-    assert not unknown.axes[0].collections
+def test_the_heading_of_the_shapes_has_the_shares_above_both_lines():
+    text = heading(scores.reliability_figure(np.zeros(10), [0.5, 0.6, 0.7, 0.71, INF, NAN, -INF, 0, 0, 0]))
+    assert "above 0.7: 2 of 10 images (20.0%)" in text
+    assert "above 0.5: 4 of 10 images (40.0%)" in text
+    rare = heading(scores.reliability_figure(np.zeros(10_000), np.append(np.zeros(9_999), 1.0)))
+    assert "above 0.7: 1 of 10,000 images (0.1%)" in rare  # not 0.0%
+    assert style.percent(9_999, 10_000) == "99.9%"
 
 
-def test_the_order_of_the_ks_does_not_matter_and_the_same_curve_gives_the_same_bytes(tmp_path):
-    bounds, errors = curve("paper")
-    save_bounds(tmp_path / "a.png", bounds, errors, "title")
-    save_bounds(tmp_path / "b.png", dict(reversed(bounds.items())), errors, "title")
-    assert read(tmp_path / "a.png").shape == (540, 1000, 3)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    save_bounds(tmp_path / "c.png", {**bounds, 5000: -84.0}, errors, "title")
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+# ---------------------------------------------------------------------------------------------- comparisons
 
 
-@pytest.mark.parametrize(
-    ("bounds", "errors", "message"),
-    [
-        ({}, {}, "one k or more"),
-        ({1: -30.0, 5: -29.0}, {1: 0.1}, r"bounds for k = \[1, 5\] and standard errors for k = \[1\]"),
-        ({0: -30.0}, {0: 0.1}, "at least 1"),
-        ({1: float("-inf")}, {1: 0.1}, "bound finite"),
-    ],
-)
-def test_bounds_that_cannot_be_drawn_are_refused(tmp_path, bounds, errors, message):
+def test_differences_are_a_minus_the_others_and_a_stands_upright():
+    b, c = DIGITS - 1 + 0.1 * normal(400, 0, 1, 5), DIGITS + 2
+    figure = comparisons.differences_figure([DIGITS, b, c], ["new", "old", "last"], [(0.8, 1.1), (NAN, NAN)])
+    left, right, left_2, right_2 = figure.axes
+    zero, mean = left.lines
+    assert zero.get_xdata() == [0.0, 0.0]
+    np.testing.assert_allclose(mean.get_xdata(), (DIGITS - b).mean())
+    np.testing.assert_allclose(left_2.lines[1].get_xdata(), -2.0)
+    *bars, band = left.patches
+    assert sum(bar.get_height() for bar in bars) == sum(bar.get_height() for bar in left_2.patches) == 400  # no band
+    np.testing.assert_allclose([band.get_x(), band.get_x() + band.get_width()], [0.8, 1.1])
+    np.testing.assert_array_equal(right.collections[0].get_offsets(), np.stack([b, DIGITS], axis=1))
+    np.testing.assert_array_equal(right_2.collections[0].get_offsets(), np.stack([c, DIGITS], axis=1))
+    assert ("under A" in right.get_title("left"), "under B" in right.get_xlabel()) == (True, True)
+    assert right.get_xlim() == right.get_ylim() == tuple(right.lines[0].get_xdata())
+    for words in ("A: new B: old C: last", "better than B on 400 of 400 images (100.0%)", "than C on 0 of 400"):
+        assert words in heading(figure)
+
+
+def test_distributions_are_shares_of_each_models_own_images():
+    figure = comparisons.distributions_figure([DIGITS, [*MNIST[:1000], NAN]], ["new", "old"], ["a note"], "FORCED")
+    (axes,) = figure.axes
+    assert [patch.get_data()[0].sum() for patch in axes.patches] == pytest.approx([1.0, 1.0])
+    assert [line.get_xdata()[0] for line in axes.lines] == [DIGITS.mean(), MNIST[:1000].mean()]
+    for words in ("A: new; 400 images", "B: old; 1,000 images", "NOT SHOWN: 1 that are not finite", "a note"):
+        assert words in heading(figure)
+    assert figure.texts[0].get_text() == "FORCED"
+    assert [text.get_fontweight() for text in figure.texts[:2]] == ["bold", "normal"]
+
+
+def test_the_papers_figures_are_open_and_ours_have_their_errors():
+    pairs = {"vae": (86.3, 0.2, 86.5), "iwae": (85.0, 0.1, 84.8)}
+    (axes,) = comparisons.reproduction_figure(pairs, "title", "protocol").axes
+    ours, papers = axes.lines[0], axes.lines[-1]
+    assert (ours.get_xdata().tolist(), papers.get_xdata().tolist()) == ([86.3, 85.0], [86.5, 84.8])
+    assert papers.get_markerfacecolor() == style.PAPER
+    np.testing.assert_allclose(axes.collections[1].get_segments()[0][:, 0], [86.1, 86.5])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["vae", "iwae"]
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+ONE = np.zeros(1)
+REFUSED = {
+    "no k": (lambda: curves.bounds_figure({}, {}), "at least one"),
+    "other k": (lambda: curves.bounds_figure({1: -3.0, 5: -2.0}, {1: 0.1}), r"k = \[1, 5\] and .* k = \[1\]"),
+    "k of 0": (lambda: curves.bounds_figure({0: -30.0}, {0: 0.1}), "at least 1"),
+    "no bound": (lambda: curves.bounds_figure({1: -INF}, {1: 0.1}), "bound finite"),
+    "no score": (lambda: scores.scores_figure([]), "at least one finite value, got 0"),
+    "no finite score": (lambda: scores.scores_figure([NAN, INF]), r"got 0 in \(2,\)"),
+    "scores of two axes": (lambda: scores.scores_figure(np.zeros((2, 2))), r"must be \[N\]"),
+    "shapes of others": (lambda: scores.reliability_figure(ONE, np.zeros(2)), r"got \(1,\) and \(2,\)"),
+    "no shapes": (lambda: scores.reliability_figure([], []), "N >= 1"),
+    "no layer": (lambda: curves.activities_figure([]), "one array"),
+    "no unit": (lambda: curves.activities_figure([np.zeros(0)]), "one array"),
+    "no activity": (lambda: curves.activities_figure([np.array([NAN])]), "finite"),
+    "no pairs": (lambda: comparisons.differences_figure([ONE, np.zeros(2)], "ab", [(0, 0)]), r"\[\(1,\), \(2,\)\]"),
+    "no images": (lambda: comparisons.differences_figure([[], []], "ab", [(0, 0)]), r"got shapes"),
+    "not finite": (lambda: comparisons.differences_figure([ONE, [INF]], "ab", [(0, 0)]), "have no difference"),
+    "no B": (lambda: comparisons.distributions_figure([ONE, [NAN]], "ab"), "log_likelihood of b"),
+    "no model": (lambda: comparisons.reproduction_figure({}, "t", "p"), "at least one model"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_drawn_is_refused(name):
+    draw, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
-        save_bounds(tmp_path / "none.png", bounds, errors, "title")
-
-
-def test_a_title_with_dollar_signs_is_written_as_it_stands(tmp_path):
-    bounds, errors = curve("two")
-    save_bounds(tmp_path / "bounds.png", bounds, errors, "runs/$HOME_$1")
-    save_samples(tmp_path / "samples.png", np.zeros((1, 4)), (2, 2), "runs/$HOME_$1")
-    assert (tmp_path / "samples.png").exists()
+        draw()

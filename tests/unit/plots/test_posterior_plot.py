@@ -1,12 +1,9 @@
-"""The picture of posteriors: that its densities are those of the model, and that what it draws is what came."""
-
-import itertools
+"""The figure of posteriors: its densities are those of the model, and it draws what it is given."""
 
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from matplotlib.image import imread
 from small_models import binary_images, small_model
 
 import iwae_tf
@@ -26,14 +23,6 @@ def draws_for(images, n=40):
     return np.random.default_rng(1).standard_normal((n, images, 2)) * 0.5
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were written, to look into."""
-    seen, original = [], plot.posteriors_figure
-    monkeypatch.setattr(plot, "posteriors_figure", lambda *a: seen.append((a, original(*a))) or seen[-1][1])
-    return seen
-
-
 def moments(window, mass):
     """Mean and covariance of a distribution in the cells of a window."""
     left, right, bottom, top = window
@@ -42,9 +31,6 @@ def moments(window, mass):
     points = np.stack(np.broadcast_arrays(across[None, :], up[:, None]), axis=-1).reshape(-1, 2)
     mean = mass.ravel() @ points
     return mean, (points - mean).T @ (mass.reshape(-1, 1) * (points - mean))
-
-
-# ---------------------------------------------------------------------------------------------- densities
 
 
 def linear_gaussian():
@@ -60,28 +46,26 @@ def linear_gaussian():
     return model, reference.LinearGaussian(a, b, s)
 
 
-def test_with_one_layer_the_target_is_the_posterior(tmp_path, figures):
+def test_with_one_layer_the_target_is_the_posterior():
     model, exact = linear_gaussian()
     x = np.random.default_rng(4).random((3, 12)).astype(np.float32)
-    save_posteriors(tmp_path / "p.png", model, x, draws_for(3), SHAPE, "title")
-    ((rows, _, _, target), _), (means, covariance) = figures[0], exact.posterior(x)
-    assert target == "p(h | x)"
-    for (_, window, mass, _), mean in zip(rows, means, strict=True):
+    means, covariance = exact.posterior(x)
+    for row in range(3):
+        window, mass, _ = plot.densities(model, x, row, draws_for(3)[:, row])
         seen_mean, seen_covariance = moments(window, mass)
         assert mass.sum() == pytest.approx(1.0)
         # cells are about a fifth of a standard deviation wide, too little to see in sums over a Gaussian; float32
-        np.testing.assert_allclose(seen_mean, mean, atol=1e-3)
+        np.testing.assert_allclose(seen_mean, means[row], atol=1e-3)
         np.testing.assert_allclose(seen_covariance, covariance, atol=1e-3)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_middle_is_q_of_the_top_layer(tmp_path, figures, layers):
+def test_the_middle_is_q_of_the_top_layer(layers):
     model, x = model_with(layers), binary_images(2)
-    save_posteriors(tmp_path / "p.png", model, x, draws_for(2), SHAPE, "title")
-    h, _ = model.inference_network.transform(
-        tf.constant(x), tf.random.stateless_normal([5000, 2, sum(model.latent_units)], [1, 2])
-    )
-    for row, (_, window, _, mass) in enumerate(figures[0][0][0]):
+    noise = tf.random.stateless_normal([5000, 2, sum(model.latent_units)], [1, 2])
+    h, _ = model.inference_network.transform(tf.constant(x), noise)
+    for row in range(2):
+        window, target, mass = plot.densities(model, x, row, draws_for(2)[:, row])
         mean, covariance = moments(window, mass)
         draws = h[-1][:, row].numpy()
         spread = draws.std(axis=0)
@@ -89,105 +73,62 @@ def test_the_middle_is_q_of_the_top_layer(tmp_path, figures, layers):
         assert (np.abs(mean - draws.mean(axis=0)) < 4 * 0.072 * spread).all()
         ratio = np.cov(draws.T) / np.outer(spread, spread)
         np.testing.assert_allclose(covariance / np.outer(spread, spread), ratio, atol=4 * 0.1)
-
-
-def test_the_middle_of_one_layer_has_no_noise(tmp_path, figures):
-    model, x = model_with(1), binary_images(2)
-    save_posteriors(tmp_path / "p.png", model, x, draws_for(2), SHAPE, "title")
-    (parameters,) = model.encode(x)
-    for row, (_, window, _, mass) in enumerate(figures[0][0][0]):
-        mean, covariance = moments(window, mass)
-        np.testing.assert_allclose(mean, parameters.loc[row], atol=0.01)  # the window cuts 0.1 % or so off
-        np.testing.assert_allclose(np.sqrt(np.diag(covariance)), parameters.scale[row], rtol=0.02)
-
-
-def test_with_two_layers_the_target_is_the_prior(tmp_path, figures):
-    save_posteriors(tmp_path / "p.png", model_with(2), binary_images(1), draws_for(1), SHAPE, "title")
-    (((_, window, mass, _),), _, _, target), _ = figures[0]
-    assert target == "prior p(h)"
-    mean, covariance = moments(window, mass)
-    np.testing.assert_allclose(mean, 0.0, atol=0.01)
-    np.testing.assert_allclose(covariance, np.eye(2), atol=0.03)  # the window ends 3.5 standard deviations out
+        if layers == 2:  # the target is the prior
+            mean, covariance = moments(window, target)
+            np.testing.assert_allclose(mean, 0.0, atol=0.01)
+            np.testing.assert_allclose(covariance, np.eye(2), atol=0.03)  # the window ends 3.5 deviations out
+        else:  # no noise
+            (parameters,) = model.encode(x)
+            np.testing.assert_allclose(mean, parameters.loc[row], atol=0.01)  # the window cuts 0.1% or so off
+            np.testing.assert_allclose(np.sqrt(np.diag(covariance)), parameters.scale[row], rtol=0.02)
 
 
 def test_the_lines_of_a_gaussian_are_at_half_and_a_twentieth_of_its_peak():
     across = np.linspace(-6, 6, 400)
     mass = np.exp(-0.5 * (across[:, None] ** 2 + across**2))
-    levels = np.array(plot._levels(mass / mass.sum())) / (mass.max() / mass.sum())
+    levels = np.array(plot.contour_levels(mass / mass.sum())) / (mass.max() / mass.sum())
     # beyond radius r a 2-D Gaussian has exp(-r^2 / 2) of its mass, which is also its height there
     np.testing.assert_allclose(levels, [0.05, 0.5], rtol=0.01)
-
-
-def test_a_density_in_a_single_cell_has_no_lines_and_does_no_harm():
-    mass = np.zeros((5, 5))
-    mass[2, 3] = 1.0
-    assert plot._levels(mass) == []
-    assert plot._levels(np.full((5, 5), 0.04)) == []
-    row = (np.zeros((2, 2)), (0.0, 1.0, 0.0, 1.0), mass, mass)
-    plot.posteriors_figure([row], np.zeros((3, 1, 2)), "title", "p(h | x)").draw_without_rendering()
-
-
-# ---------------------------------------------------------------------------------------------- what is drawn
-
-
-def test_a_row_shows_the_image_the_target_q_and_the_draws_on_the_same_axes(tmp_path, figures):
-    model, x, draws = model_with(1), binary_images(3), draws_for(3)
-    draws[:, 1] += [6.0, -9.0]  # far from both densities: the window has to hold them
-    save_posteriors(tmp_path / "p.png", model, x, draws, SHAPE, "title")
-    (rows, *_), figure = figures[0]
-    assert len(figure.axes) == 12
-    for number in range(3):
-        image, *panels = figure.axes[4 * number : 4 * number + 4]
-        _, window, *masses = rows[number]
-        np.testing.assert_array_equal(image.images[0].get_array(), x[number].reshape(SHAPE))
-        for axes, mass in zip(panels, masses, strict=False):
-            np.testing.assert_array_equal(axes.images[0].get_array(), mass)
-            assert axes.images[0].get_extent() == list(window)
-            assert axes.images[0].origin == "lower"
-        np.testing.assert_allclose(panels[2].collections[0].get_offsets(), draws[:, number])
-        assert all((*axes.get_xlim(), *axes.get_ylim()) == pytest.approx(window) for axes in panels)
-        assert (draws[:, number].min(axis=0) > [window[0], window[2]]).all()
-        assert (draws[:, number].max(axis=0) < [window[1], window[3]]).all()
-        assert window[1] - window[0] == pytest.approx(window[3] - window[2])  # a circle is a circle
-        for axes in panels:  # the lines follow the left panel: each encloses its peak
-            lines = axes.collections[-1].get_paths()
-            left, right, bottom, _ = window
-            peak = np.unravel_index(masses[0].argmax(), masses[0].shape)
-            width = (right - left) / plot.FINE
-            assert lines[-1].contains_point((left + (peak[1] + 0.5) * width, bottom + (peak[0] + 0.5) * width))
-
-
-def test_images_above_the_most_are_left_out_and_the_same_arguments_give_the_same_bytes(tmp_path, monkeypatch):
-    assert plot.MAX_IMAGES == 6
-    monkeypatch.setattr(plot, "MAX_IMAGES", 2)
-    model, x, draws = model_with(1), binary_images(3), draws_for(3)
-    save_posteriors(tmp_path / "a.png", model, x, draws, SHAPE, "runs/$HOME_$1")
-    save_posteriors(tmp_path / "b.png", model, x[:2], draws[:, :2], SHAPE, "runs/$HOME_$1")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    save_posteriors(tmp_path / "c.png", model, x[:1], draws[:, :1], SHAPE, "one")
-    heights = [imread(tmp_path / f"{name}.png").shape[0] for name in "ac"]
-    assert heights[0] - heights[1] == pytest.approx(100 * (plot.SIDE + plot.GAP), abs=1)
+    single = np.zeros((5, 5))
+    single[2, 3] = 1.0
+    assert plot.contour_levels(single) == plot.contour_levels(np.full((5, 5), 0.04)) == []
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("images", [1, 3])
-def test_no_two_words_overlap_and_all_are_on_the_page(tmp_path, figures, layers, images):
-    x = binary_images(images)
-    save_posteriors(tmp_path / "p.png", model_with(layers), x, 0.5 * draws_for(images), SHAPE, "a title of a line")
-    _, figure = figures[0]
-    figure.draw_without_rendering()
-    texts = [*figure.texts, *(axes.title for axes in figure.axes)]
-    for axes in figure.axes:
-        if axes.axison:
-            for ticks, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-                texts += [tick.label1 for tick in ticks.get_major_ticks() if low <= tick.get_loc() <= high]
-    boxes = [text.get_window_extent() for text in texts if text.get_text()]
-    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
-    width, height = figure.get_size_inches() * figure.dpi
-    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+def test_a_row_shows_the_image_the_target_q_and_the_draws_on_the_same_axes(layers):
+    model, x, draws = model_with(layers), binary_images(2), draws_for(2)
+    draws[:, 1] += [6.0, -9.0]  # far from both densities: the window has to hold them
+    figure = plot.posteriors_figure(model, x, draws, SHAPE)
+    figure.draw_without_rendering()  # warns, which is an error here, if the axes have no room
+    target = "p(h | x)" if layers == 1 else "prior p(h)"
+    assert figure.axes[1].get_title() == target
+    assert figure.texts[0].get_text() == f"{target} and q(h | x), first 2 of test images"
+    for row in range(2):
+        image, *panels = figure.axes[4 * row : 4 * row + 4]
+        window, *masses = plot.densities(model, x, row, draws[:, row])
+        np.testing.assert_array_equal(image.images[0].get_array(), x[row].reshape(SHAPE))
+        for axes, mass in zip(panels, masses, strict=False):
+            np.testing.assert_array_equal(axes.images[0].get_array(), mass)
+            assert (axes.images[0].get_extent(), axes.images[0].origin) == (list(window), "lower")
+        np.testing.assert_allclose(panels[2].collections[0].get_offsets(), draws[:, row])
+        assert all((*axes.get_xlim(), *axes.get_ylim()) == pytest.approx(window) for axes in panels)
+        assert (draws[:, row].min(axis=0) > [window[0], window[2]]).all()
+        assert (draws[:, row].max(axis=0) < [window[1], window[3]]).all()
+        assert window[1] - window[0] == pytest.approx(window[3] - window[2])  # a circle is a circle
+        peak = np.unravel_index(masses[0].argmax(), masses[0].shape)
+        width = (window[1] - window[0]) / plot.FINE
+        for axes in panels:  # the lines follow the left panel: each encloses its peak
+            line = axes.collections[-1].get_paths()[-1]
+            assert line.contains_point((window[0] + (peak[1] + 0.5) * width, window[2] + (peak[0] + 0.5) * width))
 
 
-# ---------------------------------------------------------------------------------------------- errors
+def test_images_after_the_sixth_are_left_out_and_the_same_arguments_give_the_same_bytes(tmp_path, monkeypatch):
+    assert plot.MAX_IMAGES == 6
+    monkeypatch.setattr(plot, "MAX_IMAGES", 1)
+    model, x, draws = model_with(2), binary_images(2), draws_for(2)
+    save_posteriors(tmp_path / "a.png", model, x, draws, SHAPE)
+    save_posteriors(tmp_path / "b.png", model, x[:1], draws[:, :1], SHAPE)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -204,14 +145,12 @@ def test_no_two_words_overlap_and_all_are_on_the_page(tmp_path, figures, layers,
     ],
 )
 def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(tmp_path, units, x, draws, shape, message):
-    model = small_model(latent_units=(units,))
     with pytest.raises(InputError, match=message):
-        save_posteriors(tmp_path / "none.png", model, x, draws, shape, "title")
+        save_posteriors(tmp_path / "none.png", small_model(latent_units=(units,)), x, draws, shape)
     assert not (tmp_path / "none.png").exists()
 
 
 def test_binary_units_have_no_density_and_are_refused(tmp_path):
     model = small_model(latent_units=(2,), latent="bernoulli")
     with pytest.raises(InputError, match=r"figure of the posterior exists for Gaussian units, .* density"):
-        save_posteriors(tmp_path / "none.png", model, binary_images(2), draws_for(2), SHAPE, "title")
-    assert not (tmp_path / "none.png").exists()
+        save_posteriors(tmp_path / "none.png", model, binary_images(2), draws_for(2), SHAPE)

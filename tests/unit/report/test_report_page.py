@@ -1,12 +1,19 @@
+"""The page as text: well-formed, accessible, self-contained, escaped."""
+
+import base64
 import itertools
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from linear_gaussian_models import linear_gaussian
 from run_files import config_of, history_of, metrics_of, record_of, write_run
+from small_models import binary_images, small_model
 
 from iwae_tf import InputError
-from iwae_tf.report.page import page, write_report
+from iwae_tf.plots import curves, style
+from iwae_tf.report.page import interpolations, page, write_report
 from iwae_tf.report.record import read_record
 
 EVIL = "<script>alert(1)</script>\"'&"
@@ -67,13 +74,13 @@ def test_headings_go_down_one_level_at_a_time(text):
     assert levels.count(1) == 1
 
 
-def test_figures_have_words_and_tables_have_heads(text):
+def test_figures_have_words_and_tables_have_heads_and_scroll_in_themselves(text):
     tags = Page(text)
     assert all(attributes.get("alt") for _, attributes in tags.all("img"))
-    drawings = [attributes for tag, attributes in tags.all("svg")]
-    assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
     assert len(tags.all("thead")) == len(tags.all("caption")) == len(tags.all("table")) > 0
     assert all("scope" in attributes for _, attributes in tags.all("th"))
+    scrolling = [attributes for _, attributes in tags.all("div") if attributes.get("class") == "scroll"]
+    assert [attributes["role"] for attributes in scrolling] == ["region"] * len(tags.all("table"))
 
 
 def test_ids_are_unique_and_those_that_are_named_exist(text):
@@ -87,9 +94,8 @@ def test_the_page_needs_nothing_else(text):
     tags = Page(text)
     assert tags.all("script", "iframe", "object", "embed") == []
     links = [value for _, attributes in tags.tags for name, value in attributes.items() if name in ("src", "href")]
-    links += [attributes["xlink:href"] for _, attributes in tags.tags if "xlink:href" in attributes]
-    assert all(link.startswith(("data:", "#")) for link in links)
-    assert not re.search(r"@import|url\((?!#)", text)
+    assert all(link.startswith("data:") for link in links)
+    assert not re.search(r"@import|url\(", text)
 
 
 def test_what_files_say_is_text_and_nothing_else(tmp_path):
@@ -107,15 +113,30 @@ def test_what_files_say_is_text_and_nothing_else(tmp_path):
         assert Page(text).all("script") == []
 
 
-def test_one_run_shows_its_result_settings_and_commands(tmp_path):
-    text = page([record_of(tmp_path / "my-run")])
-    for words in ("Run my-run", "−27.12 ± 0.25 nats", "k = 50", "drawn once", "−28.250 ± 0.375"):
+def figures(text):
+    """The SVG files of the page and their descriptions."""
+    found = re.findall(r'<img src="data:image/svg\+xml;base64,([^"]+)" alt="([^"]+)">', text)
+    return [(base64.b64decode(content), alt) for content, alt in found]
+
+
+def test_one_run_shows_its_result_figures_settings_and_commands(tmp_path):
+    record = record_of(tmp_path / "my-run")
+    text = page([record])
+    for words in ("Run my-run", "−27.12 ± 0.25 nats", "<td>50</td>", "drawn once", "−28.250 ± 0.375"):
         assert words in text
-    for heading in ("Result", "Latent units", "Settings and protocol", "Timing", "Repeat it"):
+    for heading in ("Result", "Settings and protocol", "Timing", "Repeat it"):
         assert f">{heading}</h2>" in text
     assert f"python -m iwae_tf report {tmp_path / 'my-run'}" in text
-    assert "unit 1</span> 0.5<" in text
-    assert "unit 2</span> 0.009 inactive" in text
+    assert "unit 1: 0.5<" in text
+    assert "unit 2: 0.009 inactive" in text
+    assert "row 0: −30.00 ± 0.12" in text  # 0.125
+    assert "row 19: −49.00 ± 0.12" in text
+    (learning, alt), (bounds, _), (units, _) = figures(text)
+    assert alt.startswith("Mean of the maximised bound by epoch solid: training images")
+    told = {"": (record.metrics["bounds"], record.metrics["bound_standard_errors"])}
+    assert learning == style.encode(curves.learning_figure({"": record.history}), "svg")
+    assert bounds == style.encode(curves.bounds_of_runs(told), "svg")
+    assert units == style.encode(curves.activities_figure(record.scores.unit_activities), "svg")
 
 
 def test_several_runs_show_what_differs_and_fold_what_is_common(tmp_path):
@@ -125,11 +146,14 @@ def test_several_runs_show_what_differs_and_fold_what_is_common(tmp_path):
     ]
     text = page(records)
     assert "2 runs side by side" in text
-    differing = text.split("What differs")[1].split("</table>")[0]
+    differing = text.split("<caption>Settings that differ")[1].split("</table>")[0]
     assert re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td><td>(.*?)</td>', differing) == [("k", "50", "7")]
-    assert "What the runs share" in text.split("<details>")[-1]
+    assert "Settings that the runs share" in text.split("<details>")[-1]
     assert str(tmp_path / "a" / "run") in text  # two folders of one name go by their paths
     assert "do not compare: they differ" not in text
+    colors = re.findall(r'style="background: (#\w+)">([AB])<', text)
+    assert set(colors) == {(style.SERIES[0], "A"), (style.SERIES[1], "B")}
+    assert "active: A 2 of 4; B 2 of 4" in figures(text)[2][1]
 
 
 def test_runs_under_other_protocols_are_shown_with_a_warning(tmp_path):
@@ -140,14 +164,13 @@ def test_runs_under_other_protocols_are_shown_with_a_warning(tmp_path):
 def test_a_run_that_was_stopped_says_so_and_shows_what_there_is(tmp_path):
     text = page([read_record(write_run(tmp_path / "run", history=history_of(2)))])
     assert "not finished: its history has 6 of 12 steps (50%)" in text
-    assert "Learning curves" in text
-    assert "nothing to draw" in text
+    assert len(figures(text)) == 1
+    assert "no pictures before" in text
     assert "not evaluated yet" in text
-    assert "L_k against k" not in text
 
 
-def test_a_run_without_scores_of_images_says_what_leaves_them(tmp_path):
-    assert "the command Evaluate below leaves them" in page([record_of(tmp_path / "run", scores=None)])
+def test_a_run_without_scores_of_images_says_which_command_writes_them(tmp_path):
+    assert "the command Evaluate below writes them" in page([record_of(tmp_path / "run", scores=None)])
 
 
 def test_a_metric_that_is_not_finite_is_not_drawn_as_a_number(tmp_path):
@@ -164,3 +187,27 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "run"]
     with pytest.raises(InputError, match="cannot be written"):
         write_report([record], tmp_path / "missing" / "page.html")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_between_two_images_lie_the_means_on_the_line_between_their_posterior_means(layers):
+    model, exact = linear_gaussian(layers)
+    x = np.random.default_rng(1).standard_normal((6, 6)).astype(np.float32)
+    rows = interpolations(model, x)
+    assert rows.shape == (3, 10, 6)
+    a, b, posterior = (exact.a, exact.b, exact.posterior) if layers == 1 else (exact.a1, exact.b1, exact.posterior_h1)
+    means, _ = posterior(x.astype(np.float64))  # [6, H]
+    for pair, row in enumerate(rows):
+        np.testing.assert_array_equal(row[[0, -1]], x[2 * pair : 2 * pair + 2])
+        for t, image in zip(np.linspace(0, 1, 8), row[1:-1], strict=True):
+            h = (1 - t) * means[2 * pair] + t * means[2 * pair + 1]
+            np.testing.assert_allclose(image, a @ h + b, atol=1e-5)  # float32 networks
+
+
+@pytest.mark.parametrize("latent", ["gaussian", "bernoulli"])
+def test_the_ends_of_the_line_are_the_reconstructions_and_four_pairs_are_enough(latent):
+    model, x = small_model(2, latent=latent), binary_images(40)
+    rows = interpolations(model, x)
+    assert rows.shape == (4, 10, 12)
+    np.testing.assert_allclose(rows[:, [1, -2]].reshape(8, -1), model.reconstruct(x[:8]), atol=1e-6)  # float32
+    assert interpolations(model, x[:3]).shape == (1, 10, 12)  # an odd image at the end has no pair

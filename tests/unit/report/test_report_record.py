@@ -1,13 +1,13 @@
+"""What the report reads from the files of a run."""
+
 import json
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
-from run_files import BOUNDS, config_of, history_of, metrics_of, record_of, scores_of, write_run
+from run_files import BOUNDS, config_of, history_of, metrics_of, record_of, write_run
 
 from iwae_tf import InputError
-from iwae_tf.report.record import read_record, read_records
+from iwae_tf.report.record import names_of, read_record, read_records
 
 
 def test_an_evaluated_run_is_read_from_its_files(tmp_path):
@@ -19,6 +19,7 @@ def test_an_evaluated_run_is_read_from_its_files(tmp_path):
     assert record.steps == (12, 12)
     np.testing.assert_array_equal(record.scores.log_likelihood, -30.0 - np.arange(20.0))
     np.testing.assert_array_equal(record.scores.unit_activities, [[0.02, 0.5, 0.009, 0.01]])
+    assert record.plugins == ()
     assert not record.has_model
 
 
@@ -45,38 +46,8 @@ def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
     assert record.config["model"]["latent"] == "gaussian"
     assert record.config["objective"]["alpha"] is None
     assert record.config["training"]["init_from"] is None
-
-
-# ---------------------------------------------------------------------------------------------- scores of images
-
-
-def write_evaluation(run, log_likelihood, part="test"):
-    arrays = scores_of(log_likelihood)
-    activities = arrays.pop("unit_activities_1")
-    (run / "evaluation").mkdir()
-    report = {"protocol": {"part": part}, "unit_activities": [activities.tolist()]}
-    (run / "evaluation" / "report.json").write_text(json.dumps(report))
-    pyarrow.parquet.write_table(pyarrow.table(arrays), run / "evaluation" / "per_example.parquet")
-
-
-def test_an_older_run_has_the_scores_of_its_evaluation(tmp_path):
-    run = write_run(tmp_path / "run", metrics=metrics_of())
-    write_evaluation(run, [-3.0, -2.0])
-    scores = read_record(run).scores
-    np.testing.assert_array_equal(scores.log_likelihood, [-3.0, -2.0])
-    np.testing.assert_array_equal(scores.unit_activities, [[0.02, 0.5, 0.009, 0.01]])
-
-
-def test_scores_of_other_images_than_the_test_images_are_not_taken(tmp_path):
-    run = write_run(tmp_path / "run", metrics=metrics_of())
-    write_evaluation(run, [-3.0, -2.0], part="valid")
-    assert read_record(run).scores is None
-
-
-def test_the_scores_of_the_run_itself_come_first(tmp_path):
-    run = write_run(tmp_path / "run", scores=scores_of([-9.0, -8.0, -7.0]))
-    write_evaluation(run, [-3.0, -2.0])
-    assert len(read_record(run).scores.log_likelihood) == 3
+    config["plugins"] = ["my_objective"]
+    assert read_record(write_run(tmp_path / "plugin", config)).plugins == ("my_objective",)
 
 
 # ---------------------------------------------------------------------------------------------- what cannot be read
@@ -91,13 +62,12 @@ def test_the_scores_of_the_run_itself_come_first(tmp_path):
         ("metrics.json", "{", "cannot be read as JSON"),
         ("metrics.json", "{}", "metrics.json is damaged"),
         ("metrics.json", json.dumps(metrics_of(bounds={"x": 1.0})), "metrics.json is damaged"),
-        ("metrics.json", json.dumps(metrics_of(bounds={"1": 1.0})), "of other k"),
+        ("metrics.json", json.dumps(metrics_of(bounds={"1": 1.0})), "have other k"),
         ("metrics.json", json.dumps(metrics_of(log_likelihood=None)), "metrics.json is damaged"),
         ("history.csv", "a,b\n1,2\n", ""),
         ("history.csv", history_of(1).replace("-38.5", "low"), "cannot be read as the history"),
         ("history.csv", "epoch,seconds\n1,2\n", "cannot be read as the history"),
-        ("scores.npz", "no archive", "scores.npz is damaged"),
-        ("scores.npz", "", "scores.npz is damaged"),
+        ("scores.parquet", "no table", "scores.parquet is damaged"),
     ],
 )
 def test_a_damaged_file_is_named_in_one_line(tmp_path, name, text, message):
@@ -109,21 +79,6 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, name, text, message):
     with pytest.raises(InputError, match=message) as error:
         read_record(run)
     assert name in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"log_likelihood": np.zeros((2, 2))},
-        {"pareto_k": np.zeros(3)},
-        {"log_likelihood": np.array([1, 2])},
-        {"unit_activities_1": np.array(["a"])},
-    ],
-)
-def test_scores_of_another_form_are_damaged(tmp_path, change):
-    run = write_run(tmp_path / "run", scores=scores_of([-3.0, -2.0]) | change)
-    with pytest.raises(InputError, match=r"scores\.npz is damaged"):
-        read_record(run)
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path):
@@ -142,6 +97,11 @@ def test_a_run_is_shown_once_and_eight_at_most(tmp_path):
     run = write_run(tmp_path / "run")
     with pytest.raises(InputError, match="given twice"):
         read_records([run, tmp_path / "run" / ".." / "run"])
-    with pytest.raises(InputError, match="at most 8 runs side by side, got 9"):
+    with pytest.raises(InputError, match="at most 8 runs go side by side, got 9"):
         read_records([tmp_path / str(number) for number in range(9)])
     assert len(read_records([run])) == 1
+
+
+def test_folders_of_one_name_go_by_their_paths(tmp_path):
+    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "c"]
+    assert names_of(paths) == [str(paths[0]), str(paths[1]), "c"]

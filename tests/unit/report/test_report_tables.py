@@ -1,3 +1,5 @@
+"""The tables of the page: results, bounds, settings, times and commands, in words."""
+
 import dataclasses
 import shlex
 
@@ -6,15 +8,12 @@ import pytest
 from run_files import config_of, history_of, metrics_of, record_of, write_run
 
 from iwae_tf.commands import flags
-from iwae_tf.commands.train import SECTIONS, add_flags
+from iwae_tf.commands.train import add_flags, sections
 from iwae_tf.config import RunConfig
-from iwae_tf.report import words
-from iwae_tf.report.bounds import bounds_table
+from iwae_tf.plots.style import number
+from iwae_tf.report import tables
 from iwae_tf.report.record import read_record
-from iwae_tf.report.repeat import report_command, run_commands, train_flags
-from iwae_tf.report.result import result_table, state
-from iwae_tf.report.settings import other_protocols, setting_tables
-from iwae_tf.report.timing import timing_table
+from iwae_tf.report.tables import run_commands, setting_tables, state, timing_table, train_flags
 
 # ---------------------------------------------------------------------------------------------- words
 
@@ -24,12 +23,12 @@ from iwae_tf.report.timing import timing_table
     [(-22.8604, "−22.86"), (0.0, "0.00"), (-12345.678, "−12,345.68"), (float("nan"), "not finite")],
 )
 def test_numbers_have_two_decimals_and_a_true_minus_sign(value, text):
-    assert words.number(value) == text
+    assert number(value) == text
 
 
 def test_a_standard_error_that_is_not_known_is_not_written_as_a_number():
-    assert words.with_error(-1.0, 0.25) == "−1.00 ± 0.25"
-    assert words.with_error(-1.0, float("nan")) == "−1.00 ± not known"
+    assert tables.with_error(-1.0, 0.25) == "−1.00 ± 0.25"
+    assert tables.with_error(-1.0, float("nan")) == "−1.00 ± not known"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +36,7 @@ def test_a_standard_error_that_is_not_known_is_not_written_as_a_number():
     [(0.00826, "8.26 ms"), (5.72, "5.7 s"), (119.9, "119.9 s"), (125.2, "2 min 5 s"), (7261, "2 h 1 min")],
 )
 def test_durations_are_written_as_one_would_say_them(seconds, text):
-    assert words.duration(seconds) == text
+    assert tables.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -45,7 +44,7 @@ def test_durations_are_written_as_one_would_say_them(seconds, text):
     [(None, "none"), ([], "none"), (True, "yes"), ([100, 50], "100, 50"), ([[20, 10], []], "20, 10 | none")],
 )
 def test_settings_are_written_in_a_line(value, text):
-    assert words.setting(value) == text
+    assert tables.setting(value) == text
 
 
 # ---------------------------------------------------------------------------------------------- commands
@@ -55,7 +54,7 @@ def config_from(line: list[str]) -> dict:
     parser = flags.Parser()
     add_flags(parser)
     arguments = parser.parse_args(line)
-    return RunConfig(*(flags.settings_from(arguments, settings) for settings in SECTIONS)).to_json()
+    return RunConfig(*(flags.settings_from(arguments, settings) for settings in sections())).to_json()
 
 
 @pytest.mark.parametrize(
@@ -89,8 +88,10 @@ def test_commands_are_quoted_for_a_shell(tmp_path):
     words = shlex.split(train)
     assert words[words.index("--data-dir") + 1] == "a folder; rm -r x"
     assert words[-2:] == ["--output-dir", path]
+    (_, train), _ = run_commands(dataclasses.replace(record, plugins=("a_module",)))
+    assert " train --plugin a_module " in train
     assert shlex.split(evaluate) == ["python", "-m", "iwae_tf", "evaluate", path]
-    assert shlex.split(report_command([record, record])[1])[-2:] == [path, path]
+    assert shlex.split(tables.report_command([record, record])[1])[-2:] == [path, path]
 
 
 # ---------------------------------------------------------------------------------------------- settings
@@ -123,46 +124,43 @@ def test_of_one_run_all_settings_are_shown(tmp_path):
 )
 def test_scores_under_other_protocols_are_said_not_to_compare(tmp_path, change, names):
     records = [record_of(tmp_path / "one"), record_of(tmp_path / "two", config=config_of(**change))]
-    assert other_protocols(records) == names
+    assert tables.other_protocols(records) == names
 
 
 # ---------------------------------------------------------------------------------------------- results and times
 
 
 def test_results_have_their_standard_errors(tmp_path):
-    rows = {name: values for name, _, values in result_table([record_of(tmp_path / "run")])}
-    assert rows == {
+    assert dict(tables.result_table([record_of(tmp_path / "run", metrics=metrics_of(best_epoch=3))])) == {
         "log p(x)": ["−27.12 ± 0.25 nats"],  # -27.125
+        "k of the estimate": ["50"],
+        "test images": ["20"],
         "L_1, the VAE's bound": ["−30.50 ± 0.50 nats"],
         "active units": ["3 of 4"],
         "unreliable scores": ["6 of 20"],  # of 20 shapes from 0 to 1, those of 0.7 or more: 14/19 to 1
         "effective samples": ["10"],  # the median of 1 to 20 is 10.5, and Python rounds it to the even number
         "training": ["90.5 s"],
+        "best epoch": ["3 of 4"],
     }
 
 
-def test_a_run_that_was_stopped_by_its_validation_bound_names_its_best_epoch(tmp_path):
-    record = record_of(tmp_path / "run", metrics=metrics_of(best_epoch=3))
-    assert result_table([record])[-1][::2] == ("best epoch", ["3 of 4"])
-
-
-def test_a_pareto_k_that_is_not_known_is_not_relied_on(tmp_path):
+def test_a_pareto_k_that_is_unknown_is_unreliable(tmp_path):
     record = record_of(tmp_path / "run")
     shapes = np.array([0.0, 0.69, 0.7, np.nan, np.inf])
     record = dataclasses.replace(record, scores=dataclasses.replace(record.scores, pareto_k=shapes))
-    assert ("unreliable scores", ["3 of 5"]) in [(name, values) for name, _, values in result_table([record])]
+    assert ("unreliable scores", ["3 of 5"]) in tables.result_table([record])
 
 
-def test_a_run_that_is_not_evaluated_has_dashes_beside_one_that_is(tmp_path):
+def test_a_run_that_is_not_evaluated_has_dashes_next_to_one_that_is(tmp_path):
     done, stopped = record_of(tmp_path / "done"), read_record(write_run(tmp_path / "stopped", history=history_of(1)))
-    assert all(values[1] == "–" for _, _, values in result_table([done, stopped]))
-    assert bounds_table([done, stopped])[2] == ("50", ["−27.125 ± 0.250", "–"])
-    assert result_table([stopped]) == []
+    assert all(values[1] == "–" for _, values in tables.result_table([done, stopped]))
+    assert tables.bounds_table([done, stopped])[2] == ("50", ["−27.125 ± 0.250", "–"])
+    assert tables.result_table([stopped]) == []
 
 
 def test_a_k_that_only_one_run_has_is_a_dash_in_the_others(tmp_path):
     fewer = metrics_of(bounds={"1": -31.0}, bound_standard_errors={"1": 0.5})
-    rows = bounds_table([record_of(tmp_path / "one"), record_of(tmp_path / "two", metrics=fewer)])
+    rows = tables.bounds_table([record_of(tmp_path / "one"), record_of(tmp_path / "two", metrics=fewer)])
     assert rows[0] == ("1", ["−30.500 ± 0.500", "−31.000 ± 0.500"])
     assert rows[1] == ("5", ["−28.250 ± 0.375", "–"])
 
@@ -181,7 +179,7 @@ def test_what_a_run_lacks_is_said(tmp_path):
 def test_times_are_those_of_the_history_and_the_evaluation(tmp_path):
     assert dict(timing_table([record_of(tmp_path / "run")])) == {
         "training": ["90.5 s"],
-        "first epoch, with the time to compile": ["2.0 s"],
+        "first epoch, with compilation": ["2.0 s"],
         "a later epoch (median)": ["500 ms"],
         "a step (median)": ["167 ms"],  # three steps
         "evaluation": ["4.0 s"],

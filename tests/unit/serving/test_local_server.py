@@ -6,40 +6,31 @@ import socket
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import SMALL_DIM
 
 from iwae_tf.errors import InputError
 from iwae_tf.serving import local_server
 
-
-class _Model(tf.Module):
-    """Signatures of the shapes of an exported model, of which the test knows the values."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, SMALL_DIM], tf.float32, name="x")])
-    def default(self, x):
-        # A third and its like are no short decimals; NaN comes through.
-        return {"log_prob": tf.reduce_sum(x, 1) / 3.0, "status": tf.cast(tf.math.is_nan(x[:, 0]), tf.int32)}
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, SMALL_DIM], tf.float32, name="x"),
-            tf.TensorSpec([None], tf.int32, name="num_samples"),
-            tf.TensorSpec([None], tf.int64, name="seed"),
-        ]
-    )
-    def k(self, x, num_samples, seed):
-        return {"log_prob": x[:, 0], "num_samples": num_samples, "seed": seed}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="seed")])
-    def single(self, seed):
-        return {"x": tf.cast(seed, tf.float32)[:, None] / [1.0, 0.0]}
+DIM = 12
+X = np.random.default_rng(0).random((3, DIM)).astype(np.float32)
+SPECS = {
+    "x": tf.TensorSpec([None, DIM], tf.float32, name="x"),
+    "num_samples": tf.TensorSpec([None], tf.int32, name="num_samples"),
+    "seed": tf.TensorSpec([None], tf.int64, name="seed"),
+}
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    """The folder of the model."""
-    path, model = tmp_path_factory.mktemp("model"), _Model()
-    signatures = {"serving_default": model.default, "log_prob_k": model.k, "sample": model.single}
+    """The folder of a model with the signatures of an export, and values that the test knows."""
+    path, model = tmp_path_factory.mktemp("model"), tf.Module()
+    functions = {
+        # A third and its like are no short decimals; NaN comes through.
+        "serving_default": lambda x: {"log_prob": tf.reduce_sum(x, 1) / 3.0, "status": tf.cast(x[:, 0] != x[:, 0], 3)},
+        "log_prob_k": lambda x, num_samples, seed: {"log_prob": x[:, 0], "num_samples": num_samples, "seed": seed},
+        "sample": lambda seed: {"x": tf.cast(seed, tf.float32)[:, None] / [1.0, 0.0]},
+    }
+    inputs = {"serving_default": ["x"], "log_prob_k": ["x", "num_samples", "seed"], "sample": ["seed"]}
+    signatures = {n: tf.function(f, input_signature=[SPECS[i] for i in inputs[n]]) for n, f in functions.items()}
     tf.saved_model.save(model, str(path), signatures)
     return path
 
@@ -47,54 +38,34 @@ def version(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ask(version):
     """A predict call: a request as an object or as bytes, the parsed answer."""
-    loaded = tf.saved_model.load(str(version))
+    model = tf.saved_model.load(str(version))
 
     def ask(request):
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        return json.loads(local_server.predict(body, loaded.signatures))
+        return json.loads(local_server.predict(body, model.signatures))
 
     return ask
 
 
-X = np.random.default_rng(0).random((3, SMALL_DIM)).astype(np.float32)
+def test_rows_are_answered_by_row_and_columns_by_column(ask):
+    by_row = ask({"instances": X.tolist()})
+    assert by_row == ask({"instances": [{"x": row} for row in X.tolist()]})
+    assert [set(row) for row in by_row["predictions"]] == [{"log_prob", "status"}] * 3
+    by_column = ask({"inputs": {"x": X.tolist()}})
+    assert by_column == ask({"inputs": X.tolist(), "signature_name": "serving_default"})
+    assert by_column["outputs"]["log_prob"] == [row["log_prob"] for row in by_row["predictions"]]
 
 
-def test_rows_are_answered_by_row(ask):
-    answer = ask({"instances": X.tolist()})
-    assert answer == ask({"instances": [{"x": row} for row in X.tolist()]})
-    assert [set(row) for row in answer["predictions"]] == [{"log_prob", "status"}] * 3
-
-
-def test_columns_are_answered_by_column(ask):
-    answer = ask({"inputs": {"x": X.tolist()}})
-    assert answer == ask({"inputs": X.tolist(), "signature_name": "serving_default"})
-    assert len(answer["outputs"]["log_prob"]) == 3
-    rows = ask({"instances": X.tolist()})["predictions"]
-    assert answer["outputs"]["log_prob"] == [row["log_prob"] for row in rows]
-
-
-def test_the_digits_give_back_the_float32(ask, version):
-    answer = ask({"inputs": X.tolist()})["outputs"]["log_prob"]
-    direct = tf.saved_model.load(str(version)).signatures["serving_default"](x=tf.constant(X))
-    np.testing.assert_array_equal(np.array(answer, np.float32), direct["log_prob"].numpy())
-
-
-def test_nan_goes_in_and_comes_out_bare(ask, version):
-    x = X.copy()
-    x[1, 0] = np.nan
-    answer = ask({"inputs": x.tolist()})["outputs"]
-    assert answer["status"] == [0, 1, 0]
-    assert np.isnan(answer["log_prob"]).tolist() == [False, True, False]
-    loaded = tf.saved_model.load(str(version))
-    text = local_server.predict(json.dumps({"inputs": x.tolist()}).encode(), loaded.signatures)
-    assert "NaN" in text
-
-
-def test_a_number_too_large_for_float32_is_the_rows_own_trouble(ask):
+def test_numbers_pass_bit_for_bit_and_nan_bare(ask, version):
     x = X.astype(float)
-    x[1, 0] = 1e300
-    log_prob = ask({"inputs": x.tolist()})["outputs"]["log_prob"]
-    assert np.isfinite(log_prob).tolist() == [True, False, True]
+    x[1, 0], x[2, 0] = np.nan, 1e300  # too large for float32
+    outputs = ask({"inputs": x.tolist()})["outputs"]
+    model = tf.saved_model.load(str(version))
+    direct = model.signatures["serving_default"](x=tf.constant(np.where(x > 1, np.inf, x), tf.float32))["log_prob"]
+    np.testing.assert_array_equal(np.array(outputs["log_prob"], np.float32), direct.numpy())
+    assert (np.isnan(outputs["log_prob"]).tolist(), outputs["status"]) == ([False, True, False], [0, 1, 0])
+    assert np.isinf(outputs["log_prob"][2])
+    assert "NaN" in local_server.predict(json.dumps({"inputs": x.tolist()}).encode(), model.signatures)
 
 
 def test_a_single_output_has_no_name(ask):
@@ -112,7 +83,7 @@ def test_several_inputs_go_by_name_in_their_own_types(ask):
     assert ask({"inputs": columns, "signature_name": "log_prob_k"})["outputs"]["seed"] == [4, 5, 6]
 
 
-ROW = [0.0] * SMALL_DIM
+ROW = [0.0] * DIM
 K = {"signature_name": "log_prob_k"}
 
 
@@ -134,8 +105,8 @@ K = {"signature_name": "log_prob_k"}
         ({"inputs": []}, r"shape \[rows, 12\], got \[0\]"),
         ({"inputs": [], "signature_name": "sample"}, r"seed must have shape \[rows\], got \[0\]"),
         ({"inputs": {"x": ROW}}, r"got \[12\]"),
-        ({"instances": [["1"] * SMALL_DIM]}, "x must hold numbers"),
-        ({"instances": [[None] * SMALL_DIM]}, "x must hold numbers"),
+        ({"instances": [["1"] * DIM]}, "x must hold numbers"),
+        ({"instances": [[None] * DIM]}, "x must hold numbers"),
         ({"instances": [{"y": ROW}]}, r"instances\[0\] must have the inputs x, got y"),
         ({"instances": [ROW], **K}, r"inputs num_samples, seed, x, got no names"),
         ({"instances": [{"x": ROW, "seed": 1}], **K}, "got seed, x"),
@@ -145,30 +116,24 @@ K = {"signature_name": "log_prob_k"}
         ({"inputs": {"x": [ROW], "num_samples": [1, 1], "seed": [1]}, **K}, "same number of rows"),
     ],
 )
-def test_what_cannot_be_answered_is_said_in_one_line(ask, request_, message):
+def test_requests_that_cannot_be_answered_are_refused_in_one_line(ask, request_, message):
     with pytest.raises(InputError, match=message) as caught:
         ask(request_)
     assert "\n" not in str(caught.value)
 
 
-def test_a_port_that_is_taken_is_an_error():
+def test_a_port_that_is_taken_before_or_while_the_model_is_loaded_is_an_error(version, monkeypatch):
+    monkeypatch.setattr(local_server, "_server", lambda *_: None)  # not reached by a request
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port}: Address already in use; give another --port"):
             local_server.bind("127.0.0.1", port)
-
-
-def test_a_port_that_another_server_took_while_the_model_was_loaded_is_an_error(version, monkeypatch):
-    monkeypatch.setattr(local_server, "_server", lambda *_: None)  # not reached by a request
     with local_server.bind("127.0.0.1", 0) as mine:
         port = mine.getsockname()[1]
         with local_server.bind("127.0.0.1", port) as other:
             other.listen()
             with pytest.raises(InputError, match=f"port {port}: Address already in use"):
                 local_server.serve("small", version, mine)
-
-
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("no.such.host.invalid", 0)])
-def test_an_address_that_does_not_exist_is_an_error(host, port):
-    with pytest.raises(InputError, match="cannot listen on"):
-        local_server.bind(host, port)
+    for host, port in (("127.0.0.1", 70000), ("no.such.host.invalid", 0)):
+        with pytest.raises(InputError, match="cannot listen on"):
+            local_server.bind(host, port)

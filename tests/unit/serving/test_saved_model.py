@@ -1,24 +1,25 @@
+"""The folder of an exported model: versions, provenance, checksums, and the rule for pixels between 0 and 1."""
+
 import concurrent.futures
 import json
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from served import scores_request, through_python
-from small_models import binary_images, small_model
+from served import scores_request, through_function
+from small_models import SMALL_DIM, binary_images, small_model
 
 import iwae_tf
 from iwae_tf import InputError
 from iwae_tf.serving import export_saved_model, saved_model
-from iwae_tf.serving.model_folder import checksum, versions
-from iwae_tf.serving.row import observe
-from iwae_tf.serving.warmup import BATCH_SIZES
-
-ROOT = Path(__file__).parents[3]
+from iwae_tf.serving.model_folder import checksum, find_version, load, versions
+from iwae_tf.serving.row import RowSettings, observe
+from iwae_tf.serving.signatures import signatures
 
 
 @pytest.fixture(scope="module")
@@ -39,42 +40,40 @@ def quick(monkeypatch):
 # ------------------------------------------------------------------------------------------- versions
 
 
-def test_versions_count_up_from_one_and_older_ones_are_left_alone(model, tmp_path, quick):
+def test_versions_count_up_from_the_highest_and_older_ones_are_left_alone(model, tmp_path, quick):
     first = export_saved_model(model, tmp_path / "m")
     (first / "saved_model.pb").write_bytes(b"old")
-    second = export_saved_model(model, tmp_path / "m")
-    assert (first, second) == (tmp_path / "m" / "1", tmp_path / "m" / "2")
+    assert export_saved_model(model, tmp_path / "m") == tmp_path / "m" / "2"
+    for name in ("7", "007", "notes", ".part-x", "1.5"):
+        (tmp_path / "m" / name).mkdir()
+    (tmp_path / "m" / "12").write_text("a file is no version")
+    assert versions(tmp_path / "m") == [1, 2, 7, 7]
+    last = export_saved_model(model, tmp_path / "m")
+    assert last.name == "8"
+    assert stat.S_IMODE(last.stat().st_mode) == 0o755  # a server runs as another user
     assert (first / "saved_model.pb").read_bytes() == b"old"
 
 
-def test_the_next_version_is_above_the_highest_that_is_there(model, tmp_path, quick):
-    for name in ("7", "007", "notes", ".part-x", "1.5"):
-        (tmp_path / "m" / name).mkdir(parents=True)
-    (tmp_path / "m" / "12").write_text("a file is no version")
-    assert versions(tmp_path / "m") == [7, 7]
-    assert export_saved_model(model, tmp_path / "m").name == "8"
-
-
-def test_a_number_that_is_taken_in_between_is_passed_over(model, tmp_path, quick, monkeypatch):
+def test_a_number_that_another_export_takes_at_the_same_time_is_passed_over(model, tmp_path, quick, monkeypatch):
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "mine").touch()
-    (tmp_path / "m" / "2").mkdir()  # a folder that another export has only just made
-    monkeypatch.setattr(saved_model, "versions", lambda _: [])
-    assert export_saved_model(model, tmp_path / "m").name == "3"
+    (tmp_path / "m" / "2").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_model, "versions", lambda _: [])
+        assert export_saved_model(model, tmp_path / "m").name == "3"
+        (tmp_path / "late" / "1" / "theirs").mkdir(parents=True)
+        patch.setattr(Path, "exists", lambda _: False)  # taken after it was looked for
+        assert export_saved_model(model, tmp_path / "late").name == "2"
     assert os.listdir(tmp_path / "m" / "1") == ["mine"]
-
-
-def test_exports_at_the_same_time_get_versions_of_their_own(model, tmp_path, quick):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: export_saved_model(model, tmp_path / "m"), range(40)))
-    assert sorted(int(folder.name) for folder in folders) == list(range(1, 41))
-    assert sorted(os.listdir(tmp_path / "m")) == sorted(map(str, range(1, 41)))
+    assert sorted(int(folder.name) for folder in folders) == list(range(4, 44))
+    assert sorted(map(int, os.listdir(tmp_path / "m"))) == list(range(1, 44))
 
 
 def test_a_watching_server_sees_a_version_whole_or_not_at_all(model, tmp_path, monkeypatch):
-    """What stands in the model's folder whenever the export writes a file: no folder with a number for a name."""
+    """Whenever the export writes a file, no folder with a number for a name exists; and a failure leaves nothing."""
     seen = []
-    write_text, rename = Path.write_text, os.rename
 
     def watching(function):
         def watched(*arguments, **options):
@@ -83,135 +82,169 @@ def test_a_watching_server_sees_a_version_whole_or_not_at_all(model, tmp_path, m
 
         return watched
 
-    monkeypatch.setattr(Path, "write_text", watching(write_text))
-    monkeypatch.setattr(saved_model, "write_warmup_requests", watching(saved_model.write_warmup_requests))
-    monkeypatch.setattr(os, "rename", watching(rename))
-    export_saved_model(model, tmp_path / "m")
-    assert len(seen) >= 3
-    for names in seen:
-        assert [name for name in names if name.isdecimal()] == []
-    assert os.listdir(tmp_path / "m") == ["1"]
-
-
-def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(saved_model, "write_warmup_requests", fail)
+    monkeypatch.setattr(saved_model, "signatures", lambda *given: {"sample": signatures(*given)["sample"]})  # quicker
+    monkeypatch.setattr(Path, "write_text", watching(Path.write_text))
+    monkeypatch.setattr(saved_model, "write_warmup_requests", watching(saved_model.write_warmup_requests))
+    monkeypatch.setattr(os, "rename", watching(os.rename))
+    export_saved_model(model, tmp_path / "m")
+    assert len(seen) >= 3
+    assert [name for names in seen for name in names if name.isdecimal()] == []
+    monkeypatch.setattr(saved_model, "checksum", fail)
     with pytest.raises(OSError, match="disk full"):
         export_saved_model(model, tmp_path / "m")
-    assert os.listdir(tmp_path / "m") == []
+    assert os.listdir(tmp_path / "m") == ["1"]
 
 
-def test_a_server_that_is_somebody_else_may_read_the_export(model, tmp_path, quick):
-    folder = export_saved_model(model, tmp_path / "m")
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+def test_the_newest_version_is_found_under_the_name_of_its_folder(tmp_path):
+    folder = tmp_path / "small"
+    for name in ("2", "10", "new", ".part-x", "1.5"):
+        (folder / name).mkdir(parents=True)
+    for name in ("2", "10"):
+        (folder / name / "saved_model.pb").touch()
+    (folder / "12").write_text("a file is no version")
+    for path, found in ((folder, "10"), (folder / "2", "2"), (folder / "new" / "..", "10")):
+        assert find_version(path) == ("small", folder / found)
+    (folder / "broken" / "11").mkdir(parents=True)
+    for path, message in [
+        ("none", "there is no folder"),
+        ("12", "there is no folder"),
+        ("new", "holds no version"),
+        ("broken", "11 is no SavedModel"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            find_version(folder / path)
+    with pytest.raises(InputError, match="10 cannot be loaded as a SavedModel"):
+        load(folder / "10")
 
 
-# ------------------------------------------------------------------------------------------- what is beside the model
+# ------------------------------------------------------------------------------------------- provenance, checksum
 
 
-@pytest.fixture(scope="module")
-def written(model, tmp_path_factory):
-    run = {"config": {"training": {"k": 50}}, "metrics": {"log_likelihood": -80.5}}
-    return export_saved_model(model, tmp_path_factory.mktemp("p") / "digits", num_samples=60, max_samples=90, run=run)
-
-
-def test_provenance_says_where_the_numbers_come_from(written):
-    provenance = json.loads((written / "assets.extra" / "provenance.json").read_text())
-    assert provenance["model_name"] == "digits"
-    assert (provenance["num_samples"], provenance["max_samples"], provenance["seed"]) == (60, 90, 0)
-    assert (provenance["data_dim"], provenance["latent_units"], provenance["likelihood"]) == (12, [5], "bernoulli")
-    assert (provenance["input"], provenance["chunk"]) == ("binary", [50, 450])
+def test_provenance_says_where_the_numbers_come_from(exports):
+    _, folder = exports("bernoulli")
+    provenance = json.loads((folder / "assets.extra" / "provenance.json").read_text())
+    expected = {
+        "model_name": "small",
+        "data_dim": SMALL_DIM,
+        "latent_units": [5, 3],
+        "latent": "gaussian",
+        "likelihood": "bernoulli",
+        "input": "binary",
+        "num_samples": 700,
+        "max_samples": 50_000,
+        "seed": 0,
+        "chunk": [50, 450],
+        "config": {"training": {"k": 50}},
+        "metrics": {"log_likelihood": -80.5},
+        "checksum": checksum(folder),
+    }
+    assert {name: provenance[name] for name in expected} == expected
     assert "philox" in provenance["random_numbers"]
     assert set(provenance["statuses"]) == {"0", "1", "2", "3"}
-    assert provenance["config"] == {"training": {"k": 50}}
-    assert provenance["metrics"] == {"log_likelihood": -80.5}
     assert provenance["versions"]["tensorflow"] == tf.__version__
     assert provenance["versions"]["iwae-tf"] == iwae_tf.__version__
-    assert provenance["checksum"] == checksum(written)
+    others = [
+        json.loads((exports(n)[1] / "assets.extra/provenance.json").read_text()) for n in ("gaussian", "binary units")
+    ]
+    assert [(p["input"], p["latent"], p["likelihood"]) for p in others] == [
+        ("real", "gaussian", "gaussian"),
+        ("binary", "bernoulli", "bernoulli"),
+    ]
 
 
-def test_the_most_samples_are_those_of_the_export(written):
-    (answer,) = through_python(written, [scores_request(binary_images(3), [90, 91, 60])])
-    np.testing.assert_array_equal(answer["status"], [0, 2, 0])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("saved_model.pb", "is damaged: its files have changed since the export"),
+        ("variables/variables.data-00000-of-00001", "is damaged: its files have changed since the export"),
+        ("assets.extra/tf_serving_warmup_requests", "is damaged: its files have changed since the export"),
+        ("assets.extra/provenance.json", r"provenance.json cannot be read; export the model again"),
+    ],
+)
+def test_a_file_with_a_changed_byte_is_found(small_folder, tmp_path, name, message):
+    shutil.copytree(small_folder, tmp_path / "1")
+    content = bytearray((tmp_path / "1" / name).read_bytes())
+    content[len(content) // 2 if name != "assets.extra/provenance.json" else 0] ^= 1
+    (tmp_path / "1" / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "1")
 
 
-def test_warm_up_has_the_batch_sizes_that_the_batching_file_lets_occur():
-    text = (ROOT / "export" / "serving" / "batching_parameters.txt").read_text()
-    text = "\n".join(line.split("#")[0] for line in text.splitlines())
-    sizes = [int(n) for n in re.findall(r"allowed_batch_sizes: (\d+)", text)]
-    (largest,) = re.findall(r"max_execution_batch_size \{ value: (\d+) \}", text)
-    assert tuple(n for n in sizes if n <= int(largest)) == BATCH_SIZES
+def test_the_checksum_changes_with_every_file_and_name(tmp_path):
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "a").write_bytes(b"12")
+    (tmp_path / "b").write_bytes(b"3")
+    sums = [checksum(tmp_path)]
+    (tmp_path / "assets.extra" / "provenance.json").write_text("the checksum itself is written here")
+    assert checksum(tmp_path) == sums[0]
+    for path, content in (("a", b"1"), ("b", b"23"), ("a", b"12"), ("c", b"")):
+        (tmp_path / path).write_bytes(content)
+        sums.append(checksum(tmp_path))
+    (tmp_path / "c").rename(tmp_path / "d")
+    sums.append(checksum(tmp_path))
+    assert len(set(sums)) == len(sums)
 
 
 # ------------------------------------------------------------------------------------------- the input rule
 
 
-def test_the_rules_agree_on_binary_images_and_differ_between(model, tmp_path):
+def test_the_rules_agree_on_binary_images_and_differ_between(model):
     x = binary_images(4)
     grey = 0.8 * x + 0.1
     request = scores_request(np.concatenate([x, grey]), 400)
     binary, intensity = (
-        through_python(export_saved_model(model, tmp_path / rule, input_rule=rule), [request])[0]
+        through_function(signatures(model, RowSettings(60, 400, rule))["log_prob_k"], request)
         for rule in ("binary", "intensity")
     )
-    same = binary["log_prob"] == intensity["log_prob"]
-    np.testing.assert_array_equal(same, [True] * 4 + [False] * 4)
+    np.testing.assert_array_equal(binary["log_prob"] == intensity["log_prob"], [True] * 4 + [False] * 4)
     # The expected log-likelihood of grey pixels is that of the model's own estimate at the same intensities.
     expected = model.log_likelihood(grey, 5000).numpy()
     np.testing.assert_allclose(intensity["log_prob"][4:], expected, atol=6 * intensity["standard_error"].max())
+    request = scores_request(x[:3], [400, 401, 60])
+    answer = through_function(signatures(model, RowSettings(60, 400, "binary"))["log_prob_k"], request)
+    np.testing.assert_array_equal(answer["status"], [0, 2, 0])  # max_samples is the last that is allowed
 
 
 def test_drawn_pixels_follow_their_intensity_and_depend_on_the_seed_and_the_image(model):
-    draw = tf.function(lambda x, seed: observe(model, x, seed, "binary")[0][0], autograph=False)
-    x = np.linspace(0, 1, 12).astype(np.float32)
-    draws = np.array([draw(x, tf.constant(seed, tf.int64)) for seed in range(3000)])
+    @tf.function(autograph=False)
+    def draw(x, seeds):  # [N, 12], [N]
+        rows = lambda row: observe(model, row[0], row[1], "binary")[0][0]  # noqa: E731
+        return tf.map_fn(rows, (x, seeds), fn_output_signature=tf.float32)
+
+    x = np.linspace(0, 1, SMALL_DIM).astype(np.float32)
+    draws = draw(np.tile(x, (3000, 1)), tf.range(3000, dtype=tf.int64)).numpy()
     assert set(np.unique(draws)) == {0.0, 1.0}
-    assert (draws[:, 0] == 0).all()
-    assert (draws[:, -1] == 1).all()
     # 12 means of 3000 draws, each with a standard error of at most 0.0091: 4.5 of them are passed once in 10^4 tests.
     np.testing.assert_allclose(draws.mean(0), x, atol=0.041)
-    others = np.array([draw(x + np.float32(1e-3 * (n + 1)) * (x < 0.5), tf.constant(0, tf.int64)) for n in range(100)])
-    assert len(np.unique(others[:, 1:-1], axis=0)) > 50
-
-
-def test_real_numbers_are_scored_as_they_are(tmp_path):
-    model = small_model(likelihood="gaussian", gain=1.0)
-    folder = export_saved_model(model, tmp_path / "m")
-    assert json.loads((folder / "assets.extra" / "provenance.json").read_text())["input"] == "real"
-    x = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
-    (answer,) = through_python(folder, [scores_request(x, 20_000)])
-    expected = model.log_likelihood(x, 20_000).numpy()
-    np.testing.assert_allclose(answer["log_prob"], expected, atol=6 * answer["standard_error"].max())
+    np.testing.assert_array_equal(draws.mean(0)[[0, -1]], [0, 1])
+    others = x + np.float32(1e-3) * np.arange(1, 101, dtype=np.float32)[:, None] * (x < 0.5)
+    assert len(np.unique(draw(others, tf.zeros(100, tf.int64))[:, 1:-1], axis=0)) > 50
 
 
 # ------------------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"num_samples": 0}, "num_samples must be an integer >= 1, got 0"),
         ({"num_samples": 5.5}, "num_samples must be an integer >= 1, got 5.5"),
         ({"max_samples": -1}, "max_samples must be an integer >= 1, got -1"),
         ({"num_samples": 11, "max_samples": 10}, "num_samples must be at most max_samples = 10, got 11"),
         ({"input_rule": "grey"}, "input must be one of binary, intensity, got 'grey'"),
+        ({"likelihood": "gaussian", "input_rule": "intensity"}, "this model's likelihood is gaussian"),
     ],
 )
-def test_settings_out_of_range_are_refused_and_nothing_is_written(model, tmp_path, options, words):
-    with pytest.raises(InputError, match=re.escape(words)):
+def test_settings_out_of_range_are_refused_and_nothing_is_written(model, tmp_path, options, message):
+    options = dict(options)
+    if "likelihood" in options:
+        model = small_model(likelihood=options.pop("likelihood"))
+    with pytest.raises(InputError, match=re.escape(message)):
         export_saved_model(model, tmp_path / "m", **options)
     assert not (tmp_path / "m").exists()
-
-
-def test_a_rule_for_pixels_is_refused_for_real_numbers(tmp_path):
-    model = small_model(likelihood="gaussian")
-    with pytest.raises(InputError, match="intensity is for Bernoulli pixels; this model's likelihood is gaussian"):
-        export_saved_model(model, tmp_path / "m", input_rule="intensity")
-
-
-def test_a_folder_that_cannot_be_written_is_named(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/m cannot be written: Not a directory; give another folder"):
         export_saved_model(model, tmp_path / "file" / "m")

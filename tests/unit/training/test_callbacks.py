@@ -1,4 +1,7 @@
+"""Progress bar, history file, checkpoints and early stopping, each with a stand-in for the model."""
+
 import csv
+import signal
 import types
 
 import keras
@@ -6,15 +9,18 @@ import numpy as np
 import pytest
 from small_models import binary_images, small_model
 
-from iwae_tf.objectives.iwae import IWAEBound
-from iwae_tf.training.callbacks import HISTORY_COLUMNS, Checkpoints, HistoryFile, ProgressBar
+from iwae_tf import InputError
+from iwae_tf.errors import Stopped
+from iwae_tf.objectives import IWAEBound
+from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals
+
+COLUMNS = ("epoch", "step", "bound", "val_bound", "learning_rate", "seconds")
 
 
 class Clock:
     """Stands in for the module `time`."""
 
-    def __init__(self):
-        self.now = 1000.0
+    now = 1000.0
 
     def perf_counter(self):
         return self.now
@@ -27,10 +33,10 @@ def clock(monkeypatch):
     return clock
 
 
-def attached(callback, step=0, learning_rate=1e-3):
+def attached(callback, step=0, **attributes):
     """The callback with a stand-in for the model at some step."""
-    optimizer = types.SimpleNamespace(learning_rate=learning_rate)
-    callback.set_model(types.SimpleNamespace(optimizer=optimizer, step=step))
+    optimizer = types.SimpleNamespace(learning_rate=1e-3)
+    callback.set_model(types.SimpleNamespace(optimizer=optimizer, step=step, **attributes))
     return callback
 
 
@@ -39,41 +45,34 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-# ---------------------------------------------------------------------------------------------- history.csv
+def write_history(path, bounds):
+    """A history with 30 steps and 10 seconds to an epoch, and these validation bounds."""
+    lines = [f"{epoch},{30 * epoch},-9.5,{bound},0.001,{10 * epoch}.0" for epoch, bound in enumerate(bounds, start=1)]
+    path.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+
+
+# history.csv
 
 
 def test_the_history_gets_a_line_after_each_epoch(tmp_path, clock):
     path = tmp_path / "history.csv"
     history = attached(HistoryFile(path, first_step=0))
-    for epoch, bound in enumerate((-100.0, -90.123456789)):
+    for epoch, logs in enumerate(({"bound": -100.0}, {"bound": -90.123456789, "val_bound": -91.123456789})):
         clock.now += 2.5
         history.model.step += 30
-        history.on_epoch_end(epoch, {"bound": bound, "loss": -bound, "val_bound": bound - 1.0})
+        history.on_epoch_end(epoch, logs)
     assert path.read_text().splitlines()[0] == "epoch,step,bound,val_bound,learning_rate,seconds"
     assert rows_of(path) == [
-        dict(zip(HISTORY_COLUMNS, ("1", "30", "-100.000000", "-101.000000", "0.001", "2.500"), strict=True)),
-        dict(zip(HISTORY_COLUMNS, ("2", "60", "-90.123457", "-91.123457", "0.001", "5.000"), strict=True)),
+        dict(zip(COLUMNS, ("1", "30", "-100.000000", "", "0.001", "2.500"), strict=True)),
+        dict(zip(COLUMNS, ("2", "60", "-90.123457", "-91.123457", "0.001", "5.000"), strict=True)),
     ]
     assert history.seconds == 5.0
 
 
-def test_without_validation_images_the_history_leaves_the_column_empty(tmp_path):
+@pytest.mark.parametrize(("first_step", "kept"), [(90, 3), (75, 2), (29, 0), (0, 0), (1000, 5)])
+def test_a_resumed_run_drops_the_lines_after_its_first_step_and_continues(tmp_path, clock, first_step, kept):
     path = tmp_path / "history.csv"
-    attached(HistoryFile(path, first_step=0)).on_epoch_end(0, {"bound": -100.0})
-    (row,) = rows_of(path)
-    assert (row["bound"], row["val_bound"]) == ("-100.000000", "")
-
-
-def write_history(path, epochs):
-    """A history with 30 steps and 10 seconds to an epoch."""
-    lines = [f"{epoch},{30 * epoch},-9{epoch}.5,,0.001,{10 * epoch}.0" for epoch in range(1, epochs + 1)]
-    path.write_text("\n".join([",".join(HISTORY_COLUMNS), *lines]) + "\n")
-
-
-@pytest.mark.parametrize(("first_step", "kept"), [(90, 3), (60, 2), (75, 2), (29, 0), (1000, 5)])
-def test_a_resumed_run_drops_the_lines_after_its_first_step_and_goes_on(tmp_path, clock, first_step, kept):
-    path = tmp_path / "history.csv"
-    write_history(path, 5)
+    write_history(path, range(5))
     before = rows_of(path)
     history = attached(HistoryFile(path, first_step), step=first_step + 30)
     assert rows_of(path) == before[:kept]
@@ -85,93 +84,44 @@ def test_a_resumed_run_drops_the_lines_after_its_first_step_and_goes_on(tmp_path
     assert (new["epoch"], new["step"], new["seconds"]) == (str(kept + 1), str(first_step + 30), f"{10 * kept + 4}.000")
 
 
-def test_a_new_run_starts_the_history_afresh(tmp_path):
+def test_a_last_line_that_was_cut_off_is_dropped(tmp_path):
     path = tmp_path / "history.csv"
-    write_history(path, 5)
-    assert HistoryFile(path, first_step=0).seconds_before == 0.0
-    assert rows_of(path) == []
-
-
-def test_a_resumed_run_without_a_history_starts_one(tmp_path):
-    path = tmp_path / "history.csv"
-    HistoryFile(path, first_step=60)
-    assert path.read_text().split() == ["epoch,step,bound,val_bound,learning_rate,seconds"]
-
-
-def test_a_last_line_that_was_cut_off_does_not_stop_a_run_from_going_on(tmp_path):
-    path = tmp_path / "history.csv"
-    write_history(path, 3)
-    path.write_text(path.read_text()[:-20])  # "3,90,-93.5,"
-    history = HistoryFile(path, first_step=90)
+    write_history(path, range(3))
+    path.write_text(path.read_text()[:-13])  # "3,90,-9.5,2,"
+    assert HistoryFile(path, first_step=90).seconds_before == 20.0
     assert [row["epoch"] for row in rows_of(path)] == ["1", "2"]
-    assert history.seconds_before == 20.0
 
 
-# ---------------------------------------------------------------------------------------------- progress bar
+# progress bar
 
 
-def progress(verbose, first_step=0):
-    return attached(ProgressBar(total_steps=90, steps_per_epoch=30, first_step=first_step, verbose=verbose), first_step)
-
-
-def run_epochs(bar, epochs, steps_at_once=10, val_bound=None):
-    for epoch in range(epochs):
+@pytest.mark.parametrize(("verbose", "steps_at_once", "first_step"), [(0, 10, 0), (1, 10, 0), (1, 15, 60), (2, 1, 0)])
+def test_the_bar_shows_steps_epoch_bound_and_the_last_validation_bound(capsys, verbose, steps_at_once, first_step):
+    bar = attached(ProgressBar(90, 30, first_step, verbose), first_step)
+    for epoch in range(first_step // 30, 3):
         for _ in range(30 // steps_at_once):
             bar.model.step += steps_at_once
             bar.on_train_batch_end(0, {"bound": -90.128 - epoch, "loss": 90.128})
-        logs = {"bound": -90.128 - epoch} | ({} if val_bound is None else {"val_bound": val_bound})
-        bar.on_epoch_end(bar.model.step // 30 - 1, logs)
-    bar.close()
-
-
-def test_a_silent_bar_prints_nothing(capsys):
-    run_epochs(progress(verbose=0), 3, val_bound=-95.0)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_the_bar_shows_steps_epoch_bound_and_the_last_validation_bound(capsys):
-    run_epochs(progress(verbose=1), 3, val_bound=-95.678)
+        bar.on_epoch_end(epoch, {"bound": -90.128 - epoch, "val_bound": -95.678})
+    bar.bar.close()
     out, err = capsys.readouterr()
-    assert out == ""
     last = err.split("\r")[-1]
-    assert "90/90" in last
-    assert "epoch 3/3 bound -92.13 validation -95.68" in last
-
-
-def test_the_bar_of_a_resumed_run_starts_where_the_run_stopped(capsys):
-    bar = progress(verbose=1, first_step=60)
-    assert bar.bar.n == 60
-    assert "60/90" in capsys.readouterr().err
-    run_epochs(bar, 1)
-    assert "90/90" in capsys.readouterr().err.split("\r")[-1]
-
-
-@pytest.mark.parametrize("steps_at_once", [1, 15])
-def test_the_bar_counts_steps_however_many_keras_runs_at_once(steps_at_once):
-    bar = progress(verbose=1)
-    run_epochs(bar, 2, steps_at_once)
-    assert bar.bar.n == 60
+    assert verbose == 0 or "90/90" in last
+    assert verbose == 0 or "epoch 3/3 bound -92.13 validation -95.68" in last or first_step
+    assert (err == "") == (verbose == 0)
+    assert f"{first_step}/90" in err or verbose == 0
+    assert out.splitlines()[:1] == (["epoch 1/3: bound -90.128 validation -95.68"] if verbose == 2 else [])
 
 
 @pytest.mark.parametrize(("step", "epoch"), [(1, 1), (30, 1), (31, 2), (90, 3)])
-def test_the_epoch_on_the_bar_is_the_one_under_way(step, epoch):
-    bar = progress(verbose=1)
-    bar.model.step = step
+def test_the_epoch_on_the_bar_is_the_current_one(step, epoch):
+    bar = attached(ProgressBar(90, 30, 0, verbose=1), step)
     bar.on_train_batch_end(0, {"bound": -90.0})
     assert bar.bar.postfix.startswith(f"epoch {epoch}/3 ")
-    bar.close()
+    bar.bar.close()
 
 
-def test_a_talkative_bar_writes_a_line_for_each_epoch(capsys):
-    run_epochs(progress(verbose=2), 2, val_bound=-95.678)
-    out, _ = capsys.readouterr()
-    assert out.splitlines() == [
-        "epoch 1/3: bound -90.128 validation -95.68",
-        "epoch 2/3: bound -91.128 validation -95.68",
-    ]
-
-
-# ---------------------------------------------------------------------------------------------- checkpoints
+# checkpoints
 
 
 @pytest.fixture
@@ -183,59 +133,96 @@ def saved(monkeypatch):
 
 
 def test_a_checkpoint_is_saved_after_an_epoch_if_the_last_one_is_old_enough(tmp_path, clock, saved):
-    callback = attached(Checkpoints(tmp_path, min_seconds=10.0))
+    callback = attached(Checkpoints(tmp_path, StopSignals(), min_seconds=10.0))
     for step, seconds in enumerate((9.0, 1.0, 9.9, 0.2, 30.0), start=1):  # saved at 10, 20.1 and 50.1 seconds
         clock.now += seconds
         callback.model.step = step
         callback.on_epoch_end(step - 1, {"bound": -90.0})
     assert saved == [2, 4, 5]
+    callback.on_train_end({"bound": -90.0})  # however young the last one is
+    assert saved == [2, 4, 5, 5]
+
+
+@pytest.mark.parametrize(("batch", "seconds", "count"), [(3, 299.0, 0), (3, 301.0, 1), (9, 301.0, 0)])
+def test_a_long_epoch_has_checkpoints_but_not_after_its_last_step(tmp_path, clock, saved, batch, seconds, count):
+    signals = StopSignals()
+    callback = attached(Checkpoints(tmp_path, signals), step=7)
+    callback.set_params({"steps": 10})
+    clock.now += seconds
+    callback.on_train_batch_end(batch, {"bound": -90.0})
+    assert len(saved) == count
+    signals.requested = signal.SIGTERM
+    if batch == 9:
+        callback.on_train_batch_end(batch, {"bound": -90.0})  # the history of the epoch comes first
+    with pytest.raises(Stopped):
+        (callback.on_epoch_end if batch == 9 else callback.on_train_batch_end)(batch, {"bound": -90.0})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf"), np.float32("nan")])
 @pytest.mark.parametrize("name", ["bound", "val_bound"])
-def test_no_checkpoint_is_saved_after_an_epoch_whose_bounds_are_not_finite(tmp_path, clock, saved, name, bad):
-    callback = attached(Checkpoints(tmp_path, min_seconds=0.0))
+def test_no_checkpoint_is_saved_after_an_epoch_whose_bounds_are_not_finite(tmp_path, saved, name, bad):
+    callback = attached(Checkpoints(tmp_path, StopSignals(), min_seconds=0.0))
     callback.on_epoch_end(0, {"bound": -90.0, "val_bound": -91.0, name: bad})
     assert saved == []
     callback.on_epoch_end(1, {"bound": -90.0, "val_bound": -91.0})
     assert len(saved) == 1
 
 
-def test_a_checkpoint_is_saved_at_the_end_of_training_however_young_the_last_one(tmp_path, clock, saved):
-    callback = attached(Checkpoints(tmp_path, min_seconds=1e9), step=7)
-    callback.on_epoch_end(0, {"bound": -90.0})
-    callback.on_train_end({"bound": -90.0})
-    assert saved == [7]
+# early stopping
 
 
-# ---------------------------------------------------------------------------------------------- in fit
+@pytest.mark.parametrize(
+    ("bounds", "patience", "stopped", "best"),
+    [
+        ([-3.0, -2.0, -1.0], 1, False, 3),
+        ([-3.0, -2.0, -2.0], 1, True, 2),  # equal is not better
+        ([-3.0, -2.0, -2.5], 2, False, 2),
+        ([-3.0, -2.0, -2.5, -2.25], 2, True, 2),
+        ([-2.0, "nan", -1.0], 2, False, 3),
+        (["", ""], 3, False, 0),
+        ([-1.0, -2.0, -2.0, -2.0], float("inf"), False, 1),
+    ],
+)
+def test_a_run_is_stopped_after_patience_epochs_that_were_not_better(tmp_path, bounds, patience, stopped, best):
+    write_history(tmp_path / "history.csv", bounds)
+    callback = EarlyStopping(tmp_path, patience)
+    assert (callback.stopped, callback.best_epoch) == (stopped, best)
 
 
-# Keras reads variables in a way that NumPy 2.4 warns of.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-def test_fit_feeds_all_three_callbacks(tmp_path, capsys):
-    model = small_model()
-    model.compile(keras.optimizers.Adam(1e-3), IWAEBound(2), steps_per_execution=2)
-    bar = ProgressBar(total_steps=8, steps_per_epoch=4, first_step=0, verbose=1)
-    history = HistoryFile(tmp_path / "history.csv", first_step=0)
-    x = binary_images(16)
-    result = model.fit(
-        x,
-        batch_size=4,
-        epochs=2,
-        validation_data=(x, None),
-        callbacks=[bar, history, Checkpoints(tmp_path, min_seconds=0.0)],
-        verbose=0,
-    )
-    bar.close()
-    assert "8/8" in capsys.readouterr().err.split("\r")[-1]
-    rows = rows_of(tmp_path / "history.csv")
-    assert [(row["epoch"], row["step"], row["learning_rate"]) for row in rows] == [
-        ("1", "4", "0.001"),
-        ("2", "8", "0.001"),
-    ]
-    for name in ("bound", "val_bound"):
-        written = [float(row[name]) for row in rows]
-        np.testing.assert_allclose(written, result.history[name], atol=1e-6)  # six decimals
-    names = sorted(path.name for path in tmp_path.glob("*.h5"))
-    assert [name[:14] for name in names] == ["step-000000004", "step-000000008"]
+def test_a_resumed_run_counts_epochs_as_one_that_was_never_stopped(tmp_path):
+    bounds = [-5.0, -3.0, -4.0, -2.9999998, -3.5, -3.25]
+    ends = []
+    for cut in range(len(bounds) + 1):
+        (tmp_path / str(cut) / "checkpoints").mkdir(parents=True)
+        write_history(tmp_path / str(cut) / "history.csv", [f"{b:.6f}" for b in bounds[:cut]])
+        callback = EarlyStopping(tmp_path / str(cut), 4)
+        attached(callback, stop_training=False, save_weights=lambda path: path.touch())
+        for epoch in range(cut, len(bounds)):
+            callback.on_epoch_end(epoch, {"val_bound": np.float32(bounds[epoch])})
+            assert callback.model.stop_training is (epoch == 5)
+        ends.append((callback.best_epoch, callback.best, callback.stopped))
+    assert set(ends) == {(2, -3.0, True)}  # the history rounds -2.9999998 to -3
+
+
+def test_a_damaged_model_of_the_best_epoch_is_an_error(tmp_path):
+    write_history(tmp_path / "history.csv", [-1.0])
+    with pytest.raises(InputError, match=r"best\.weights\.h5, the model of the best epoch, cannot be read"):
+        EarlyStopping(tmp_path, 1).restore(small_model())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_keras_own_callbacks_find_the_validation_bound(tmp_path, own):
+    """The validation images are the negatives of others: their bound rises at first and then falls."""
+    path, names = tmp_path / "best.keras", {"monitor": "val_bound", "mode": "max"}
+    callback = keras.callbacks.ModelCheckpoint(path, save_best_only=True, **names)
+    if own:
+        callback = keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True, **names)
+    model = small_model(hidden_units=((20,),))
+    model.compile(keras.optimizers.Adam(0.02), IWAEBound(2))
+    x, other = binary_images(12, seed=1), 1.0 - binary_images(20, seed=2)
+    fitted = model.fit(x, epochs=40, batch_size=4, validation_data=(other, None), callbacks=[callback], verbose=0)
+    bounds = np.array(fitted.history["val_bound"])
+    best = model if own else keras.saving.load_model(path)
+    assert len(bounds) == (bounds.argmax() + 1 + 3 if own else 40)
+    found = best.evaluate(other, batch_size=4, verbose=0, return_dict=True)["bound"]
+    assert found == pytest.approx(bounds.max(), rel=1e-5)

@@ -1,51 +1,118 @@
-"""The paper's experiments on a handful of images: what is trained, what is not trained again, and the table."""
+"""The paper's tables: as data, and reproduced on a handful of images."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from iwae_tf import InputError
+from iwae_tf.commands.main import main
 from iwae_tf.config import DataConfig, EvaluationConfig
 from iwae_tf.training import reproduce as module
-from iwae_tf.training.paper import cells_of
-from iwae_tf.training.reproduce import Reproduction, markdown, reproduce
-
-pytestmark = pytest.mark.slow
+from iwae_tf.training.reproduce import Reproduction, cells_of, check_scale, markdown, reproduce
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    path = tmp_path_factory.mktemp("images") / "mine.npz"
-    rng = np.random.default_rng(0)
-    np.savez(path, x_train=rng.random((30, 12)), x_valid=rng.random((5, 12)), x_test=rng.random((9, 12)))
-    return str(path)
+def _config(cell, scale=1.0):
+    return cell.config(DataConfig("mnist", "/data"), scale, EvaluationConfig(100), 3, Path("runs/all"))
 
 
-def _wanted(images, folder, only=None):
-    cells = cells_of("table2", "mnist", only)
-    return Reproduction("table2", cells, DataConfig(images), 0.001, EvaluationConfig(50), 0, folder)
+def _cells(table="table1", dataset="mnist"):
+    return {cell.name: cell for cell in cells_of(table, dataset)}
 
 
-def test_a_table_goes_on_where_it_stopped_and_what_is_finished_is_not_done_again(images, tmp_path, monkeypatch):
-    wanted, lines = _wanted(images, tmp_path), []
+@pytest.mark.parametrize(
+    ("table", "dataset", "name", "nll", "units"),
+    [
+        ("table1", "mnist", "iwae-k50-l2", 82.90, (26, 7)),
+        ("table1", "mnist", "vae-k5-l1", 86.47, (20,)),
+        ("table1", "omniglot", "vae-k1-l2", 107.58, (28, 4)),
+        ("table1", "omniglot", "iwae-k5-l1", 106.12, (34,)),
+        ("table3", "binarized_mnist", "iwae-k50-l2", 85.32, None),
+        ("table3", "binarized_mnist", "vae-k50-l1", 89.05, None),
+        ("table2", "mnist", "vae-k1-l1-then-iwae-k50-l1", 84.88, (22,)),
+        ("table2", "mnist", "iwae-k50-l1-then-vae-k1-l1", 86.02, (23,)),
+    ],
+)
+def test_a_cell_has_the_papers_figures(table, dataset, name, nll, units):
+    cells = _cells(table, dataset)
+    assert len(cells) == (4 if table == "table2" else 12)
+    assert (cells[name].nll, cells[name].active_units) == (nll, units)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("dataset", ["mnist", "omniglot"])
+def test_in_the_paper_more_samples_make_a_better_iwae(layers, dataset):
+    cells = _cells("table1", dataset)
+    nll = [cells[f"iwae-k{k}-l{layers}"].nll for k in (1, 5, 50)]
+    assert nll == sorted(nll, reverse=True)
+    assert nll[-1] < cells[f"vae-k50-l{layers}"].nll
+
+
+def test_a_cell_is_trained_as_in_the_paper_and_with_one_sample_vae_and_iwae_are_one_run():
+    cells = _cells()
+    training = _config(cells["iwae-k50-l2"]).training
+    assert (training.epochs, training.batch_size, training.schedule) == (3280, 20, "paper")
+    assert (training.objective, training.k, training.learning_rate, training.seed) == ("iwae", 50, 1e-3, 3)
+    assert _config(cells["iwae-k50-l2"]).model.latent_units == (100, 50)
+    assert _config(cells["vae-k50-l2"]).training.objective == "elbo"
+    assert cells["vae-k1-l2"].run_name == cells["iwae-k1-l2"].run_name == "k1-l2"
+    assert _config(cells["vae-k1-l2"]) == _config(cells["iwae-k1-l2"])
+    assert cells["vae-k5-l2"].run_name != cells["iwae-k5-l2"].run_name
+    assert len({cell.run_name for cell in cells_of("table2", "mnist")}) == 4
+
+
+@pytest.mark.parametrize(("scale", "epochs", "further"), [(1.0, 3280, 2187), (0.01, 33, 22), (1e-6, 1, 1)])
+def test_a_scale_shortens_all_in_proportion(scale, epochs, further):
+    first, swapped, *_ = cells_of("table2", "mnist")
+    assert _config(first, scale).training.epochs == epochs
+    training = _config(swapped, scale).training
+    assert (training.epochs, training.schedule, training.learning_rate) == (further, "constant", 1e-4)
+    assert training.init_from == "runs/all/k1-l1"
+
+
+def test_only_the_cells_asked_for_are_taken_in_the_order_of_the_table():
+    cells = cells_of("table1", "mnist", ["iwae-k50-l2", "vae-k5-l1"])
+    assert [cell.name for cell in cells] == ["vae-k5-l1", "iwae-k50-l2"]
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 1.5, float("nan"), "1", True])
+def test_a_scale_outside_its_range_is_refused(scale):
+    with pytest.raises(InputError, match="scale must be"):
+        check_scale(scale)
+
+
+@pytest.mark.slow
+def test_a_table_resumes_and_finished_cells_are_not_trained_again(images, tmp_path, without_figures, monkeypatch):
+    wanted = Reproduction(
+        "table2", cells_of("table2", "mnist"), DataConfig(images), 0.001, EvaluationConfig(20), 0, tmp_path
+    )
+    lines, finished = [], module._finished
 
     def interrupted(cell, *arguments):
         if cell.name == "iwae-k50-l1":
             raise KeyboardInterrupt
         return finished(cell, *arguments)
 
-    finished = module._finished
     with monkeypatch.context() as patch:
         patch.setattr(module, "_finished", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reproduce(wanted, 0, lines.append)
     assert [row["cell"] for row in _rows(tmp_path)] == ["vae-k1-l1", "vae-k1-l1-then-iwae-k50-l1"]
     rows = reproduce(wanted, 0, lines.append)
-    monkeypatch.setattr(module.training, "start", None)  # nothing is left to be started
+    monkeypatch.setattr("iwae_tf.training.run.start", None)  # nothing is left to be started
     assert reproduce(wanted, 0, lines.append) == rows
     assert [row["cell"] for row in rows] == [cell.name for cell in wanted.cells]
     assert sum(": starts, " in line for line in lines) == 4
-    _assert_the_table_says_what_it_is(wanted, rows)
+    text = (tmp_path / "table2.md").read_text()
+    assert text == markdown(wanted, rows)
+    assert "scale 0.001: 3 passes over the data where the paper has 3,280; not the paper's protocol" in text
+    for row, line in zip(rows, text.splitlines()[5:], strict=True):
+        assert f"| {row['paper_nll']:.2f} | {row['difference']:+.2f} |" in line
+        assert row["difference"] == pytest.approx(row["ours_nll"] - row["paper_nll"], abs=2e-3)
+        assert row["ours_nll"] > 0
+    assert {row["scale"] for row in _rows(tmp_path)} == {"0.001"}
+    assert (tmp_path / "table2.png").exists()
 
 
 def _rows(folder):
@@ -53,18 +120,42 @@ def _rows(folder):
         return list(csv.DictReader(file))
 
 
-def _assert_the_table_says_what_it_is(wanted, rows):
-    text = (wanted.folder / "table2.md").read_text()
-    assert text == markdown(wanted, rows)
-    assert "scale 0.001: 3 passes over the data where the paper has 3,280; not the paper's protocol" in text
-    for row, line in zip(rows, text.splitlines()[5:], strict=True):
-        assert f"| {row['paper_nll']:.2f} | {row['difference']:+.2f} |" in line
-        assert row["difference"] == pytest.approx(row["ours_nll"] - row["paper_nll"], abs=2e-3)
-    assert {row["scale"] for row in _rows(wanted.folder)} == {"0.001"}
-    assert (wanted.folder / "table2.png").read_bytes().startswith(b"\x89PNG")
+@pytest.mark.slow
+def test_the_command_trains_each_model_once_and_names_the_scale(tmp_path, without_figures, capfd):
+    rng = np.random.default_rng(0)
+    images = {f"x_{split}": rng.integers(0, 256, (n, 28, 28), np.uint8) for split, n in (("train", 420), ("test", 10))}
+    labels = {f"y_{split}": np.zeros(n, np.uint8) for split, n in (("train", 420), ("test", 10))}
+    np.savez(tmp_path / "mnist.npz", **images, **labels)
+    words = ["reproduce", "table1", "--data-dir", str(tmp_path), "--scale", "0.0001", "--eval-samples", "50"]
+    words += ["--output-dir", str(tmp_path / "out"), "--verbose", "0", "--only", "vae-k1-l1", "iwae-k1-l1"]
+    assert main([*words, "--figure-format", "svg"]) == 0
+    printed = capfd.readouterr().out
+    assert printed.startswith("table1 on mnist, scale 0.0001: 1 passes over the data where the paper")
+    assert "vae-k1-l1: starts, 1 passes" in printed
+    assert "iwae-k1-l1: finished before" in printed  # the same run
+    assert (tmp_path / "out" / "table1.md").read_text() in printed
+    assert {path.name for path in (tmp_path / "out").glob("table1.*")} == {"table1.csv", "table1.md", "table1.svg"}
 
 
-def test_a_single_swapped_cell_brings_the_one_it_starts_from(images, tmp_path):
-    rows = reproduce(_wanted(images, tmp_path, ["vae-k1-l1-then-iwae-k50-l1"]), 0, lambda line: None)
-    assert [row["cell"] for row in rows] == ["vae-k1-l1-then-iwae-k50-l1"]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["k1-l1", rows[0]["cell"]]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table4"], "unknown table 'table4': did you mean 'table3'"),
+        (["table1", "--only", "iwae-k50-l3"], "unknown cell 'iwae-k50-l3': did you mean 'iwae-k50-l"),
+        (["table2", "--dataset", "omniglot"], "table2 exists for mnist, got 'omniglot'"),
+        (["table1", "--dataset", "cifar"], "table1 exists for mnist and omniglot, got 'cifar'"),
+        (["table1", "--scale", "0"], "scale must be above 0 and at most 1"),
+        (["table1", "--scale", "nan"], "scale must be a number, got nan"),
+        (["table3", "--data-dir", "EMPTY"], "binarized_mnist"),
+        (["table1", "--data-dir", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_bad_input_is_one_line(words, message, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    assert main(["reproduce", *words]) == 2
+    printed = capfd.readouterr()
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert {path.name for path in tmp_path.iterdir()} <= {"EMPTY"}

@@ -1,25 +1,33 @@
-"""A run is made from its settings: what reaches model, data and optimiser."""
+"""A run is made from its settings: what reaches model, data, optimiser and `config.json`, and what a resumed run is."""
 
+import json
+
+import keras
 import numpy as np
 import pytest
+from reference import log_mean_exp
+from served import reference_log_weights, scores_request, through_python
 
 from iwae_tf import InputError
+from iwae_tf.commands.main import main
 from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
-from iwae_tf.training import fitting, results
+from iwae_tf.serving import export_saved_model
 from iwae_tf.training import run as training
+from iwae_tf.training.building import binarised, paper_schedule
+from iwae_tf.training.evaluation import evaluate_training
+from iwae_tf.training.run_folder import read_trained
+
+FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 
 
 @pytest.fixture
-def make_run(tmp_path):
+def make_run(images, tmp_path, without_figures):
     """Starts a run on grey images of 30 pixels with some settings."""
-    rng = np.random.default_rng(0)
-    parts = {"x_train": rng.random((50, 30)), "x_valid": rng.random((7, 30)), "x_test": rng.random((20, 30))}
-    np.savez(tmp_path / "mine.npz", **parts)
 
-    def make(likelihood="bernoulli", name="run", resume=False, **settings):
+    def make(name="run", resume=False, model=None, **settings):
         config = RunConfig(
-            data=DataConfig(dataset=str(tmp_path / "mine.npz")),
-            model=ModelConfig(latent_units=(3,), hidden_units=((8,),), likelihood=likelihood),
+            data=DataConfig(dataset=images),
+            model=ModelConfig(**{"latent_units": (3,), "hidden_units": ((8,),)} | (model or {})),
             training=TrainingConfig(**{"epochs": 2, "k": 2, "batch_size": 10} | settings),
         )
         run = training.start(config, OutputConfig(output_dir=str(tmp_path / name), resume=resume))
@@ -29,53 +37,67 @@ def make_run(tmp_path):
     return make
 
 
-def _rows(path):
-    return [line.split(",") for line in path.read_text().splitlines()[1:]]
+def finish(run):
+    evaluate_training(run, training.fit(run, verbose=0), verbose=0)
+    return run
+
+
+def assert_same_weights(one, other):
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def rows_of(run):
+    return [line.split(",") for line in (run.path / "history.csv").read_text().splitlines()[1:]]
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "continuous-bernoulli", "student-t"])
-def test_pixels_are_binarised_for_the_bernoulli_likelihood_alone(make_run, monkeypatch, likelihood):
-    run = make_run(likelihood)
+def test_pixels_are_binarised_for_the_likelihood_that_declares_it_alone(make_run, monkeypatch, likelihood):
+    run = make_run(model={"likelihood": likelihood})
     assert run.model.likelihood_name == likelihood
-    binary = likelihood == "bernoulli"
-    for images in (run.x_valid, run.x_test):
-        assert np.isin(images, [0.0, 1.0]).all() == binary
-    batches = []
-    make_batches = fitting.training_batches
-
-    def recorded(*arguments):
-        batches.append(make_batches(*arguments))
-        return batches[-1]
-
-    monkeypatch.setattr(fitting, "training_batches", recorded)
+    assert binarised(likelihood) == (likelihood == "bernoulli")
+    batches, make_batches = [], training.training_batches
+    monkeypatch.setattr(training, "training_batches", lambda *args: batches.append(make_batches(*args)) or batches[-1])
+    monkeypatch.setattr(run.model, "fit", lambda *args, **kwargs: run.model.optimizer.iterations.assign(10))
     training.fit(run, verbose=0)
-    assert int(run.model.optimizer.iterations) == 10
-    assert np.isin(next(iter(batches[0])), [0.0, 1.0]).all() == binary
+    for images in (run.x_valid, run.x_test, next(iter(batches[0]))):
+        assert np.isin(images, [0.0, 1.0]).all() == binarised(likelihood)
 
 
-def test_the_model_starts_at_the_mean_of_the_training_images(make_run):
-    run = make_run()
+def test_seed_objective_and_the_mean_of_the_training_images_reach_the_model(make_run):
+    run = make_run(seed=5, objective="dreg", k=7)
+    assert (run.model.seed, run.model.objective.num_samples) == (5, 7)
+    assert type(run.model.objective).__name__ == "DReG"
     np.testing.assert_allclose(run.model.data_mean, run.dataset.x_train.mean(axis=0), rtol=1e-5)
 
 
-def test_the_seed_and_the_objective_reach_the_model(make_run):
-    run = make_run(seed=5, objective="dreg", k=7)
-    assert run.model.seed == 5
-    assert type(run.model.objective).__name__ == "DReG"
-    assert run.model.objective.num_samples == 7
+@pytest.mark.parametrize(
+    ("model", "prior", "has_scales"),
+    [
+        ({}, "N(0, I)", True),
+        ({"latent": "bernoulli"}, "independent Bernoulli, learned logits that start at 0", False),
+        (
+            {"latent": "bernoulli", "likelihood": "gaussian"},
+            "independent Bernoulli, learned logits that start at 0",
+            True,
+        ),
+    ],
+)
+def test_config_json_names_the_units_their_prior_and_how_scales_are_bounded(make_run, model, prior, has_scales):
+    run = make_run(model=model | {"hidden_units": ((),)}, objective="vimco" if model else "iwae")
+    content = json.loads((run.path / "config.json").read_text())["model"]
+    assert (run.model.hidden_units, content["prior"]) == (((),), prior)
+    assert content["latent"] == run.model.latent == model.get("latent", "gaussian")
+    assert ("log_scale" in content) == has_scales
 
 
-def test_the_papers_schedule_ends_at_a_tenth_of_the_learning_rate(make_run):
-    run = make_run(schedule="paper", epochs=4, learning_rate=0.01)
-    training.fit(run, verbose=0)
-    rates = [line.split(",")[4] for line in (run.path / "history.csv").read_text().splitlines()[1:]]
-    assert float(rates[-1]) == pytest.approx(0.001)
-    assert float(rates[0]) > 0.001
-
-
-def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(make_run, monkeypatch):
-    settings = {"epochs": 3, "batch_size": 2}  # 25 steps an epoch, 5 in one call
-    whole, stopped = make_run(name="whole", **settings), make_run(name="stopped", **settings)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_bits(make_run, monkeypatch, precision):
+    settings = {"epochs": 2, "batch_size": 2, "model": {"precision": precision}}  # 25 steps an epoch, 5 in one call
+    whole, stopped = make_run("whole", **settings), make_run("stopped", **settings)
+    policy = {"float32": "float32"}.get(precision, f"mixed_{precision}")
+    assert whole.model.dtype_policy.name == policy
     training.fit(whole, verbose=0)
 
     def interrupt(bar, batch, logs=None):
@@ -86,31 +108,148 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_was(make_run, monkeypatc
         patch.setattr(training.ProgressBar, "on_train_batch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
             training.fit(stopped, verbose=0)
-    resumed = make_run(name="stopped", resume=True, **settings)
+    with pytest.raises(InputError, match=f"precision is '{precision}' there and "):
+        make_run("stopped", resume=True, model={"precision": "float16" if precision == "float32" else "float32"})
+    resumed = make_run("stopped", resume=True, **settings)
     assert int(resumed.model.optimizer.iterations) == 30
     training.fit(resumed, verbose=0)
-    assert int(resumed.model.optimizer.iterations) == 75
+    assert int(resumed.model.optimizer.iterations) == 50
+    # float32: another number of steps in a call is another graph, which may round otherwise
     for one, other in zip(whole.model.weights, resumed.model.weights, strict=True):
-        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-6)  # float32, graphs traced anew
-    rows = [_rows(run.path / "history.csv") for run in (whole, resumed)]
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-6)
+    rows = [rows_of(run) for run in (whole, resumed)]
     assert [row[:2] for row in rows[0]] == [row[:2] for row in rows[1]]
     bounds = [[[float(value) for value in row[2:4]] for row in history] for history in rows]
     np.testing.assert_allclose(*bounds, rtol=1e-5)  # the epoch that was cut has the bound of all its steps
 
 
-def test_a_run_may_start_from_the_weights_of_another(make_run):
-    first = make_run(name="first", objective="elbo")
-    results.evaluate(first, training.fit(first, verbose=0), verbose=0)
-    second = make_run(name="second", seed=9, init_from=str(first.path))
-    for one, other in zip(first.model.weights, second.model.weights, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
-    assert int(second.model.optimizer.iterations) == 0
-
-
-def test_weights_of_an_unfinished_or_another_model_are_refused(make_run):
-    first = make_run(name="first")
+def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_run):
+    first = make_run("first", objective="elbo")
     with pytest.raises(InputError, match="is not finished"):
-        make_run(name="second", init_from=str(first.path))
-    results.evaluate(first, training.fit(first, verbose=0), verbose=0)
-    with pytest.raises(InputError, match="likelihood is bernoulli there and gaussian here"):
-        make_run("gaussian", name="third", init_from=str(first.path))
+        make_run("second", init_from=str(first.path))
+    finish(first)
+    second = make_run("second", seed=9, init_from=str(first.path), model={"precision": "float16"})
+    assert_same_weights(first.model, second.model)
+    assert int(second.model.optimizer.iterations) == 0
+    assert second.model.dtype_policy.name == "mixed_float16"
+    with pytest.raises(InputError, match="holds another kind of model: likelihood is 'bernoulli' there and 'gaussian'"):
+        make_run("third", init_from=str(first.path), model={"likelihood": "gaussian"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, precision, tmp_path):
+    run = finish(make_run(model={"precision": precision}))
+    again = read_trained(run.path).model
+    np.testing.assert_array_equal(again.log_weights(run.x_test[:4], 60), run.model.log_weights(run.x_test[:4], 60))
+    folder = export_saved_model(run.model, tmp_path / "models" / "mine", num_samples=50, max_samples=1000)
+    request = scores_request(run.x_test[:4], 200, seed=3)
+    (answer,) = through_python(folder, [request])
+    expected = [log_mean_exp(reference_log_weights(run.model, x, 200, 3)) for x in run.x_test[:4]]
+    # Hidden values have 8 or 11 bits; scores lose what 30 pixels and 3 units make of it.
+    np.testing.assert_allclose(answer["log_prob"], expected, atol=0.02)
+
+
+# early stopping in a run
+
+
+@pytest.mark.slow
+def test_a_run_stops_early_at_its_best_epoch_and_resumes_to_its_bits(tmp_path, without_figures, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    splits = {name: rng.random((number, 5, 6)) for name, number in (("x_train", 20), ("x_valid", 60), ("x_test", 20))}
+    np.savez(tmp_path / "mine.npz", **splits)
+    flags = ["--dataset", str(tmp_path / "mine.npz"), "--k", "2", "--batch-size", "5", "--learning-rate", "0.05"]
+    flags += ["--hidden-units", "10", "--latent-units", "3", "--eval-samples", "50", "--verbose", "0", "--seed", "4"]
+    flags = ["train", *flags, "--epochs", "60", "--early-stopping", "2", "--output-dir"]
+    seen, ended = [], training.EarlyStopping.on_epoch_end
+
+    def records(self, epoch, logs):
+        seen.append(set(logs))
+        ended(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.EarlyStopping, "on_epoch_end", records)
+        assert main([*flags, str(tmp_path / "whole")]) == 0
+    assert {"bound", "loss", "val_bound", "val_loss"} == set().union(*seen)  # nothing of the test images
+    history = [line.split(",") for line in (tmp_path / "whole" / "history.csv").read_text().splitlines()[1:]]
+    bounds = [float(row[3]) for row in history]
+    best = int(np.argmax(bounds)) + 1
+    assert best > 1
+    assert len(bounds) == best + 2 < 60
+    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    assert metrics["best_epoch"] == best
+    assert f"the model is that of epoch {best}," in capsys.readouterr().out
+    for epoch in (best, best + 2):  # stopped after the best epoch, and again when patience has ended
+        saved = training.Checkpoints.on_epoch_end
+
+        def stops(self, number, logs=None, epoch=epoch, saved=saved):
+            saved(self, number, logs)
+            if number + 1 == epoch:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training.Checkpoints, "on_epoch_end", stops)
+            resume = ["--resume"] if (tmp_path / "stopped").exists() else []
+            assert main([*flags, str(tmp_path / "stopped"), *resume]) == 130
+    assert main([*flags, str(tmp_path / "stopped"), "--resume"]) == 0
+    whole, stopped = (keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "stopped"))
+    assert_same_weights(whole, stopped)
+    assert whole.step == best * 4  # the optimiser is that of the best epoch as well
+    assert json.loads((tmp_path / "stopped" / "metrics.json").read_text())["bounds"] == metrics["bounds"]
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_patience_is_a_number_of_epochs(value):
+    with pytest.raises(InputError, match="early_stopping must be an integer >= 1"):
+        TrainingConfig(early_stopping=value)
+
+
+# the paper's learning rates
+
+
+def rates(schedule, steps):
+    return np.asarray(schedule(np.array(steps)), np.float64)
+
+
+@pytest.mark.parametrize(("learning_rate", "steps_per_epoch"), [(1e-3, 1), (5e-4, 10), (1e-3, 2980)])
+def test_stage_i_of_the_paper_lasts_3_to_the_i_epochs_at_its_rate(learning_rate, steps_per_epoch):
+    schedule = paper_schedule(learning_rate, 3280 * steps_per_epoch)
+    first = 0
+    for stage in range(8):
+        last = first + 3**stage * steps_per_epoch - 1
+        steps = [first, (first + last) // 2, last]
+        np.testing.assert_allclose(rates(schedule, steps), learning_rate * 10 ** (-stage / 7), **FLOAT32)
+        first = last + 1
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    np.testing.assert_array_equal(rates(again, [0, 1, first - 1]), rates(schedule, [0, 1, first - 1]))
+
+
+@pytest.mark.parametrize("total_steps", [6560, 1640, 100, 5, 2, 1])
+def test_a_run_of_another_length_stretches_every_stage_in_proportion(total_steps):
+    found = rates(paper_schedule(1e-3, total_steps), range(total_steps))
+    np.testing.assert_allclose(found[-1], 1e-4, **FLOAT32)
+    stages = np.round(-7 * np.log10(found / 1e-3)).astype(int)
+    assert (np.diff(stages) >= 0).all()
+    # either end of a stage is rounded to a step
+    lengths = np.bincount(stages, minlength=8)
+    assert (np.abs(lengths - total_steps * 3.0 ** np.arange(8) / 3280) <= 1.0).all()
+
+
+def test_the_optimizer_takes_the_rate_of_the_step_that_it_is_about_to_take():
+    optimizer = keras.optimizers.SGD(paper_schedule(1.0, 3280))
+    weight, taken = keras.Variable([0.0]), []
+    optimizer.build([weight])
+    for _ in range(5):
+        before = float(weight[0])
+        optimizer.apply([keras.ops.ones(1)], [weight])
+        taken.append(before - float(weight[0]))
+    # one epoch of one step, then three, then nine; the weight itself is float32 of up to 4
+    np.testing.assert_allclose(taken, [10 ** (-stage / 7) for stage in (0, 1, 1, 1, 2)], atol=1e-6)
+
+
+def test_the_papers_schedule_reaches_the_history(make_run):
+    run = make_run(schedule="paper", epochs=4, learning_rate=0.01)
+    training.fit(run, verbose=0)
+    found = [float(row[4]) for row in rows_of(run)]
+    assert found[-1] == pytest.approx(0.001)
+    assert found[0] > 0.001

@@ -1,0 +1,65 @@
+"""A finished run that tests of a session share; a test that changes its folder copies it first."""
+
+import contextlib
+import io
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from iwae_tf.commands.main import main
+
+# Small networks and few samples: the tests are about the way from flags to files.
+SIZES = ["--hidden-units", "20,20", "--latent-units", "2", "--batch-size", "50", "--eval-samples", "60"]
+
+
+class Trained(NamedTuple):
+    """A run of `train`: its folder, its flags, and what was printed on stdout and stderr."""
+
+    path: Path
+    flags: list[str]
+    stdout: str
+    stderr: str
+
+
+def printed_by(arguments: list[str]) -> tuple[int, str, str]:
+    """Runs a command; returns exit code, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Two epochs on the digits with seed 3, two latent units."""
+    path = tmp_path_factory.mktemp("shared") / "run"
+    flags = ["--k", "5", "--epochs", "2", "--seed", "3", *SIZES, "--output-dir", str(path)]
+    code, out, err = printed_by(["train", *flags])
+    assert code == 0, err
+    return Trained(path, flags, out, err)
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the shared run's folder."""
+    return Path(shutil.copytree(trained.path, tmp_path / "run"))
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Runs and evaluations that do not spend seconds on figures and the report."""
+    for name in ("training.evaluation._draw_training", "training.evaluation._draw_evaluation"):
+        monkeypatch.setattr(f"iwae_tf.{name}", lambda *arguments: None)
+    monkeypatch.setattr("iwae_tf.report.page.write_report", lambda records, path: None)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """An .npz file with 50 training, 7 validation and 20 test images of 5 x 6 pixels between 0 and 1."""
+    path = tmp_path_factory.mktemp("images") / "mine.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, **{f"x_{split}": rng.random((n, 5, 6)) for split, n in (("train", 50), ("valid", 7), ("test", 20))})
+    return str(path)
