@@ -119,6 +119,6 @@ def test_xla_is_refused_and_a_bound_that_is_not_finite_on_one_replica_stops_all(
     here, there = CONTEXT.Pipe()
     _run(_refuse, there)
     (xla, bound), same = here.recv()
-    assert "XLA compiles no step of several replicas" in xla
+    assert "XLA does not compile a step of several replicas" in xla
     assert "not finite at step 0" in bound
     assert same
