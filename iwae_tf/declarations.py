@@ -1,4 +1,4 @@
-"""Declarations: what the package says of an objective, a likelihood or a data set, in one place beside its code.
+"""Declarations: name, help, settings and facts of an objective, a likelihood or a data set, on its own definition.
 
 The command line lists names and settings before TensorFlow is imported (5 s), so the declarations of this package are
 read from its source, where every argument of `declare` is a literal. A module of a user, named by `--plugin`, is
@@ -49,7 +49,7 @@ class Declaration:
         help: one line, when one would use it.
         module: where it is defined.
         attribute: name of the class or function in that module.
-        settings: its own settings by name, beside those that all of its kind have.
+        settings: its own settings by name, in addition to those of all of its kind.
         facts: what else its kind declares, e.g. `binarised` of a likelihood or `files` of a data set.
     """
 

@@ -30,12 +30,12 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """What a process that ends by a signal returns to its shell: 130 after Ctrl-C."""
+    """Returns the exit code of a process that a signal stopped: 130 after Ctrl-C."""
     return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The first name that begins so, else the one most like it, if there is one."""
+    """Returns the first known name that starts with `name`, else the most similar one, or None."""
     known = list(known)
     longer = [other for other in known if len(name) > 2 and other.startswith(name)]
     return next(iter(longer or difflib.get_close_matches(name, known, n=1)), None)

@@ -178,20 +178,16 @@ class IWAE(keras.Model):
             InputError: (a `ValueError`) if x has the wrong size or values that the likelihood cannot observe.
             InputError: if the bound or its gradient stops being finite; that step is not taken.
         """
+        given = checks.without_weights(inspect.signature(super().fit).bind_partial(*args, **kwargs).arguments)
         if self.compiled:
             self.objective.begin_fit()
-            given = inspect.signature(super().fit).bind_partial(*args, **checks.without_weights(kwargs)).arguments
-            if self.objective.callbacks():
+            if own := self.objective.callbacks():
                 users = given.get("callbacks") or []
-                given["callbacks"] = [
-                    *(users if isinstance(users, (list, tuple)) else [users]),
-                    *self.objective.callbacks(),
-                ]
+                given["callbacks"] = [*(users if isinstance(users, (list, tuple)) else [users]), *own]
             if self._fit_chooses_steps:
                 self._set_steps_per_call(given)
-            args, kwargs = (), given
         with checks.readable_errors(self):
-            return super().fit(*args, **checks.without_weights(kwargs))
+            return super().fit(**given)
 
     def train_step(self, data):
         """Takes one gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""

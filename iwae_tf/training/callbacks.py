@@ -207,7 +207,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
     @property
     def stopped(self) -> bool:
-        """Whether the patience is exhausted."""
+        """True once the patience is exhausted."""
         return self.epochs - self.best_epoch >= self.patience
 
     def on_epoch_end(self, epoch, logs=None):
