@@ -26,6 +26,7 @@ PAPER_NETWORKS = {
 }
 PAPER_EPOCHS = sum(3**stage for stage in range(8))  # 3,280 passes over the training data
 RELIABLE_PARETO_K = 0.7  # Vehtari et al. (2024), section 3.2: above it an importance weighted mean is unreliable
+REFINE = ("auto", "on", "off")
 EXPORT_DIR = "export/models"
 SPLITS = ("test", "valid", "train")
 FIGURE_FORMATS = ("png", "pdf", "svg")
@@ -306,11 +307,17 @@ class ScoringConfig:
     num_samples: int = setting(5000, "importance samples for each image; with a target, the initial number", parse=int)
     target_standard_error: float | None = setting(
         None,
-        "draw for each image until its standard error is this small, in nats, and its Pareto k below 0.7",
+        "samples for each image by a pilot run, so that the standard error is this small, in nats",
         parse=float,
     )
     max_samples: int | None = setting(
         None, "the most samples for an image, with a target (default: 40 times --num-samples)", parse=int
+    )
+    refine: str = setting(
+        "auto",
+        "refine the proposal of each image before log p(x) is estimated; auto: of Gaussian units; off: samples of "
+        "q(h given x)",
+        choices=REFINE,
     )
     seed: int = setting(0, "seed of the importance samples", parse=int)
     gap: bool = setting(False, "score as many training images too: the train-test gap")

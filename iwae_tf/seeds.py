@@ -34,6 +34,8 @@ class Purpose(enum.IntEnum):
     SIMULATION = 15
     BACKWARD_SAMPLES = 16
     SLEEP_PHASE = 17
+    REFINEMENT = 18
+    PILOT = 19
 
 
 def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:

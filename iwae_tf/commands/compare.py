@@ -9,7 +9,7 @@ import numpy as np
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.report import check_output
-from iwae_tf.config import FIGURE_FORMATS, RELIABLE_PARETO_K
+from iwae_tf.config import FIGURE_FORMATS
 from iwae_tf.errors import InputError
 from iwae_tf.report.record import check_paths, names_of
 from iwae_tf.training.run_folder import check_trained, read_json
@@ -21,7 +21,8 @@ mean difference in nats with its 95% interval, and a figure if asked for. A run 
 which comes first. Runs that were scored under different protocols are not compared."""
 
 MAY_DIFFER = ("seed",)  # the interval holds the independent noise of two seeds
-COLUMNS = ("row", "log_likelihood", "standard_error", "pareto_k")
+# column -> kind of its dtype
+COLUMNS = {"row": "i", "log_likelihood": "f", "standard_error": "f", "reliable": "b"}
 
 
 class ScoredRun(NamedTuple):
@@ -107,11 +108,9 @@ def read_scored(path: Path) -> ScoredRun:
 
 def _read_columns(path: Path, file: Path) -> dict:
     columns = read_columns(file)
-    wrong = [
-        name for name in COLUMNS if name not in columns or columns[name].dtype.kind != ("i" if name == "row" else "f")
-    ]
+    wrong = [name for name, kind in COLUMNS.items() if name not in columns or columns[name].dtype.kind != kind]
     if wrong:
-        raise _damaged(path, f"{file.name} holds no numbers in {wrong}")
+        raise _damaged(path, f"{file.name} holds no values in {wrong}")
     columns = {name: columns[name] for name in COLUMNS}
     if len(np.unique(columns["row"])) < max(len(columns["row"]), 1):
         raise _damaged(path, f"{file.name}: no row, or one twice")
@@ -181,7 +180,7 @@ def report(found, names: list[str], warning: str, first: ScoredRun) -> str:
 def doubtful_words(found) -> str:
     """Returns how many rows are unreliable."""
     rows = found.num_images[0] if found.paired else sum(found.num_images)
-    return f"Pareto k above {RELIABLE_PARETO_K} or not known, score probably too low: {found.doubtful} of {rows} rows"
+    return f"scores that are not reliable and may be too low: {found.doubtful} of {rows} rows"
 
 
 def draw(output: Path, found, scores, names: list[str], warning: str) -> None:

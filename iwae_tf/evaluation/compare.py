@@ -22,18 +22,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
 
 LEVEL = 0.95
 
 
 class Scores(NamedTuple):
-    """Scores of one model: log p(x) with its Monte Carlo error, in nats, and Pareto k-hat, each float64 [N]."""
+    """Scores of one model: log p(x) with its Monte Carlo error, float64 [N], in nats, and whether to rely on it, bool."""
 
     log_likelihood: np.ndarray
     standard_error: np.ndarray
-    pareto_k: np.ndarray
+    reliable: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Comparison:
         monte_carlo_error: share of `standard_error` that comes from the samples and falls with their number, if the
             noise of A and B is independent (under one seed it is usually less); NaN if an error is unknown.
         better: fraction of images on which A, and on which B, has the higher score, without ties; None if not paired.
-        doubtful: number of rows with Pareto k above 0.7 or unknown: in A or B if paired, else of A plus of B.
+        doubtful: number of rows whose score is not reliable: in A or B if paired, else of A plus of B.
     """
 
     paired: bool
@@ -144,7 +143,7 @@ def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
         freedom = _welch_freedom(variances, (len(a), len(b)))
     error = math.sqrt(variance)
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error
-    doubtful = [~(model.pareto_k <= RELIABLE_PARETO_K) for model in (first, second)]  # NaN is doubtful
+    doubtful = [~model.reliable for model in (first, second)]
     return Comparison(
         paired=paired,
         num_images=(len(a), len(b)),
@@ -163,7 +162,7 @@ def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
 
 def _checked(scores: Scores, name: str) -> Scores:
     """Returns the scores in float64; raises `InputError`."""
-    scores = Scores(*(np.asarray(values, np.float64) for values in scores))
+    scores = Scores(*(np.asarray(values, kind) for values, kind in zip(scores, (float, float, bool), strict=True)))
     shapes = [values.shape for values in scores]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1 or not shapes[0][0]:
         raise InputError(f"scores of {name} must be three arrays [N] with N >= 1, got shapes {shapes}")

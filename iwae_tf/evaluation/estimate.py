@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from iwae_tf.config import most_samples
-from iwae_tf.errors import check_seed, positive_integer
-from iwae_tf.models.streaming import converged
+from iwae_tf.config import REFINE, most_samples
+from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.models.checks import check_gaussian
 
 # The numbers of samples the paper trains and evaluates with, and steps between them.
 PAPER_SAMPLE_SIZES = (1, 5, 50, 500, 5000)
@@ -20,14 +20,15 @@ class LikelihoodEstimate:
 
     Attributes:
         log_likelihood: log of the mean importance weight, float64.
-        elbo: mean of the log-weights, float64.
+        elbo: mean of the log-weights, float64; from a refined proposal it is above the model's own L_1.
         standard_error: of `log_likelihood`, by the delta method, float64; NaN for one sample. Biased low where the
             effective sample size is small.
         effective_sample_size: (sum w)^2 / sum w^2, float64.
-        pareto_k: shape of the tail of the weights, float64; above 0.7 the estimate is unreliable.
-        num_samples: samples drawn, int32.
-        converged: whether `pareto_k` is below 0.7 and, if there is a target, the standard error has reached it.
-        bounds: for each k an unbiased estimate of L_k, float64.
+        pareto_k: shape of the tail of the weights, float64.
+        num_samples: samples of the estimate, int32.
+        reliable: whether a pilot run of other samples has a Pareto k below 0.7 and predicts a standard error of at most
+            0.1 nats, or the target; bool.
+        bounds: for each k an unbiased estimate of L_k under q(h | x), float64.
     """
 
     log_likelihood: np.ndarray
@@ -36,7 +37,7 @@ class LikelihoodEstimate:
     effective_sample_size: np.ndarray
     pareto_k: np.ndarray
     num_samples: np.ndarray
-    converged: np.ndarray
+    reliable: np.ndarray
     bounds: dict[int, np.ndarray]
 
     @property
@@ -59,16 +60,18 @@ def estimate_log_likelihood(
     batch_size: int = 100,
     target_standard_error: float | None = None,
     max_samples: int | None = None,
+    refine: str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> LikelihoodEstimate:
     """Estimates log p(x) for every row of x, its reliability, and L_k.
 
-    One stream of log-weights serves all, in memory that does not grow with the number of samples: L_k is the mean over
-    consecutive groups of k of the first `num_samples`. The noise of a row depends on (seed, content of the row) alone,
-    so the order of the rows and the batch size change nothing.
+    L_k is the mean over consecutive groups of k of `num_samples` samples of q(h | x). log p(x) is estimated with as
+    many samples of a proposal refined for the row, where weights vary less by orders of magnitude, or of q(h | x)
+    without refinement. Memory does not grow with the number of samples. The noise of a row depends on (seed, content of
+    the row) alone, so the order of the rows and the batch size change nothing.
 
-    With a target, each row continues by itself after `num_samples`: it doubles the number of its samples until its
-    standard error is at most the target and its `pareto_k` below 0.7, or `max_samples` is reached.
+    A pilot run, whose samples are not used again, tells whether the estimate is reliable, and with a target how many
+    samples each row needs.
 
     Args:
         model: an `iwae_tf.IWAE`.
@@ -79,6 +82,8 @@ def estimate_log_likelihood(
         batch_size: rows that one call of the compiled stream scores.
         target_standard_error: in nats, > 0; None draws `num_samples` for every row.
         max_samples: the largest number of samples of a row, with a target; 40 times `num_samples` if None.
+        refine: "auto" refines the proposal of Gaussian units, "on" also raises an error for others, "off" takes
+            q(h | x).
         progress: called with the number of rows that are done since the last call, for a progress bar.
 
     Returns:
@@ -90,7 +95,7 @@ def estimate_log_likelihood(
     Reference: Burda, Grosse, Salakhutdinov (2016), equation 8 and section 5.
     """
     batches = likelihood_batches(
-        model, x, num_samples, seed, sample_sizes, batch_size, target_standard_error, max_samples
+        model, x, num_samples, seed, sample_sizes, batch_size, target_standard_error, max_samples, refine
     )
     estimates = []
     for estimate in batches:
@@ -109,6 +114,7 @@ def likelihood_batches(
     batch_size: int,
     target_standard_error: float | None,
     max_samples: int | None,
+    refine: str = "auto",
     first_row: int = 0,
 ) -> Iterator[LikelihoodEstimate]:
     """Yields `estimate_log_likelihood` for each batch of rows as soon as it is done, beginning with `first_row`."""
@@ -117,18 +123,23 @@ def likelihood_batches(
     sizes = {positive_integer("sample_sizes", k) for k in sample_sizes} | {num_samples}
     sizes = tuple(sorted(k for k in sizes if k <= num_samples))
     most = most_samples(num_samples, target_standard_error, max_samples)
-    seed = tf.constant(check_seed(seed), tf.int64)
+    seed, refined = tf.constant(check_seed(seed), tf.int64), refines(model, refine)
     for first in range(first_row, max(len(x), 1), batch_size):  # without rows `checked` raises
         rows = model.checked(x[first : first + batch_size])
         found = model._estimate_rows(
-            rows, seed, tf.constant(num_samples), tf.constant(most), sizes, target_standard_error
+            rows, seed, tf.constant(num_samples), tf.constant(most), sizes, target_standard_error, refined
         )
         found = tf.nest.map_structure(lambda values: values.numpy(), found)
-        yield LikelihoodEstimate(
-            num_samples=found.pop("count"),
-            converged=converged(found["pareto_k"], found["standard_error"], target_standard_error),
-            **found,
-        )
+        yield LikelihoodEstimate(num_samples=found.pop("count"), **found)
+
+
+def refines(model, refine: str) -> bool:
+    """Returns whether the proposal of a model is refined; raises `InputError` for "on" without Gaussian units."""
+    if refine not in REFINE:
+        raise InputError(f"refine must be one of {', '.join(REFINE)}, got {refine!r}")
+    if refine == "on":
+        check_gaussian(model, "refine='on'", "a proposal follows the gradient with respect to the units; use 'auto'")
+    return refine != "off" and model.gaussian_latents
 
 
 def concatenate(estimates: Sequence[LikelihoodEstimate]) -> LikelihoodEstimate:

@@ -118,6 +118,9 @@ class IWAE(keras.Model):
         self._estimate_rows = replicas.split_rows(
             self.distribute_strategy, functools.partial(streaming.estimate_rows, self)
         )
+        self._log_likelihood_rows = replicas.split_rows(
+            self.distribute_strategy, functools.partial(streaming.rows_log_likelihood, self)
+        )
         self._chunk_log_weights = replicas.split_rows(
             self.distribute_strategy, functools.partial(streaming.chunk_log_weights, self)
         )
@@ -300,7 +303,7 @@ class IWAE(keras.Model):
         x, k = self.checked(x), tf.constant(positive_integer("num_samples", num_samples))
         seed = tf.constant(check_seed(seed), tf.int64)
         batches = (x[first : first + ROWS_PER_CALL] for first in range(0, x.shape[0], ROWS_PER_CALL))
-        return tf.concat([self._estimate_rows(rows, seed, k, k)["log_likelihood"] for rows in batches], axis=0)
+        return tf.concat([self._log_likelihood_rows(rows, seed, k) for rows in batches], axis=0)
 
     def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
         """Returns log w = log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""

@@ -5,13 +5,19 @@ function of (seed, content of the row, i) alone: other rows, their order, the ba
 change it, and identical rows share their samples.
 """
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.models.networks import weights_read_once
+from iwae_tf.models.proposal import refine
 from iwae_tf.seeds import Purpose
 from iwae_tf.weight_statistics import (
+    GroupedBound,
     WeightStatistics,
     WeightSummary,
     empty_grouped_bound,
@@ -26,10 +32,19 @@ BLOCK = 50  # samples whose noise is drawn together: whole vectors of the proces
 # Samples that go through the networks at once. The first chunk is all that k = 1, 5 and 50 need; later ones take half
 # the time a sample, and 500, 5000 and 50,000 are whole chunks.
 FIRST_CHUNK, CHUNK = 50, 450
+PILOT_SAMPLES = 1000  # that decide whether an estimate is reliable, and are not part of it
+RELIABLE_ERROR = 0.1  # nats
+EVEN_VARIANCE = 1e-3  # of the weights over their squared mean, below which their tail is that of float32's rounding
 CONCURRENT_ROWS = 10  # on two cores, 5000 samples of 20 rows take 0.72 of the time of one row after the other
 
 
-def row_noise(stream: tf.Tensor, first: tf.Tensor | int, num_samples: int, units: int) -> tf.Tensor:
+def row_noise(
+    stream: tf.Tensor,
+    first: tf.Tensor | int,
+    num_samples: int,
+    units: int,
+    purpose: Purpose = Purpose.EVALUATION_NOISE,
+) -> tf.Tensor:
     """Returns standard normal noise for the samples of one row, float32 [num_samples, 1, H].
 
     Args:
@@ -37,23 +52,60 @@ def row_noise(stream: tf.Tensor, first: tf.Tensor | int, num_samples: int, units
         first: number of the first sample, a multiple of 50.
         num_samples: a multiple of 50.
         units: H, units of all stochastic layers together.
+        purpose: use of the samples.
     """
-    key = seeds.stream_key(stream, Purpose.EVALUATION_NOISE)
-    blocks = seeds.row_normals(first // BLOCK, num_samples // BLOCK, BLOCK * units, key)
+    blocks = seeds.row_normals(first // BLOCK, num_samples // BLOCK, BLOCK * units, seeds.stream_key(stream, purpose))
     return tf.reshape(blocks, [num_samples, 1, units])
 
 
-def row_log_weights(model, x: tf.Tensor, stream: tf.Tensor, first: tf.Tensor | int, num_samples: int) -> tf.Tensor:
-    """Returns log w = log p(x, h) - log q(h | x) of consecutive samples of one row, float32 [num_samples, 1].
+def stream_row(
+    log_weights: Callable[[tf.Tensor], tf.Tensor],
+    noise_of: Callable[[tf.Tensor, int], tf.Tensor],
+    num_samples: tf.Tensor,
+    max_samples: tf.Tensor | int,
+    sample_sizes: tuple[int, ...] = (),
+) -> tuple[WeightStatistics, dict[int, GroupedBound]]:
+    """Streams the samples of one row into statistics; the loop holds one chunk at a time.
 
     Args:
-        model: an `IWAE`.
-        x: [1, D].
-        stream: of the row.
-        first: number of the first sample, a multiple of 50.
-        num_samples: a multiple of 50.
+        log_weights: maps noise [n, 1, H] to log-weights [n, 1].
+        noise_of: (first sample, number of samples), both multiples of 50, to their noise.
+        num_samples: int32 scalar; with 0 the statistics are those of no sample.
+        max_samples: the largest number of samples, >= `num_samples`; it sets the size of the kept tail.
+        sample_sizes: k to estimate L_k for.
+
+    Returns:
+        The statistics, [1], and a `GroupedBound` of [1] for each k.
     """
-    return model.log_weights_from_noise(x, row_noise(stream, first, num_samples, sum(model.latent_units)))
+
+    def take(first, statistics, bounds, size):
+        begin = first - first % BLOCK
+        log_w = log_weights(noise_of(begin, size))[first - begin : num_samples - begin]
+        bounds = {k: update_grouped_bound(bound, log_w, k) for k, bound in bounds.items()}
+        return tf.minimum(begin + size, num_samples), update_statistics(statistics, log_w), bounds
+
+    empty = empty_statistics(1, max_samples), {k: empty_grouped_bound(1) for k in sample_sizes}
+    _, statistics, bounds = tf.while_loop(
+        lambda first, *_: first < num_samples,
+        lambda first, *state: take(first, *state, CHUNK),
+        take(tf.constant(0), *empty, FIRST_CHUNK),
+        parallel_iterations=1,
+    )
+    return statistics, bounds
+
+
+class RowEstimate(NamedTuple):
+    """Estimate of log p(x) of one row.
+
+    Attributes:
+        statistics: of the weights of the estimate, [1].
+        bounds: L_k under q(h | x) for each k, [1].
+        reliable: whether a pilot run calls the estimate reliable, bool [1].
+    """
+
+    statistics: WeightStatistics
+    bounds: dict[int, GroupedBound]
+    reliable: tf.Tensor
 
 
 def row_estimate(
@@ -64,11 +116,15 @@ def row_estimate(
     max_samples: tf.Tensor | int,
     sample_sizes: tuple[int, ...] = (),
     target_standard_error: float | None = None,
-) -> tuple[WeightStatistics, dict]:
-    """Streams the samples of one row into statistics; the loop holds one chunk at a time.
+    refined: bool = False,
+) -> RowEstimate:
+    """Estimates log p(x) of one row.
 
-    With a target the row doubles its samples after `num_samples` until its standard error is at most the target and its
-    Pareto k below 0.7, or `max_samples` is reached.
+    A pilot run of as many samples as the estimate has, 1000 at most, decides two things with samples that the estimate
+    does not use, since a rule that reads the weights of the estimate would prefer those that came out low. The
+    estimate is reliable if the pilot's Pareto k is below 0.7 and the standard error that it predicts at most 0.1 nats,
+    or the target. With a target the estimate has as many samples as the pilot asks for, from `num_samples` to
+    `max_samples`, and all of those where the Pareto k is 0.7 or more.
 
     Args:
         model: an `IWAE`.
@@ -76,80 +132,90 @@ def row_estimate(
         stream: of the row, from `iwae_tf.seeds.row_streams`; int64 scalar.
         num_samples: int32 scalar; 0 gives NaN.
         max_samples: the largest number of samples, >= `num_samples`.
-        sample_sizes: k to estimate L_k for, from the first `num_samples`, which must be at least 1 if any is given.
+        sample_sizes: k to estimate L_k for, from `num_samples` samples of q(h | x), at least 1 if any is given.
         target_standard_error: in nats, or None.
-
-    Returns:
-        The statistics, [1], and a `GroupedBound` of [1] for each k.
+        refined: whether the samples come from a proposal refined for the row (`proposal.py`), or from q(h | x).
     """
-
-    def take(first, end, statistics, bounds, size):
-        """Adds the samples from `first` to below `end`, `size` at most."""
-        begin = first - first % BLOCK
-        log_w = row_log_weights(model, x, stream, begin, size)[first - begin : end - begin]
-        bounds = {k: update_grouped_bound(bound, log_w, k) for k, bound in bounds.items()}
-        return tf.minimum(begin + size, end), update_statistics(statistics, log_w), bounds
-
-    def take_until(end, first, statistics, bounds):
-        return tf.while_loop(
-            lambda first, *_: first < end,
-            lambda first, *state: take(first, end, *state, CHUNK),
-            (first, statistics, bounds),
-            parallel_iterations=1,
-        )
-
-    def is_open(done, statistics):
-        summary = summarize(statistics)
-        reached = converged(summary.pareto_k, summary.standard_error, target_standard_error)[0]
-        return (done < max_samples) & ~reached
-
-    def double(done, statistics):
-        end = tf.minimum(2 * done, max_samples)
-        done, statistics, _ = take_until(end, done, statistics, {})
-        return done, statistics
-
-    statistics, bounds = empty_statistics(1, max_samples), {k: empty_grouped_bound(1) for k in sample_sizes}
-    done, statistics, bounds = take(tf.constant(0), num_samples, statistics, bounds, FIRST_CHUNK)
-    done, statistics, bounds = take_until(num_samples, done, statistics, bounds)
+    units, bounds = sum(model.latent_units), {}
+    samples, pilot_samples = (
+        functools.partial(row_noise, stream, units=units, purpose=purpose)
+        for purpose in (Purpose.EVALUATION_NOISE, Purpose.PILOT)
+    )
+    log_weights = functools.partial(model.log_weights_from_noise, x)
+    if sample_sizes and (refined or target_standard_error is not None):
+        _, bounds = stream_row(log_weights, samples, num_samples, num_samples, sample_sizes)
+        sample_sizes = ()
+    if refined:
+        log_weights = functools.partial(refine(model, x, stream).log_weights, model, x)
+    pilot_size = tf.minimum(num_samples, PILOT_SAMPLES)
+    pilot = summarize(stream_row(log_weights, pilot_samples, pilot_size, PILOT_SAMPLES)[0])
+    variance = tf.square(pilot.standard_error[0]) * tf.cast(pilot_size, tf.float64)  # of one weight, over its mean^2
+    count, limit = num_samples, RELIABLE_ERROR
     if target_standard_error is not None:
-        _, statistics = tf.while_loop(is_open, double, (done, statistics), parallel_iterations=1)
-    return statistics, bounds
+        limit = target_standard_error
+        known = tf.math.is_finite(variance) & (pilot.pareto_k[0] < RELIABLE_PARETO_K)
+        wanted = tf.where(known, tf.math.ceil(variance / limit**2), float("inf"))
+        wanted = tf.minimum(wanted, tf.cast(max_samples, tf.float64))
+        count = tf.maximum(num_samples, tf.cast(wanted, tf.int32))
+    statistics, own_bounds = stream_row(log_weights, samples, count, max_samples, sample_sizes)
+    predicted = tf.sqrt(variance / tf.cast(count, tf.float64))
+    sound = (pilot.pareto_k < RELIABLE_PARETO_K) | (variance < EVEN_VARIANCE)
+    return RowEstimate(statistics, bounds | own_bounds, sound & (predicted <= limit))
 
 
-def estimate_rows(model, x, seed, num_samples, max_samples, sample_sizes=(), target_standard_error=None) -> dict:
+def estimate_rows(
+    model, x, seed, num_samples, max_samples, sample_sizes=(), target_standard_error=None, refined=False
+) -> dict:
     """Runs `row_estimate` on every row of x, [B, D]; ten rows are in progress at a time.
 
     Returns:
-        Every field of `WeightSummary`, float64 [B]; "count", int32 [B]; "bounds", L_k as float64 [B] for each k.
+        Every field of `WeightSummary`, float64 [B]; "count", int32 [B]; "reliable", bool [B]; "bounds", L_k as float64
+        [B] for each k.
     """
 
     def one(row):
         x, stream = row
-        statistics, bounds = row_estimate(
-            model, x[None], stream, num_samples, max_samples, sample_sizes, target_standard_error
+        estimate = row_estimate(
+            model, x[None], stream, num_samples, max_samples, sample_sizes, target_standard_error, refined
         )
-        found = {**summarize(statistics)._asdict(), "count": statistics.count}
-        found["bounds"] = {k: grouped_bound(bound) for k, bound in bounds.items()}
+        found = {**summarize(estimate.statistics)._asdict(), "count": estimate.statistics.count}
+        found["bounds"] = {k: grouped_bound(bound) for k, bound in estimate.bounds.items()}
+        found["reliable"] = estimate.reliable
         return tf.nest.map_structure(lambda values: values[0], found)
 
     signature = dict.fromkeys(WeightSummary._fields, tf.float64)
-    signature |= {"count": tf.int32, "bounds": dict.fromkeys(sample_sizes, tf.float64)}
-    with weights_read_once(model):
-        return tf.map_fn(
-            one,
-            (x, seeds.row_streams(seed, x)),
-            fn_output_signature=signature,
-            parallel_iterations=CONCURRENT_ROWS,
-        )
+    signature |= {"count": tf.int32, "reliable": tf.bool, "bounds": dict.fromkeys(sample_sizes, tf.float64)}
+    return _map_rows(model, one, x, seed, signature)
+
+
+def rows_log_likelihood(model, x, seed, num_samples) -> tf.Tensor:
+    """Returns the log of the mean weight of `num_samples` samples of q(h | x), float64: x [B, D] -> [B]."""
+
+    def one(row):
+        log_weights = functools.partial(model.log_weights_from_noise, row[0][None])
+        noise_of = functools.partial(row_noise, row[1], units=sum(model.latent_units))
+        return summarize(stream_row(log_weights, noise_of, num_samples, num_samples)[0]).log_likelihood[0]
+
+    return _map_rows(model, one, x, seed, tf.float64)
 
 
 def chunk_log_weights(model, x, seed, first, num_samples: int) -> tf.Tensor:
     """Returns log-weights of consecutive samples of every row: x [B, D] -> [B, num_samples]; both numbers times 50."""
+
+    def one(row):
+        noise = row_noise(row[1], first, num_samples, sum(model.latent_units))
+        return model.log_weights_from_noise(row[0][None], noise)[:, 0]
+
+    return _map_rows(model, one, x, seed, tf.float32)
+
+
+def _map_rows(model, function, x, seed, signature):
+    """Applies a function of a row and its stream to every row of x, [B, D]."""
     with weights_read_once(model):
         return tf.map_fn(
-            lambda row: row_log_weights(model, row[0][None], row[1], first, num_samples)[:, 0],
+            function,
             (x, seeds.row_streams(seed, x)),
-            fn_output_signature=tf.float32,
+            fn_output_signature=signature,
             parallel_iterations=CONCURRENT_ROWS,
         )
 
@@ -163,9 +229,3 @@ def batch_noise(x: tf.Tensor, seed, first: tf.Tensor | int, num_samples: int, un
         fn_output_signature=tf.TensorSpec([num_samples, units], tf.float32),
     )
     return tf.transpose(noise, [1, 0, 2])
-
-
-def converged(pareto_k, standard_error, target_standard_error: float | None):
-    """Returns whether Pareto k is below 0.7 and the standard error at most the target, if there is one: bool [B]."""
-    reliable = pareto_k < RELIABLE_PARETO_K
-    return reliable if target_standard_error is None else reliable & (standard_error <= target_standard_error)

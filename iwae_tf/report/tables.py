@@ -6,7 +6,7 @@ import shlex
 
 import numpy as np
 
-from iwae_tf.config import RELIABLE_PARETO_K, RunConfig
+from iwae_tf.config import RunConfig
 from iwae_tf.plots.curves import ACTIVE
 from iwae_tf.plots.style import number
 from iwae_tf.report.record import Record
@@ -82,8 +82,7 @@ def _results(record: Record) -> dict[str, str]:
         values["L_1, the VAE's bound"] = f"{elbo} nats"
     values["active units"] = " + ".join(active)
     if scores:
-        unreliable = int(np.sum(~(scores.pareto_k < RELIABLE_PARETO_K)))  # NaN is unreliable
-        values["unreliable scores"] = f"{unreliable:,} of {len(scores.pareto_k):,}"
+        values["reliable scores"] = f"{int(scores.reliable.sum()):,} of {len(scores.reliable):,}"
         values["effective samples"] = number(float(np.median(scores.effective_sample_size)), 0)
     values["training"] = duration(metrics["train_seconds"])
     if metrics["best_epoch"] is not None:
@@ -92,10 +91,10 @@ def _results(record: Record) -> dict[str, str]:
 
 
 RESULT_NOTES = (
-    "log p(x): the estimate L_k with the k below it, mean over the test images ± standard error. Active units: "
-    f"variance of the posterior mean above {ACTIVE:g}. Unreliable scores: test images with a Pareto k of "
-    f"{RELIABLE_PARETO_K} or more, or unknown. Effective samples: median over the test images. Best epoch: by the "
-    "validation bound; the model is that of this epoch."
+    "log p(x): mean of the estimates over the test images ± standard error; an estimate that is not reliable may be too "
+    f"low. Active units: variance of the posterior mean above {ACTIVE:g}. Reliable scores: test images for which a pilot "
+    "run predicts a small error. Effective samples: median over the test images. Best epoch: by the validation bound; the "
+    "model is that of this epoch."
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from iwae_tf import plots
-from iwae_tf.config import RELIABLE_PARETO_K, ScoringConfig
+from iwae_tf.config import ScoringConfig
 from iwae_tf.data import load
 from iwae_tf.distributions.levels import bits_per_dimension
 from iwae_tf.errors import InputError
@@ -32,7 +32,6 @@ from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
 RELIABLE_SHARE = 0.9  # of the images, from which on their mean is called log p(x)
-UNRELIABLE = f"pareto_k_above_{RELIABLE_PARETO_K}"
 POSTERIOR_IMAGES = 4
 
 
@@ -176,6 +175,7 @@ def protocol(config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
         "num_samples": settings.num_samples,
         "target_standard_error": settings.target_standard_error,
         "max_samples": settings.max_samples,
+        "refine": settings.refine,
         "seed": settings.seed,
     }
 
@@ -211,6 +211,7 @@ def _estimate(model, x, settings, batches: Path, verbose: int, workers: Workers)
         BATCH_SIZE,
         settings.target_standard_error,
         settings.max_samples,
+        settings.refine,
         first_row,
     )
     with StopSignals() as signals, progress_bar("evaluating", len(x), "image", verbose, initial=first_row) as bar:
@@ -273,8 +274,7 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
         "bound_standard_errors": {str(k): value for k, value in estimate.bound_standard_errors.items()},
         "reliability": {
             "num_images": len(values),
-            UNRELIABLE: int(np.sum(~(estimate.pareto_k < RELIABLE_PARETO_K))),
-            "not_converged": int(np.sum(~estimate.converged)),
+            "reliable": int(estimate.reliable.sum()),
             "median_effective_sample_size": float(np.median(estimate.effective_sample_size)),
             "median_standard_error": float(np.median(errors)),
             "mean_num_samples": float(estimate.num_samples.mean()),
@@ -284,30 +284,29 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
 
 
 def table(report: dict) -> str:
-    """Returns the closing table of `train` and `evaluate`.
+    """Returns the closing table of `train` and `evaluate`: the bounds, and the estimate of log p(x).
 
     The estimate is called log p(x) only if at least 90% of the images have a reliable score: otherwise it is too low.
     """
-    reliability, last = report["reliability"], list(report["bounds"])[-1]
-    number, unreliable = reliability["num_images"], reliability[UNRELIABLE]
-    reliable = number - unreliable >= RELIABLE_SHARE * number
-    name = "log p(x)" if reliable else "lower bound on log p(x)"
-    label = name if reliable else f"{name}; {unreliable} of {number} images unreliable"
-    rows = [(k, mean, report["bound_standard_errors"][k]) for k, mean in report["bounds"].items()]
-    if reliability["largest_num_samples"] > int(last):
-        rows.append(("target", report["log_likelihood"], report["standard_error"]))
-    lines = [f"{'k':>8}  mean L_k (nats)", *(f"{k:>8}  {mean:10.3f} +- {error:.3f}" for k, mean, error in rows)]
-    lines[-1] += f"   {label}"
+    reliability, target = report["reliability"], report["protocol"]["target_standard_error"]
+    number, reliable = reliability["num_images"], reliability["reliable"]
+    name = "log p(x)" if reliable >= RELIABLE_SHARE * number else "lower bound on log p(x)"
+    lines = [f"{'k':>8}  mean L_k (nats)"]
     lines += [
-        "",
-        f"{name} {report['log_likelihood']:.3f}, standard error over images {report['standard_error']:.3f}, of the "
-        f"samples {report['monte_carlo_error']:.4f}",
-        *([f"bits per dimension {report['bits_per_dimension']:.4f}"] if "bits_per_dimension" in report else []),
-        f"samples per image: {reliability['mean_num_samples']:.0f} on average, at most "
-        f"{reliability['largest_num_samples']}; effective {reliability['median_effective_sample_size']:.0f} (median)",
-        f"{number - unreliable} of {number} scores are reliable (Pareto k below {RELIABLE_PARETO_K})"
-        + ("" if not unreliable else "; the others are probably too low"),
+        f"{k:>8}  {mean:10.3f} +- {report['bound_standard_errors'][k]:.3f}" for k, mean in report["bounds"].items()
     ]
-    if report["protocol"]["target_standard_error"] is not None:
-        lines.append(f"{reliability['not_converged']} of {number} images did not reach the target")
-    return "\n".join([*lines, f"active units {' + '.join(map(str, report['active_units']))}"])
+    aim = "" if target is None else f" and reach the target of {target:g} nats"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{name} {report['log_likelihood']:.3f}, standard error over images {report['standard_error']:.3f}, of the "
+            f"samples {report['monte_carlo_error']:.4f}",
+            f"{reliable} of {number} scores are reliable{aim}"
+            + ("" if reliable == number else "; the others may be too low"),
+            *([f"bits per dimension {report['bits_per_dimension']:.4f}"] if "bits_per_dimension" in report else []),
+            f"samples per image: {reliability['mean_num_samples']:.0f} on average, at most "
+            f"{reliability['largest_num_samples']}; effective {reliability['median_effective_sample_size']:.0f} (median)",
+            f"active units {' + '.join(map(str, report['active_units']))}",
+        ]
+    )

@@ -71,7 +71,7 @@ def pruned_section(
     """Returns log p(x) without the inactive units."""
     smaller = evaluation.pruned(model, activities)
     scores = _scored("pruned", smaller, x, settings, verbose)
-    moved = scores - estimate.bounds[settings.num_samples]
+    moved = scores - estimate.log_likelihood
     return {
         "units": list(model.latent_units),
         "units_left": list(smaller.latent_units),
@@ -99,7 +99,7 @@ def gap_section(
     model, x_train: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int
 ) -> dict:
     """Returns log p(x) of as many training images under the same settings."""
-    scores = estimate.bounds[settings.num_samples]
+    scores = estimate.log_likelihood
     train = _scored("training images", model, x_train[: len(scores)], settings, verbose)
     return {
         "num_train": len(train),
@@ -110,7 +110,16 @@ def gap_section(
 
 
 def _scored(name: str, model, x: np.ndarray, settings: ScoringConfig, verbose: int) -> np.ndarray:
-    """Returns the estimate of log p(x) of each image without a target, [N]."""
+    """Returns the estimate of log p(x) of each image under the settings, [N]."""
     with progress_bar(name, len(x), "image", verbose) as bar:
-        found = evaluation.estimate_log_likelihood(model, x, settings.num_samples, settings.seed, progress=bar.update)
+        found = evaluation.estimate_log_likelihood(
+            model,
+            x,
+            settings.num_samples,
+            settings.seed,
+            target_standard_error=settings.target_standard_error,
+            max_samples=settings.max_samples,
+            refine=settings.refine,
+            progress=bar.update,
+        )
     return found.log_likelihood

@@ -199,11 +199,12 @@ def _finished(cell: Cell, wanted: Reproduction, verbose: int, report) -> dict:
 
 
 def _row(cell: Cell, metrics: dict) -> dict:
-    ours = -metrics["log_likelihood"]
+    k = str(metrics["num_samples"])
+    ours = -metrics["bounds"][k]
     values = (
         cell.name,
         round(ours, 3),
-        round(metrics["standard_error"], 3),
+        round(metrics["bound_standard_errors"][k], 3),
         cell.nll,
         round(ours - cell.nll, 3),
         "+".join(map(str, metrics["active_units"])),

@@ -11,7 +11,14 @@ from iwae_tf.files import atomic_write
 from iwae_tf.training.run_folder import read_json
 
 SCORES = "scores.parquet"
-COLUMNS = ("log_likelihood", "standard_error", "effective_sample_size", "pareto_k")
+# column -> kind of its dtype
+COLUMNS = {
+    "log_likelihood": "f",
+    "standard_error": "f",
+    "effective_sample_size": "f",
+    "pareto_k": "f",
+    "reliable": "b",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +30,7 @@ class ImageScores:
         standard_error: of each estimate, float64 [N].
         effective_sample_size: float64 [N].
         pareto_k: float64 [N].
+        reliable: bool [N].
         unit_activities: variance over the images of each unit's posterior mean, float64 [H_l] for each layer.
         row: number of each image in its split, int64 [N].
         protocol: settings that two sets of scores must share to be compared, and the seed; empty if unknown.
@@ -32,6 +40,7 @@ class ImageScores:
     standard_error: np.ndarray
     effective_sample_size: np.ndarray
     pareto_k: np.ndarray
+    reliable: np.ndarray
     unit_activities: tuple[np.ndarray, ...] = ()
     row: np.ndarray | None = None
     protocol: dict = dataclasses.field(default_factory=dict)
@@ -84,8 +93,8 @@ def read_scores(path: Path) -> ImageScores | None:
 
 def _checked(file: Path, columns: dict, activities: tuple, protocol: dict) -> ImageScores:
     scores = {name: columns[name] for name in COLUMNS if name in columns}
-    if len(scores) < len(COLUMNS) or any(values.dtype.kind != "f" for values in scores.values()):
-        raise _damaged(file, f"it does not hold a number for each image in each of {', '.join(COLUMNS)}")
+    if any(name not in scores or scores[name].dtype.kind != kind for name, kind in COLUMNS.items()):
+        raise _damaged(file, f"it does not hold a value for each image in each of {', '.join(COLUMNS)}")
     row = columns.get("row", np.arange(len(scores["log_likelihood"])))
     return ImageScores(**scores, unit_activities=activities, row=row, protocol=protocol)
 
