@@ -3,12 +3,14 @@
 import contextlib
 import io
 import shutil
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+import iwae_tf
 from iwae_tf.commands.main import main
 
 # Small networks and few samples: the tests are about the way from flags to files.
@@ -46,6 +48,21 @@ def trained(tmp_path_factory):
 def run(trained, tmp_path):
     """A copy of the shared run's folder."""
     return Path(shutil.copytree(trained.path, tmp_path / "run"))
+
+
+@pytest.fixture
+def third_batch(monkeypatch):
+    """Sends Ctrl-C while the third batch of images is scored, once; returns a list of the sizes of all batches."""
+    checked, sizes = iwae_tf.IWAE.checked, []
+
+    def signals(self, x):  # called for each batch
+        sizes.append(len(x))
+        if len(sizes) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return checked(self, x)
+
+    monkeypatch.setattr(iwae_tf.IWAE, "checked", signals)
+    return sizes
 
 
 @pytest.fixture

@@ -62,9 +62,7 @@ good = np.full((2, 16), 0.5, np.float32)
     ("arrays", "words"),
     [
         ({"x_train": good.astype(np.int64)}, "x_train has dtype int64; expected uint8"),
-        ({"x_test": good.astype(complex)}, "x_test has dtype complex128; expected uint8"),
         ({"x_test": good.astype(object)}, "x_test has dtype object; expected uint8"),
-        ({"x_test": good.astype(str)}, "x_test has dtype <U32; expected uint8"),
         ({"x_train": np.where(np.eye(2, 16), np.nan, good)}, "x_train holds NaN"),
         ({"x_test": good * 4}, "x_test has values from 2 to 2; .*divide by 255 or save as uint8"),
         ({"x_test": good - 1}, r"x_test has values from -0\.5 to -0\.5; .*rescale"),
@@ -73,7 +71,6 @@ good = np.full((2, 16), 0.5, np.float32)
         ({"x_valid": good[:0]}, "x_valid is empty.*leave it out"),
         ({"x_test": good[:, :0]}, r"x_test is empty, shape \(2, 0\)"),
         ({"x_test": good[0]}, r"x_test has shape \(16,\); expected \[N, D\]"),
-        ({"x_test": good[0, 0]}, r"x_test has shape \(\); expected \[N, D\]"),
         ({"x_test": np.zeros((2, 2, 2, 3))}, r"x_test has shape \(2, 2, 2, 3\); expected \[N, D\]"),
         ({"x_valid": good[:, :9]}, r"height, width\): x_train \(4, 4\), x_test \(4, 4\), x_valid \(3, 3\); expected"),
         ({"x_test": good.reshape(2, 2, 8)}, r"x_train \(4, 4\), x_test \(2, 8\); expected the same"),
