@@ -14,7 +14,7 @@ import iwae_tf
 from iwae_tf import declarations
 from iwae_tf.commands import flags as command_flags
 from iwae_tf.commands.main import main
-from iwae_tf.config import ModelConfig, TrainingConfig, objective_config
+from iwae_tf.config import ModelConfig, ScoringConfig, TrainingConfig, objective_config
 from iwae_tf.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
@@ -102,11 +102,12 @@ def test_a_sigmoid_belief_network_is_trained_and_evaluated(train, tmp_path, caps
 # likelihoods and networks
 
 
-def test_levels_that_the_images_do_not_have_are_refused_before_training(train, capsys):
+def test_levels_that_the_images_do_not_have_are_refused_before_training(train, tmp_path, capsys):
     assert train("run", "--dataset", "digits", "--likelihood", "categorical", "--levels", "16") == 2
     error = capsys.readouterr().err
     assert "the 16 levels i / 15, i = 0 ... 15" in error
     assert "give as levels (--levels) the number of values that a pixel can have" in error
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 @pytest.mark.slow
@@ -187,16 +188,9 @@ def test_the_own_settings_of_a_plugins_objectives_become_flags(plugin):
 
 
 def test_a_default_of_0_is_named_and_a_field_may_have_another_flag():
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        """Settings."""
-
-        split: str = dataclasses.field(default="test", metadata={"help": "images", "flag": "part"})
-        seed: int = dataclasses.field(default=0, metadata={"help": "seed", "parse": int})
-
-    settings, text = parsed(Settings, "--part", "valid")
+    settings, text = parsed(ScoringConfig, "--part", "valid")
     assert (settings.split, settings.seed) == ("valid", 0)
-    assert "seed (default: 0)" in text
+    assert "seed of the importance samples (default: 0)" in " ".join(text.split())
 
 
 def test_the_plugins_of_a_run_are_imported_again_when_it_is_resumed(plugin, tmp_path):
@@ -208,17 +202,11 @@ def test_the_plugins_of_a_run_are_imported_again_when_it_is_resumed(plugin, tmp_
     assert declarations.find("objective", "tempered").settings["temperature"].default == 2.0
 
 
-def test_a_field_of_declared_names_takes_those_alone(plugin):
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        """Settings."""
-
-        objective: str = dataclasses.field(default="hot", metadata={"help": "the bound", "declared": "objective"})
-
+def test_a_field_of_declared_names_takes_those_alone_and_lists_them(plugin):
     command_flags.import_given_plugins(["--plugin", plugin])
-    settings, text = parsed(Settings, "--objective", "tempered")
+    settings, text = parsed(TrainingConfig, "--objective", "tempered")
     assert settings.objective == "tempered"
     assert "--objective NAME" in text
     assert "hot: the same, hotter" in text
     with pytest.raises(iwae_tf.InputError, match="unknown objective 'temperd': did you mean 'tempered'"):
-        parsed(Settings, "--objective", "temperd")
+        parsed(TrainingConfig, "--objective", "temperd")

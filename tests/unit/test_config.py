@@ -136,11 +136,8 @@ def test_every_setting_of_a_declared_objective_is_a_field_with_the_names_and_def
     own = {name for declaration in declared("objective").values() for name in declaration.settings}
     assert set(fields) == {*own, "backward_samples"}
     assert fields["groups"].metadata["help"] == "miwae, piwae: M, groups of k / M samples (default: 5)"
-    assert (
-        fields["alpha"]
-        .metadata["help"]
-        .startswith("vr-iwae: order, 0 is iwae, near 1 elbo (default: 0.5); dreg-alpha:")
-    )
+    text = fields["alpha"].metadata["help"]
+    assert text.startswith("vr-iwae: order, 0 is iwae, near 1 elbo (default: 0.5); dreg-alpha:")
     types = {name: field.metadata.get("parse", bool) for name, field in fields.items()}
     assert types["groups"] is types["kl_annealing"] is int
     assert types["beta"] is types["alpha"] is float

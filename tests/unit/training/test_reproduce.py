@@ -76,10 +76,10 @@ def test_only_the_cells_asked_for_are_taken_in_the_order_of_the_table():
     assert [cell.name for cell in cells] == ["vae-k5-l1", "iwae-k50-l2"]
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, 1.5, float("nan"), "1", True])
-def test_a_scale_outside_its_range_is_refused(scale):
-    with pytest.raises(InputError, match="scale must be"):
-        Reproduction("table1", [], DataConfig(), scale, EvaluationConfig(), 0, Path("runs"))
+def test_a_scale_outside_its_range_is_refused():
+    for scale in (0.0, -1.0, 1.5, float("nan"), "1", True):
+        with pytest.raises(InputError, match="scale must be"):
+            Reproduction("table1", [], DataConfig(), scale, EvaluationConfig(), 0, Path("runs"))
 
 
 @pytest.mark.slow
