@@ -72,7 +72,11 @@ def page(records: list[Record]) -> str:
     ]
     differing, common = tables.setting_tables(records)
     report = ("This page", [tables.report_command(records)])
-    return _template().render(
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.j2").render(
         title=f"Run {runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs side by side",
         runs=runs,
         results=tables.result_table(records),
@@ -88,18 +92,6 @@ def page(records: list[Record]) -> str:
     )
 
 
-def _template() -> jinja2.Template:
-    """Returns the template of this folder; it escapes all values."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
-
-
 def _picture(figure, kind: str = "png") -> Picture:
     """Returns a figure for the page, described by the words of its heading."""
     content = base64.b64encode(style.encode(figure, kind)).decode()
@@ -109,17 +101,17 @@ def _picture(figure, kind: str = "png") -> Picture:
 
 def _curves(records: list[Record], models: list["_Model"], letters: list[str]) -> list[Picture]:
     """Returns learning curves, bounds and activities of all runs that have them."""
-    runs = list(zip(letters, records, models, strict=True))
-    histories = {letter: record.history for letter, record, _ in runs if len(record.history["epoch"])}
-    metrics = {letter: record.metrics for letter, record, _ in runs if record.metrics}
-    bounds = {letter: (found["bounds"], found["bound_standard_errors"]) for letter, found in metrics.items()}
-    activities = {letter: model.activities for letter, _, model in runs if model.activities}
-    drawn = (
-        (curves.learning_figure, histories),
-        (curves.bounds_of_runs, bounds),
-        (curves.activities_of_runs, activities),
-    )
-    return [_picture(draw(told), "svg") for draw, told in drawn if told]
+    histories, bounds, activities = {}, {}, {}
+    for letter, record, model in zip(letters, records, models, strict=True):
+        if len(record.history["epoch"]):
+            histories[letter] = record.history
+        if record.metrics:
+            bounds[letter] = record.metrics["bounds"], record.metrics["bound_standard_errors"]
+        if model.activities:
+            activities[letter] = model.activities
+    figures = (curves.learning_figure, curves.bounds_figure, curves.activities_figure)
+    drawn = zip(figures, (histories, bounds, activities), strict=True)
+    return [_picture(draw(of_runs), "svg") for draw, of_runs in drawn if of_runs]
 
 
 def _scored(record: Record) -> list[tuple[str, list[str]]]:

@@ -103,7 +103,11 @@ class ScoringClient:
                 outputs = self._backend.predict(signature, inputs)
             except RequestTimeoutError as error:
                 if rows == 1:
-                    raise _too_slow(error) from error
+                    raise InputError(
+                        f"a single row took too long ({error}): ask for fewer samples by --num-samples, or raise the "
+                        "time-out, of the client by --timeout and for REST of the server too by "
+                        "--rest_api_timeout_in_ms"
+                    ) from error
                 most, size = rows - 1, rows // 2
                 continue
             aim = int(TARGET_SECONDS * rows / max(time.perf_counter() - start, 1e-9))
@@ -168,13 +172,6 @@ def _connect(url: ModelURL, timeout: float, retry_seconds: float) -> Backend:
     return RestBackend(url, timeout, retry_seconds)
 
 
-def _too_slow(error: RequestTimeoutError) -> InputError:
-    return InputError(
-        f"a single row took too long ({error}): ask for fewer samples by --num-samples, or raise the time-out, of the "
-        "client by --timeout and for REST of the server too by --rest_api_timeout_in_ms"
-    )
-
-
 def read_images(path: Path, array: str | None = None) -> np.ndarray:
     """Returns the images of a file as float32 rows [N, D], see `as_rows`.
 
@@ -197,8 +194,14 @@ def read_images(path: Path, array: str | None = None) -> np.ndarray:
         if isinstance(loaded, np.ndarray):
             return as_rows(loaded, str(path))
         with loaded:
-            name = _array_name(loaded.files, array, path)
-            return as_rows(loaded[name], f"{path}: {name}")
+            names = ", ".join(loaded.files) or "(none)"
+            if array is None:
+                array = loaded.files[0] if len(loaded.files) == 1 else "x"
+                if array not in loaded.files:
+                    raise InputError(f"{path} has the arrays {names}; name that of the images by --array")
+            elif array not in loaded.files:
+                raise InputError(f"{path} has no array {array!r}; it has {names}")
+            return as_rows(loaded[array], f"{path}: {array}")
 
 
 def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:
@@ -221,15 +224,3 @@ def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:
     scale = np.float32(255 if x.dtype == np.uint8 and x.max() > 1 else 1)
     with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
         return np.ascontiguousarray(x.reshape(len(x), -1).astype(np.float32) / scale)
-
-
-def _array_name(names: list[str], array: str | None, path: Path) -> str:
-    if array is not None:
-        if array in names:
-            return array
-        raise InputError(f"{path} has no array {array!r}; it has {', '.join(names) or 'none at all'}")
-    if "x" in names:
-        return "x"
-    if len(names) == 1:
-        return names[0]
-    raise InputError(f"{path} has the arrays {', '.join(names) or '(none)'}; name that of the images by --array")
