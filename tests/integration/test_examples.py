@@ -39,7 +39,7 @@ def numbers(printed: str) -> list[float]:
 def test_an_array_of_digits_is_fitted_and_has_bits(example, capsys):
     example("fit_array", EPOCHS=2, SAMPLES=50).main()
     log_p, bits = numbers(capsys.readouterr().out)
-    assert bits == pytest.approx(-log_p / 64 / np.log(2), abs=0.001)  # both are rounded, log p(x) to 0.1 nats
+    assert bits == pytest.approx(-log_p / 64 / np.log(2), abs=0.002)  # both are rounded, log p(x) to 0.1 nats
     assert bits < np.log2(17)  # the bits of a level that one knows nothing about
     assert Path("runs/fit_array.png").stat().st_size > 5_000
 
