@@ -182,13 +182,15 @@ def test_the_figure_of_growth_has_a_point_for_every_size():
     assert [line.get_ydata()[0] for line in axes[0].lines] == [3.0, 2.0]
 
 
-def test_the_labels_of_the_race_do_not_touch():
-    rows = [(m, 10.0 * turn, 100 * turn, -100.0 - m / 100 / turn) for turn in (1, 2, 3) for m in costs.BACKWARD_SAMPLES]
+def test_the_labels_of_the_race_do_not_touch_and_stand_in_the_order_of_the_lines():
+    bounds = {m: -100.0 - abs(m - 5) / 100 for m in costs.BACKWARD_SAMPLES}  # 50 below 1 below 5
+    rows = [(m, 10.0 * turn, 100 * turn, bound) for turn in (1, 2, 3) for m, bound in bounds.items()]
     (axes,) = costs.race_figure(rows, "a race").axes
     assert [len(line.get_xdata()) for line in axes.lines] == [3, 3, 3]
-    heights = sorted(text.get_window_extent().y0 for text in axes.texts if text.get_alpha() is None)
-    assert len(heights) == 3
-    assert min(np.diff(heights)) >= 14  # pixels; a line of text has 13
+    texts = [text for text in axes.texts if text.get_alpha() is None]
+    texts = sorted(texts, key=lambda text: text.get_window_extent().y0)
+    assert [text.get_text().split(":")[0] for text in texts] == ["m = 50", "m = 1", "m = 5"]
+    assert min(np.diff([text.get_window_extent().y0 for text in texts])) >= 14  # pixels; a line of text has 13
 
 
 def test_every_model_of_the_race_gets_the_same_time(monkeypatch):

@@ -125,8 +125,10 @@ def test_rows_come_back_in_order_from_requests_that_grow(server, client):
 def test_floats_pass_through_json_bit_for_bit(server, client):
     x = np.random.default_rng(0).integers(0, 2**32, (200, 4), dtype=np.uint32).view(np.float32)
     x = np.where(np.isfinite(x), x, np.float32(1e-45))
-    server.script = [(200, json.dumps({"outputs": {"loc_1": x.tolist()}}))]
-    np.testing.assert_array_equal(client.predict("encode", {"x": x})["loc_1"], x)
+    server.script = [(200, json.dumps({"outputs": {"loc_1": x.tolist(), "status": [0] * 200}}))]
+    answer = client.predict("encode", {"x": x})
+    np.testing.assert_array_equal(answer["loc_1"], x)
+    assert (answer["loc_1"].dtype, answer["status"].dtype) == (np.float32, np.int32)
     np.testing.assert_array_equal(np.array(server.predictions()[0][1]["inputs"]["x"]).astype(np.float32), x)
 
 
