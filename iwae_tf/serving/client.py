@@ -9,7 +9,7 @@ import numpy as np
 
 from iwae_tf.data import files
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.serving.backends import Backend, ModelURL, RequestTimeoutError, RestBackend, parse_model_url
+from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
 from iwae_tf.serving.scores import Scores, concatenate, from_outputs
 
 FIRST_ROWS = 8
@@ -40,8 +40,18 @@ class ScoringClient:
     def __init__(self, url: str | os.PathLike, timeout: float = 30.0, retry_seconds: float = 30.0):
         address = parse_model_url(os.fspath(url))
         self.url = address.base
-        try:
-            self._backend = _connect(address, timeout, retry_seconds)
+        self._backend: Backend
+        try:  # lazy imports: a folder and gRPC need TensorFlow (5 s), REST does not
+            if address.scheme == "folder":
+                from iwae_tf.serving.model_folder import FolderBackend
+
+                self._backend = FolderBackend(address)
+            elif address.scheme == "grpc":
+                from iwae_tf.serving.grpc_backend import GrpcBackend
+
+                self._backend = GrpcBackend(address, timeout, retry_seconds)
+            else:
+                self._backend = RestBackend(address, timeout, retry_seconds)
         except RequestTimeoutError as error:
             raise InputError(f"{error}; is it the right address, and a server of models?") from error
 
@@ -157,19 +167,6 @@ def check_samples(num_samples: int | None, seed: int) -> None:
 def signature_of(num_samples: int | None) -> str:
     """Returns the scoring signature: with the model's own number of samples (None), or with the caller's."""
     return "serving_default" if num_samples is None else "log_prob_k"
-
-
-def _connect(url: ModelURL, timeout: float, retry_seconds: float) -> Backend:
-    # Lazy imports: a folder and gRPC need TensorFlow (5 s), REST does not.
-    if url.scheme == "folder":
-        from iwae_tf.serving.model_folder import FolderBackend
-
-        return FolderBackend(url)
-    if url.scheme == "grpc":
-        from iwae_tf.serving.grpc_backend import GrpcBackend
-
-        return GrpcBackend(url, timeout, retry_seconds)
-    return RestBackend(url, timeout, retry_seconds)
 
 
 def read_images(path: Path, array: str | None = None) -> np.ndarray:

@@ -27,14 +27,7 @@ from iwae_tf.training.building import scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
 from iwae_tf.training.run import Run
 from iwae_tf.training.run_folder import TrainedRun, differences, read_json, write_json
-from iwae_tf.training.scores_file import (
-    SCORES,
-    columns_of,
-    count_unreliable,
-    mean_name,
-    read_columns,
-    write_columns,
-)
+from iwae_tf.training.scores_file import SCORES, columns_of, count_unreliable, mean_name, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
