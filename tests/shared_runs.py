@@ -50,6 +50,13 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained.path, tmp_path / "run"))
 
 
+def skip_figures(patch: pytest.MonkeyPatch) -> None:
+    """Makes runs and evaluations spend no seconds on figures and the report."""
+    for name in ("training.evaluation._draw_training", "training.evaluation._draw_evaluation"):
+        patch.setattr(f"iwae_tf.{name}", lambda *arguments: None)
+    patch.setattr("iwae_tf.report.page.write_report", lambda records, path: None)
+
+
 @pytest.fixture
 def third_batch(monkeypatch):
     """Sends Ctrl-C while the third batch of images is scored, once; returns a list of the sizes of all batches."""
@@ -67,10 +74,7 @@ def third_batch(monkeypatch):
 
 @pytest.fixture
 def without_figures(monkeypatch):
-    """Runs and evaluations that do not spend seconds on figures and the report."""
-    for name in ("training.evaluation._draw_training", "training.evaluation._draw_evaluation"):
-        monkeypatch.setattr(f"iwae_tf.{name}", lambda *arguments: None)
-    monkeypatch.setattr("iwae_tf.report.page.write_report", lambda records, path: None)
+    skip_figures(monkeypatch)
 
 
 @pytest.fixture(scope="session")

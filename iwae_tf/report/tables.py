@@ -10,6 +10,7 @@ from iwae_tf.config import RELIABLE_PARETO_K, RunConfig
 from iwae_tf.plots.curves import ACTIVE
 from iwae_tf.plots.style import number
 from iwae_tf.report.record import Record
+from iwae_tf.training.scores_file import RELIABLE_SHARE, count_unreliable, mean_name
 
 ABSENT = "\N{EN DASH}"
 Row = tuple[str, list[str]]  # a name, and the value in each run
@@ -74,15 +75,15 @@ def _results(record: Record) -> dict[str, str]:
     units = record.config["model"].get("latent_units") or []
     same = len(units) == len(metrics["active_units"])
     active = [f"{n} of {units[i]}" if same else str(n) for i, n in enumerate(metrics["active_units"])]
+    unreliable = count_unreliable(scores.pareto_k) if scores else 0
     log_p = f"{with_error(metrics['log_likelihood'], metrics['standard_error'])} nats"
-    values = {"log p(x)": log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
+    values = {mean_name(unreliable, metrics["num_test"]): log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
     values["test images"] = f"{metrics['num_test']:,}"
     if 1 in metrics["bounds"]:
         elbo = with_error(metrics["bounds"][1], metrics["bound_standard_errors"][1])
         values["L_1, the VAE's bound"] = f"{elbo} nats"
     values["active units"] = " + ".join(active)
     if scores:
-        unreliable = int(np.sum(~(scores.pareto_k < RELIABLE_PARETO_K)))  # NaN is unreliable
         values["unreliable scores"] = f"{unreliable:,} of {len(scores.pareto_k):,}"
         values["effective samples"] = number(float(np.median(scores.effective_sample_size)), 0)
     values["training"] = duration(metrics["train_seconds"])
@@ -92,10 +93,11 @@ def _results(record: Record) -> dict[str, str]:
 
 
 RESULT_NOTES = (
-    "log p(x): the estimate L_k with the k below it, mean over the test images ± standard error. Active units: "
-    f"variance of the posterior mean above {ACTIVE:g}. Unreliable scores: test images with a Pareto k of "
-    f"{RELIABLE_PARETO_K} or more, or unknown. Effective samples: median over the test images. Best epoch: by the "
-    "validation bound; the model is that of this epoch."
+    "log p(x): the estimate L_k with the k below it, mean over the test images ± standard error; a lower bound on it "
+    f"if fewer than {RELIABLE_SHARE:.0%} of the scores are reliable. Active units: variance of the posterior mean "
+    f"above {ACTIVE:g}. Unreliable scores: test images with a Pareto k of {RELIABLE_PARETO_K} or more, or unknown. "
+    "Effective samples: median over the test images. Best epoch: by the validation bound; the model is that of this "
+    "epoch."
 )
 
 

@@ -27,11 +27,10 @@ from iwae_tf.training.building import scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
 from iwae_tf.training.run import Run
 from iwae_tf.training.run_folder import TrainedRun, differences, read_json, write_json
-from iwae_tf.training.scores_file import SCORES, columns_of, read_columns, write_columns
+from iwae_tf.training.scores_file import SCORES, columns_of, count_unreliable, mean_name, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
-RELIABLE_SHARE = 0.9  # of the images, from which on their mean is called log p(x)
 UNRELIABLE = f"pareto_k_above_{RELIABLE_PARETO_K}"
 POSTERIOR_IMAGES = 4
 
@@ -77,7 +76,7 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
     plots.save_samples(file("samples"), samples, shape)
     plots.save_reconstructions(file("reconstructions"), x, means, shape)
     images = f"{len(run.x_test):,} test images"
-    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
+    plots.save_bounds(file("bounds"), {"": (estimate.mean_bounds, estimate.bound_standard_errors)}, images)
 
 
 def evaluate_run(
@@ -129,11 +128,11 @@ def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settin
     def file(name):
         return folder / f"{name}.{figure_format}"
 
-    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
+    plots.save_bounds(file("bounds"), {"": (estimate.mean_bounds, estimate.bound_standard_errors)}, images)
     plots.save_scores(file("scores"), log_p, images)
     plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, images)
     plots.save_extremes(file("extremes"), x, log_p, image_shape, images)
-    plots.save_activities(file("activities"), activities, images)
+    plots.save_activities(file("activities"), {"": activities}, images)
     if model.latent_units[-1] == 2 and model.gaussian_latents:
         x = x[:POSTERIOR_IMAGES]
         draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
@@ -273,7 +272,7 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
         "bound_standard_errors": {str(k): value for k, value in estimate.bound_standard_errors.items()},
         "reliability": {
             "num_images": len(values),
-            UNRELIABLE: int(np.sum(~(estimate.pareto_k < RELIABLE_PARETO_K))),
+            UNRELIABLE: count_unreliable(estimate.pareto_k),
             "not_converged": int(np.sum(~estimate.converged)),
             "median_effective_sample_size": float(np.median(estimate.effective_sample_size)),
             "median_standard_error": float(np.median(errors)),
@@ -284,15 +283,11 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
 
 
 def table(report: dict) -> str:
-    """Returns the closing table of `train` and `evaluate`.
-
-    The estimate is called log p(x) only if at least 90% of the images have a reliable score: otherwise it is too low.
-    """
+    """Returns the closing table of `train` and `evaluate`."""
     reliability, last = report["reliability"], list(report["bounds"])[-1]
     number, unreliable = reliability["num_images"], reliability[UNRELIABLE]
-    reliable = number - unreliable >= RELIABLE_SHARE * number
-    name = "log p(x)" if reliable else "lower bound on log p(x)"
-    label = name if reliable else f"{name}; {unreliable} of {number} images unreliable"
+    name = mean_name(unreliable, number)
+    label = name if name == "log p(x)" else f"{name}; {unreliable} of {number} images unreliable"
     rows = [(k, mean, report["bound_standard_errors"][k]) for k, mean in report["bounds"].items()]
     if reliability["largest_num_samples"] > int(last):
         rows.append(("target", report["log_likelihood"], report["standard_error"]))

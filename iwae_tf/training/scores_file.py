@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
 from iwae_tf.training.run_folder import read_json
 
 SCORES = "scores.parquet"
 COLUMNS = ("log_likelihood", "standard_error", "effective_sample_size", "pareto_k")
+RELIABLE_SHARE = 0.9  # of the images, from which on their mean is called log p(x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +37,16 @@ class ImageScores:
     unit_activities: tuple[np.ndarray, ...] = ()
     row: np.ndarray | None = None
     protocol: dict = dataclasses.field(default_factory=dict)
+
+
+def count_unreliable(pareto_k: np.ndarray) -> int:
+    """Returns the number of scores with a Pareto k of 0.7 or more, or unknown."""
+    return int(np.sum(~(pareto_k < RELIABLE_PARETO_K)))
+
+
+def mean_name(unreliable: int, num_images: int) -> str:
+    """Returns the name of a mean score: log p(x) only if at least 90% are reliable, as otherwise it is too low."""
+    return "log p(x)" if num_images - unreliable >= RELIABLE_SHARE * num_images else "lower bound on log p(x)"
 
 
 def columns_of(estimate, first_row: int = 0) -> dict[str, np.ndarray]:
