@@ -61,7 +61,7 @@ def test_leapfrog_leads_back_with_the_momentum_reversed_and_gradients_are_finite
     assert all(np.isfinite(value).all() for value in chains_at(log_weights, 1000.0 * start.noise))
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("beta", [0.4, 1.0])
 def test_a_transition_keeps_the_mean_and_covariance_of_its_density(beta):
     n, mean_error, factor = 20_000, 0.5, 0.7
     model, exact = linear_gaussian(1, mean_error, factor)
@@ -113,9 +113,8 @@ def test_temperatures_rise_from_exactly_0_to_exactly_1_on_a_sigmoid(number):
     np.testing.assert_allclose(betas, reference_annealing.temperatures(number), atol=1e-15)
 
 
-@pytest.mark.parametrize("layers", [1, 3])
-def test_one_temperature_gives_the_log_weights_of_the_model(layers):
-    model, x = small_model(layers, gain=1.5), binary_images(3)
+def test_one_temperature_gives_the_log_weights_of_the_model():
+    model, x = small_model(3, gain=1.5), binary_images(3)
     estimate = annealed_log_likelihood(model, x, num_chains=60, num_temperatures=1, seed=5)
     np.testing.assert_allclose(estimate.log_weights, model.log_weights(x, 60, seed=5), rtol=1e-4)  # float32
     assert np.isnan(estimate.acceptance).all()
@@ -218,9 +217,8 @@ def test_the_bounds_are_logs_of_mean_weights_over_the_chains():
 # ------------------------------------------------------------------------------------------------ the known log p(x)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_every_weight_is_p_x_where_q_is_the_posterior(layers):
-    model, exact = linear_gaussian(layers)
+def test_every_weight_is_p_x_where_q_is_the_posterior():
+    model, exact = linear_gaussian(2)
     x = images(4)
     estimate = annealed_log_likelihood(model, x, 4, 3)
     # float32 sums of squares of size 100
@@ -230,20 +228,8 @@ def test_every_weight_is_p_x_where_q_is_the_posterior(layers):
         np.testing.assert_allclose(bound, exact.log_prob(bounds.x), atol=1e-4)
 
 
-def test_the_estimate_is_within_its_standard_error_of_log_p_x():
-    model, exact = linear_gaussian(2, **WRONG)
-    x = images(32)
-    estimate = annealed_log_likelihood(model, x, 512, 10)
-    z = (estimate.log_likelihood - exact.log_prob(x)) / estimate.standard_error
-    # 32 independent z; 0.2 for the skewness of the weights, which makes z too low by half of it / sqrt(num_chains)
-    assert abs(z.mean()) < 3 / np.sqrt(32) + 0.2
-    assert 0.6 < z.std() < 1.5  # 4 standard errors of a standard deviation, sqrt(1 / 64), below and above 1
-    assert 0.02 < estimate.standard_error.mean() < 0.1
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_the_weights_are_unbiased_for_p_x_with_few_temperatures(layers):
-    model, exact = linear_gaussian(layers, mean_error=0.3, scale_factor=1.2)
+def test_the_weights_are_unbiased_for_p_x_with_few_temperatures():
+    model, exact = linear_gaussian(2, mean_error=0.3, scale_factor=1.2)
     x = images(8)
     estimate = annealed_log_likelihood(model, x, 4000, 3, leapfrog_steps=2)
     ratio = np.exp(estimate.log_weights - exact.log_prob(x))  # [C, N]
@@ -284,46 +270,27 @@ def test_log_p_x_near_minus_1000_nats_keeps_its_digits_in_float32():
     assert (np.abs(estimate.log_likelihood - truth) < 4 * estimate.standard_error + 2e-3).all()
 
 
-@pytest.mark.slow
-def test_the_bounds_enclose_importance_sampling_for_a_bernoulli_model():
-    model = small_model(1, gain=1.0)
-    bounds = bidirectional_bounds(model, 64, 4, 30)
-    assert set(np.unique(bounds.x)) == {0.0, 1.0}
-    log_w = model.log_weights(bounds.x, 20_000).numpy()
-    truth = reference.log_mean_exp(log_w)
-    for distance in (truth - bounds.lower, bounds.upper - truth):
-        assert distance.mean() > -3 * distance.std() / np.sqrt(64)
-    assert bounds.gap.mean() < 0.5 * (truth - log_w.mean(axis=0)).mean()
-
-
 # ------------------------------------------------------------------------------------ simulation, steps, rows, errors
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_simulated_examples_and_latents_have_the_mean_and_covariance_of_the_joint(layers):
-    model, exact = linear_gaussian(layers)
+def test_simulated_examples_and_latents_have_the_mean_and_covariance_of_the_joint():
+    model, exact = linear_gaussian(2)
     n = 4000
     x, h = annealing._simulate(model.generative_network, n, 0)
-    assert [layer.shape for layer in (x, *h)] == [(n, DIM)] + [(n, UNITS)] * layers
-    if layers == 1:
-        latent_mean, latent_covariance, a, b, s = np.zeros(UNITS), np.eye(UNITS), exact.a, exact.b, exact.s
-    else:
-        latent_mean, latent_covariance, a, b, s = exact.b2, exact.h1_covariance(), exact.a1, exact.b1, exact.s1
-        residual = h[0].numpy() - (h[1].numpy() @ exact.a2.T + exact.b2)
-        np.testing.assert_allclose(np.cov(residual.T), np.diag(exact.s2**2), atol=5 * 0.36 * np.sqrt(2 / n))
-        np.testing.assert_allclose(np.cov(h[1].numpy().T), np.eye(UNITS), atol=5 * np.sqrt(2 / n))
-    h0, residual = h[0].numpy(), x.numpy() - (h[0].numpy() @ a.T + b)
+    assert [layer.shape for layer in (x, *h)] == [(n, DIM), (n, UNITS), (n, UNITS)]
+    h0, h1 = (layer.numpy() for layer in h)
+    residual, above = x.numpy() - (h0 @ exact.a1.T + exact.b1), h0 - (h1 @ exact.a2.T + exact.b2)
     # 5 standard errors: of a mean sd / sqrt(n), of a covariance at most its largest variance times sqrt(2 / n)
-    largest = latent_covariance.max()
-    np.testing.assert_allclose(h0.mean(axis=0), latent_mean, atol=5 * np.sqrt(largest / n))
-    np.testing.assert_allclose(np.cov(h0.T), latent_covariance, atol=5 * largest * np.sqrt(2 / n))
-    np.testing.assert_allclose(np.cov(residual.T), np.diag(s**2), atol=5 * 0.49 * np.sqrt(2 / n))
+    largest = exact.h1_covariance().max()
+    np.testing.assert_allclose(h0.mean(axis=0), exact.b2, atol=5 * np.sqrt(largest / n))
+    np.testing.assert_allclose(np.cov(h1.T), np.eye(UNITS), atol=5 * np.sqrt(2 / n))
+    np.testing.assert_allclose(np.cov(above.T), np.diag(exact.s2**2), atol=5 * 0.36 * np.sqrt(2 / n))
+    np.testing.assert_allclose(np.cov(residual.T), np.diag(exact.s1**2), atol=5 * 0.49 * np.sqrt(2 / n))
     assert np.abs(np.corrcoef(residual.T, h0.T)[:DIM, DIM:]).max() < 5 / np.sqrt(n)
 
 
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_noise_of_latents_gives_them_back(layers):
-    model = small_model(layers, gain=1.0)
+def test_the_noise_of_latents_gives_them_back():
+    model = small_model(3, gain=1.0)
     x, h = annealing._simulate(model.generative_network, 6, 0)
     noise = annealing._noise_of(model.inference_network, x, list(h))
     again, _ = model.inference_network.transform(x, noise[None])
