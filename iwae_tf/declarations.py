@@ -165,14 +165,7 @@ def _built_in(kind: str) -> dict[str, Declaration]:
 
 
 def _setting(definition: ast.ClassDef | ast.FunctionDef, classes: dict, name: str, text: str) -> Setting:
-    """Reads type and default of an argument from the source of a function, or of a class's or its base's constructor.
-
-    Args:
-        definition: the class or function.
-        classes: those of its package by name.
-        name: of the argument.
-        text: its help.
-    """
+    """Reads type and default of an argument of a function, or of the constructor of a class or its base."""
     while isinstance(definition, ast.ClassDef):
         own = [node for node in definition.body if getattr(node, "name", None) == "__init__"]
         definition = own[0] if own else classes[definition.bases[0].id]

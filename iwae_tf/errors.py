@@ -42,16 +42,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a registry, with the nearest name if there is one.
-
-    Args:
-        kind: what the name stands for, e.g. "objective".
-        name: what was given.
-        known: the names there are.
-
-    Returns:
-        An `InputError` to raise.
-    """
+    """Returns the error for a name of some kind, e.g. "objective", that is not a known one, with the nearest one."""
     known = sorted(known)
     nearest = nearest_name(str(name), known)
     hint = f"did you mean {nearest!r}? " if nearest else ""

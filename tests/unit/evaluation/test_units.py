@@ -67,9 +67,9 @@ def test_second_layer_activity_is_right_on_average():
     exact = (x @ loc1 @ loc2).var(axis=0, ddof=1)
     noise = 0.25 * np.sum(loc2**2, axis=0)
     assert (noise > exact / 3).all()
-    estimates = np.array([unit_activities(model, x, num_samples=2, seed=seed)[1] for seed in range(12)])
-    error = estimates.std(axis=0, ddof=1) / np.sqrt(12)
-    assert (np.abs(estimates.mean(axis=0) - exact) < 6.0 * error).all()  # Student's t with 11 degrees: p = 9e-5
+    estimates = np.array([unit_activities(model, x, num_samples=2, seed=seed)[1] for seed in range(6)])
+    error = estimates.std(axis=0, ddof=1) / np.sqrt(6)
+    assert (np.abs(estimates.mean(axis=0) - exact) < 6.0 * error).all()  # Student's t with 5 degrees: p = 0.002
     assert (error < noise / 25).all()  # so that the test would see a fifth of the noise
 
 
@@ -259,7 +259,8 @@ def test_a_pruned_model_is_a_model_like_any_other(tmp_path):
     assert {**smaller.get_config(), "latent_units": None} == {**model.get_config(), "latent_units": None}
     smaller.save(tmp_path / "small.keras")
     loaded = keras.saving.load_model(tmp_path / "small.keras")
-    np.testing.assert_array_equal(loaded.log_likelihood(x, 60), smaller.log_likelihood(x, 60))
+    noise = np.random.default_rng(1).standard_normal((6, 20, 5)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.log_weights_from_noise(x, noise), smaller.log_weights_from_noise(x, noise))
     before = [variable.numpy() for variable in model.trainable_variables]
     for variable in smaller.trainable_variables:
         variable.assign(variable + 1.0)
