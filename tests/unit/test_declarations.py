@@ -75,6 +75,12 @@ def test_a_class_from_outside_is_known_by_name_with_its_settings_and_facts():
 
     assert Derived(4).name == "Derived"  # not declared, although its base is
 
+    @declare("objective", "tests-of-ciwae", "an objective with the settings of its base")
+    class OfCIWAE(CIWAE):
+        pass
+
+    assert OfCIWAE(4, beta=0.2).get_config() == CIWAE(4, beta=0.2).get_config()
+
 
 def test_a_name_is_declared_once_and_the_same_class_may_be_declared_again():
     with pytest.raises(
