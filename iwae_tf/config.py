@@ -52,12 +52,12 @@ def count(default: int | None, text: str, **flag: Any) -> Any:
 
 
 class Settings:
-    """Base class of the dataclasses: checks the fields that are counts or have choices, unless they are None."""
+    """Base class of the dataclasses: checks the fields that are counts or have choices; None is valid as a default."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             name, choices, value = field.name, field.metadata.get("choices"), getattr(self, field.name)
-            if value is None:
+            if value is None and field.default is None:
                 continue
             if field.metadata.get("positive"):
                 positive_integer(name, value)

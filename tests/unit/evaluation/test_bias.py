@@ -1,4 +1,4 @@
-"""Corrections by the jackknife against all subsets, the spread of L_k and its bound, also where log p(x) is known."""
+"""Corrections by the jackknife against all subsets, and the spread of L_k with its bound, against their formulas."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Comparisons of models: against SciPy and the bootstrap, their coverage, their symmetry, and their words."""
+"""Comparisons of models: against SciPy's tests, their symmetry, and their words."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Posterior expectations and draws: against the formulas for given weights, and where the posterior is known."""
+"""Posterior expectations and draws: against the formulas for given weights, and the draws of a model behind them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Binary units: exact means of the estimators, summed over all states, against their targets; and that they learn."""
+"""Binary units: exact means of the estimators, summed over all states, against their targets."""
 
 import math
 

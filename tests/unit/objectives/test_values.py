@@ -1,4 +1,4 @@
-"""Bound and gradient weights of every objective against NumPy float64, and where objectives meet."""
+"""Bound and gradient weights of every objective against NumPy float64."""
 
 import numpy as np
 import pytest
