@@ -100,7 +100,7 @@ def refused(config, message, **arguments):
 def test_a_value_out_of_range_is_refused_by_name_and_value():
     for config, names in INTEGERS.items():
         for name in names:
-            for value in (0, -3, 2.5, "5", True):
+            for value in (0, -3, 2.5, "5", True, *([] if getattr(config, name) is None else [None])):
                 refused(config, f"^{name} must be an integer >= 1, got {value!r}$", **{name: value})
     for config, name, value in CHOICES:
         refused(config, f"^{name} must be one of .*, got {value!r}$", **{name: value})
