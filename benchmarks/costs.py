@@ -153,7 +153,7 @@ def race_figure(rows: list[tuple[int, float, int, float]], title: str):
         _, seconds, steps, bounds = (np.array(column) for column in zip(*(r for r in rows if r[0] == m), strict=True))
         axes.plot(seconds, bounds, color=color, linewidth=1.6)
         ends.append((seconds[-1], bounds[-1], f"m = {m}: {steps[-1]:,}", color))
-    figures.label_ends(figure, axes, ends)
+    figures.label_ends(figure, {axes: ends})
     return figure
 
 

@@ -63,19 +63,23 @@ def log_x(axes, ticks: list[float]) -> None:
     axes.minorticks_off()
 
 
-def label_ends(figure: Figure, axes, ends: list[tuple[float, float, str, str]]) -> None:
+def label_ends(figure: Figure, ends_of: dict) -> None:
     """Writes labels at the right ends of lines, moved apart until none touches another.
 
     Args:
-        figure: page of the axes, on which all else has been drawn.
-        axes: with the lines.
-        ends: x and y of each line's end, label, colour.
+        figure: page, on which all else has been drawn.
+        ends_of: axes with lines -> x and y of each line's end, label, colour.
     """
     room = {"xycoords": "axes fraction", "textcoords": "offset pixels", "fontsize": 9.5, "alpha": 0.0}
-    for *_, label, _ in ends:  # invisible labels, for which the layout leaves room on the right
-        axes.annotate(label, (1, 0.5), xytext=(8, 0), **room)
+    for axes, ends in ends_of.items():
+        for *_, label, _ in ends:  # invisible labels, for which the layout leaves room on the right
+            axes.annotate(label, (1, 0.5), xytext=(8, 0), **room)
     figure.draw_without_rendering()
-    ends = sorted(ends, key=lambda end: end[1])
+    for axes, ends in ends_of.items():
+        _label_ends(axes, sorted(ends, key=lambda end: end[1]))
+
+
+def _label_ends(axes, ends: list[tuple[float, float, str, str]]) -> None:
     pixels = [axes.transData.transform(end[:2])[1] for end in ends]
     gaps = [LABEL_GAP * (2 + one[2].count("\n") + two[2].count("\n")) / 2 for one, two in pairwise(ends)]
     places = list(pixels)

@@ -328,13 +328,15 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 def quality_figure(rows: list[dict], title: str, notes: list[str]):
     """Returns the figure against k: SNR above, variance below; inference network left, generative network right."""
     figure, axes = figures.page(title, notes, 2, 2)
+    ends_of = {}
     for one, (name, quantity, network) in zip(
         axes.flat, ((name, name.lower(), network) for name in ("SNR", "variance") for network in NETWORKS), strict=True
     ):
         figures.style(one, "k, samples per image (log)", f"{name}, {network} network (log)")
         figures.log_x(one, sorted({row["k"] for row in rows if row["estimator"] in LOOKS}))
         one.set_yscale("log")
-        figures.label_ends(figure, one, _draw_lines(one, rows, network, quantity))
+        ends_of[one] = _draw_lines(one, rows, network, quantity)
+    figures.label_ends(figure, ends_of)
     return figure
 
 

@@ -22,6 +22,7 @@ import iwae_tf
 from iwae_tf.plots import style
 
 EPOCHS = 100
+SAMPLES = 1000  # of q for each row
 SEEDS = range(5)  # each with another draw of the 200
 NUM_TRAIN = 200
 
@@ -43,7 +44,7 @@ def iwae_scores(train: np.ndarray, x: np.ndarray, seed: int) -> np.ndarray:
     model = iwae_tf.IWAE(30, (5,), ((50,),), likelihood="student-t", data_mean=train.mean(axis=0), seed=seed)
     model.compile(objective=iwae_tf.objectives.DReG(num_samples=20))
     model.fit(train, epochs=EPOCHS, batch_size=20, verbose=0)
-    return -model.log_likelihood(x, num_samples=1000).numpy()
+    return -model.log_likelihood(x, SAMPLES).numpy()
 
 
 def baseline_scores(train: np.ndarray, x: np.ndarray, seed: int) -> dict[str, np.ndarray]:

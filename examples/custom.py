@@ -18,6 +18,7 @@ import iwae_tf
 from iwae_tf.plots import save_rows
 
 EPOCHS = 30
+SAMPLES = 1000  # of q for each image
 TRIALS = 16
 
 
@@ -73,7 +74,7 @@ def main() -> None:
     binomial = fitted(train, 1, likelihood=Binomial)
     levels = fitted(train / TRIALS, TRIALS, likelihood="categorical", levels=TRIALS + 1)
     for name, model, x in (("binomial", binomial, test), ("categorical", levels, test / TRIALS)):
-        log_p = model.log_likelihood(x, num_samples=1000)
+        log_p = model.log_likelihood(x, SAMPLES)
         print(f"{name:<12}{np.mean(log_p):8.2f} +- {np.std(log_p) / len(x) ** 0.5:.2f} nats")
     binomial.save("runs/custom.keras")
     same = keras.saving.load_model("runs/custom.keras")

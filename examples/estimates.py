@@ -15,17 +15,17 @@ from iwae_tf import evaluation
 from iwae_tf.data.binarization import binarize_once
 
 
-def main(run: Path, images: int, num_temperatures: int) -> None:
+def main(run: Path, images: int, num_temperatures: int, sizes: tuple[int, int] = (50, 5000)) -> None:
     """Prints a table for a run on the digits."""
     model = keras.saving.load_model(run / "model.keras")
     x = binarize_once(iwae_tf.data.load("digits").intensities("test"), "test")[:images]
     print("| estimate | mean log p(x) | error of the samples | seconds |\n|---|---|---|---|")
-    for k in (50, 5000):
+    for k in sizes:
         evaluation.estimate_log_likelihood(model, x, k)  # builds the graph
         begin = time.perf_counter()
         bound = evaluation.estimate_log_likelihood(model, x, k)
         row(f"L_{k}", bound.log_likelihood, bound.standard_error, begin)
-    for k in (50, 5000):
+    for k in sizes:
         begin = time.perf_counter()
         corrected = evaluation.jackknife_log_likelihood(model, x, k)
         for order in (1, 2):

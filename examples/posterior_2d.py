@@ -17,6 +17,7 @@ from iwae_tf import evaluation
 from iwae_tf.plots import save_posteriors
 
 EPOCHS = 60
+SAMPLES = 5000  # of q for each image
 IMAGES = 2  # to draw
 DRAWS = 400  # of the importance weighted q, for each of them
 
@@ -26,13 +27,13 @@ def main() -> None:
     digits = iwae_tf.data.load("digits")
     train, test = ((digits.intensities(part) > 0.5).astype("float32") for part in ("train", "test"))
     Path("runs").mkdir(exist_ok=True)
-    print("trained with   log p(x)   log p(x) - L_1   log p(x) - L_50   sample size of 5000")
+    print(f"trained with   log p(x)   log p(x) - L_1   log p(x) - L_50   sample size of {SAMPLES}")
     for k in (1, 50):
         keras.utils.set_random_seed(0)
         model = iwae_tf.IWAE(64, (2,), ((100, 100),), data_mean=train.mean(axis=0))
         model.compile(objective=iwae_tf.objectives.IWAEBound(num_samples=k))
         model.fit(train, epochs=EPOCHS, batch_size=50, verbose=0)
-        scores = evaluation.estimate_log_likelihood(model, test, sample_sizes=(1, 50))
+        scores = evaluation.estimate_log_likelihood(model, test, SAMPLES, sample_sizes=(1, 50))
         log_p, size = scores.log_likelihood.mean(), np.median(scores.effective_sample_size)
         gaps = [log_p - scores.bounds[few].mean() for few in (1, 50)]
         print(f"k = {k:<11}{log_p:8.2f}{gaps[0]:17.2f}{gaps[1]:18.3f}{size:22.0f}")

@@ -5,6 +5,7 @@ Each field made by `setting` is a command line flag of the same name with dashes
 
 import dataclasses
 import functools
+import json
 import math
 from typing import Any, NamedTuple
 
@@ -39,20 +40,30 @@ def setting(default: Any, text: str, **flag: Any) -> Any:
     Args:
         default: the default value.
         text: the help text.
-        **flag: `parse` (text -> value), `nargs`, `metavar`, `choices`, or `declared`, the kind of declaration whose
-            names are the known values, and `flag`, the name of the flag if it is not that of the field.
+        **flag: `parse` (text -> value), `nargs`, `metavar`, `choices`, `positive` (an integer >= 1), or
+            `declared`, the kind of declaration whose names are the known values, and `flag`, the name of the flag if it
+            is not that of the field.
     """
     return dataclasses.field(default=default, metadata={"help": text, **flag})
 
 
-def check_fields(settings: Any, *, positive: tuple[str, ...] = ()) -> None:
-    """Raises `InputError` unless the fields named are integers >= 1 and fields with choices hold one of them."""
-    for name in positive:
-        positive_integer(name, getattr(settings, name))
-    for field in dataclasses.fields(settings):
-        choices, value = field.metadata.get("choices"), getattr(settings, field.name)
-        if choices and value is not None and (isinstance(value, bool) or value not in choices):
-            raise InputError(f"{field.name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+def count(default: int | None, text: str, **flag: Any) -> Any:
+    """Returns a field for an integer >= 1, or None if that is the default."""
+    return setting(default, text, parse=int, positive=True, **flag)
+
+
+class Settings:
+    """Base class of the dataclasses: checks the fields that are counts or have choices; None is valid as a default."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            name, choices, value = field.name, field.metadata.get("choices"), getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
+            if field.metadata.get("positive"):
+                positive_integer(name, value)
+            if choices and (isinstance(value, bool) or value not in choices):
+                raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def _comma_list(text: str) -> tuple[int, ...]:
@@ -75,7 +86,7 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """The networks and the distribution of the pixels."""
 
     layers: int = setting(1, "number of stochastic layers; the paper's networks", choices=(1, 2))
@@ -99,11 +110,10 @@ class ModelConfig:
         "distribution of a pixel; scores under different likelihoods are not comparable",
         declared="likelihood",
     )
-    levels: int | None = setting(
+    levels: int | None = count(
         None,
         "likelihoods over levels: number of values that a pixel can have (default: from the data set, 256 for 8-bit "
         "grey values)",
-        parse=int,
     )
     network: str = setting(
         "mlp",
@@ -117,7 +127,7 @@ class ModelConfig:
     )
 
     def __post_init__(self):
-        check_fields(self)
+        super().__post_init__()
         for name in ("latent_units", "hidden_units"):
             units = getattr(self, name)
             if units is None:
@@ -126,24 +136,20 @@ class ModelConfig:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} needs {self.layers} entries for --layers {self.layers}, got {len(units)}")
         object.__setattr__(self, "latent_units", tuple(positive_integer("latent_units", n) for n in self.latent_units))
-        if self.levels is not None:
-            positive_integer("levels", self.levels)
         hidden = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in self.hidden_units)
         object.__setattr__(self, "hidden_units", hidden)
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """Objective and optimisation."""
 
     objective: str = setting("iwae", "the bound and its gradient", declared="objective")
-    k: int = setting(50, "importance samples for each image; with iwae, k = 1 is the VAE", parse=int)
-    epochs: int | None = setting(
-        None,
-        f"passes over the training images (default: {DEFAULT_EPOCHS}, or {PAPER_EPOCHS} with --schedule paper)",
-        parse=int,
+    k: int = count(50, "importance samples for each image; with iwae, k = 1 is the VAE")
+    epochs: int | None = count(
+        None, f"passes over the training images (default: {DEFAULT_EPOCHS}, or {PAPER_EPOCHS} with --schedule paper)"
     )
-    batch_size: int = setting(20, "images in a step", parse=int)
+    batch_size: int = count(20, "images in a step")
     learning_rate: float = setting(1e-3, "Adam's step size at the start", parse=float)
     schedule: str = setting(
         "constant",
@@ -152,10 +158,9 @@ class TrainingConfig:
     )
     jit: str = setting("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))
     seed: int = setting(0, "seed of weights, data order, binarisation and noise", parse=int)
-    early_stopping: int | None = setting(
+    early_stopping: int | None = count(
         None,
         "stop when the validation bound has not risen for this many epochs, and keep the model of the best epoch",
-        parse=int,
         metavar="EPOCHS",
     )
     init_from: str | None = setting(None, "start from the weights of this run, with a new optimiser", metavar="RUN")
@@ -163,9 +168,7 @@ class TrainingConfig:
     def __post_init__(self):
         if self.epochs is None:
             object.__setattr__(self, "epochs", PAPER_EPOCHS if self.schedule == "paper" else DEFAULT_EPOCHS)
-        check_fields(self, positive=("k", "epochs", "batch_size"))
-        if self.early_stopping is not None:
-            positive_integer("early_stopping", self.early_stopping)
+        super().__post_init__()
         rate = self.learning_rate
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (math.isfinite(rate) and rate > 0):
             raise InputError(f"learning_rate must be a positive number, got {rate!r}")
@@ -214,17 +217,14 @@ ObjectiveConfig = objective_config()
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """Estimation of log p(x) of the test images."""
 
-    eval_samples: int = setting(5000, "importance samples for each test image", parse=int)
-
-    def __post_init__(self):
-        check_fields(self, positive=("eval_samples",))
+    eval_samples: int = count(5000, "importance samples for each test image")
 
 
 @dataclasses.dataclass(frozen=True)
-class WorkersConfig:
+class WorkersConfig(Settings):
     """Devices and hosts; they change a result by rounding alone."""
 
     strategy: str = setting(
@@ -232,14 +232,11 @@ class WorkersConfig:
         "mirrored: all GPUs of this host; multiworker: all workers that TF_CONFIG names, each with the same command",
         choices=("none", "mirrored", "multiworker"),
     )
-    worker_timeout: int = setting(300, "seconds to wait for the other workers at the start", parse=int)
-
-    def __post_init__(self):
-        check_fields(self, positive=("worker_timeout",))
+    worker_timeout: int = count(300, "seconds to wait for the other workers at the start")
 
 
 @dataclasses.dataclass(frozen=True)
-class OutputConfig:
+class OutputConfig(Settings):
     """Outputs: run folder, exports, progress."""
 
     output_dir: str | None = setting(None, "run folder (default: runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED)")
@@ -252,7 +249,7 @@ class OutputConfig:
     )
 
     def __post_init__(self):
-        check_fields(self)
+        super().__post_init__()
         if self.resume and self.overwrite:
             raise InputError("--resume keeps the run in the folder and --overwrite deletes it: give one of them")
 
@@ -270,13 +267,7 @@ class RunConfig:
 
     def to_json(self) -> dict:
         """Nested plain types; tuples as lists, as JSON has them."""
-        return _as_lists(dataclasses.asdict(self))
-
-
-def _as_lists(value):
-    if isinstance(value, dict):
-        return {name: _as_lists(item) for name, item in value.items()}
-    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 def most_samples(num_samples: int, target: float | None, max_samples: int | None) -> int:
@@ -300,11 +291,11 @@ def most_samples(num_samples: int, target: float | None, max_samples: int | None
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoringConfig:
+class ScoringConfig(Settings):
     """Scoring of a trained model."""
 
     split: str = setting("test", "images of the run's data set to score", choices=SPLITS, flag="part")
-    num_samples: int = setting(5000, "importance samples for each image; with a target, the initial number", parse=int)
+    num_samples: int = count(5000, "importance samples for each image; with a target, the initial number")
     target_standard_error: float | None = setting(
         None,
         "samples for each image by a pilot run, so that the standard error is this small, in nats",
@@ -330,7 +321,7 @@ class ScoringConfig:
     data_dir: str | None = setting(None, "folder to read the data from, if it is not the run's")
 
     def __post_init__(self):
-        check_fields(self, positive=("num_samples",))
+        super().__post_init__()
         most_samples(self.num_samples, self.target_standard_error, self.max_samples)
         check_seed(self.seed)
         if isinstance(self.annealed, bool) or not isinstance(self.annealed, int) or self.annealed < 0:
@@ -338,11 +329,11 @@ class ScoringConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Settings):
     """Settings of an exported model."""
 
-    num_samples: int = setting(5000, "importance samples of a score if the request does not give a number", parse=int)
-    max_samples: int = setting(50_000, "largest number of samples that a request may ask for", parse=int)
+    num_samples: int = count(5000, "importance samples of a score if the request does not give a number")
+    max_samples: int = count(50_000, "largest number of samples that a request may ask for")
     input: str | None = setting(
         None,
         "pixels between 0 and 1 are drawn from their intensity (binary, the default), or scored by their expected "
@@ -351,6 +342,6 @@ class ExportConfig:
     )
 
     def __post_init__(self):
-        check_fields(self, positive=("num_samples", "max_samples"))
+        super().__post_init__()
         if self.num_samples > self.max_samples:
             raise InputError(f"num_samples must be at most max_samples = {self.max_samples}, got {self.num_samples}")

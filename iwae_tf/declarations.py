@@ -145,9 +145,12 @@ def load_plugins(modules: tuple[str, ...]) -> None:
 def _built_in(kind: str) -> dict[str, Declaration]:
     """Reads the `@declare(...)` decorators in the source of a package of this project, without importing it."""
     package = PACKAGES[kind]
+    paths = sorted((Path(__file__).parent / package).glob("*.py"))
+    trees = {path.stem: ast.parse(path.read_text(encoding="utf-8")).body for path in paths}
+    classes = {node.name: node for body in trees.values() for node in body if isinstance(node, ast.ClassDef)}
     found = {}
-    for path in sorted((Path(__file__).parent / package).glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for module, body in trees.items():
+        for node in body:
             for call in getattr(node, "decorator_list", ()):
                 if not isinstance(call, ast.Call) or getattr(call.func, "id", None) != "declare":
                     continue
@@ -155,16 +158,17 @@ def _built_in(kind: str) -> dict[str, Declaration]:
                 if found_kind != kind:
                     continue
                 facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-                own = {setting: _setting(node, setting, line) for setting, line in facts.pop("settings", {}).items()}
-                module = f"{__package__}.{package}.{path.stem}"
-                found[name] = Declaration(kind, name, text, module, node.name, own, facts)
+                helps = facts.pop("settings", {})
+                own = {setting: _setting(node, classes, setting, line) for setting, line in helps.items()}
+                found[name] = Declaration(kind, name, text, f"{__package__}.{package}.{module}", node.name, own, facts)
     return found
 
 
-def _setting(definition: ast.ClassDef | ast.FunctionDef, name: str, text: str) -> Setting:
-    """Reads type and default of an argument from the source of a class or function."""
-    if isinstance(definition, ast.ClassDef):
-        (definition,) = (node for node in definition.body if getattr(node, "name", None) == "__init__")
+def _setting(definition: ast.ClassDef | ast.FunctionDef, classes: dict, name: str, text: str) -> Setting:
+    """Reads type and default of an argument of a function, or of the constructor of a class or its base."""
+    while isinstance(definition, ast.ClassDef):
+        own = [node for node in definition.body if getattr(node, "name", None) == "__init__"]
+        definition = own[0] if own else classes[definition.bases[0].id]
     arguments = definition.args.args[-len(definition.args.defaults) :]
     for argument, default in zip(arguments, definition.args.defaults, strict=True):
         if argument.arg == name:

@@ -42,31 +42,25 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a registry, with the nearest name if there is one.
-
-    Args:
-        kind: what the name stands for, e.g. "objective".
-        name: what was given.
-        known: the names there are.
-
-    Returns:
-        An `InputError` to raise.
-    """
+    """Returns the error for a name of some kind, e.g. "objective", that is not a known one, with the nearest one."""
     known = sorted(known)
     nearest = nearest_name(str(name), known)
     hint = f"did you mean {nearest!r}? " if nearest else ""
     return InputError(f"unknown {kind} {name!r}: {hint}known: {', '.join(known)}")
 
 
+def _is_integer_from(smallest: int, value: object) -> bool:
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= smallest
+    except TypeError:
+        return False
+
+
 def positive_integer(name: str, value: object) -> int:
     """Returns `value` as an int; raises `InputError` naming `name` if it is no integer >= 1."""
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
+    if not _is_integer_from(1, value):
         raise InputError(f"{name} must be an integer >= 1, got {value!r}")
-    return number
+    return operator.index(value)
 
 
 def finite_number(name: str, value: object) -> float:
@@ -78,10 +72,6 @@ def finite_number(name: str, value: object) -> float:
 
 def check_seed(seed: object) -> int:
     """Returns `seed` as an int; raises `InputError` if it is no integer in [0, 2**31 - 1]."""
-    try:
-        number = -1 if isinstance(seed, bool) else operator.index(seed)
-    except TypeError:
-        number = -1
-    if not 0 <= number <= MAX_SEED:
+    if not _is_integer_from(0, seed) or seed > MAX_SEED:
         raise InputError(f"seed must be an integer in [0, {MAX_SEED}], got {seed!r}")
-    return number
+    return operator.index(seed)

@@ -39,14 +39,10 @@ class Share(NamedTuple):
         ]
 
 
-def num_rows(x: tf.Tensor) -> int | tf.Tensor:
-    """Returns B of x [B, ...]: an int if it is known statically, else an int32 scalar."""
-    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-
-
 def whole(x: tf.Tensor) -> Share:
     """Returns the share of all rows of x [B, ...]."""
-    return Share(num_rows(x), num_rows(x))
+    rows = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    return Share(rows, rows)
 
 
 def share_of_batch(x: tf.Tensor) -> Share:

@@ -103,14 +103,7 @@ def row_normals(first, count, width, key: tf.Tensor) -> tf.Tensor:
 
 
 def row_uniforms(first, count, width, key: tf.Tensor) -> tf.Tensor:
-    """Returns rows of uniform numbers in [0, 1), each a function of key and number alone, float32 [count, width].
-
-    Args:
-        first: number of the first row, int >= 0.
-        count: number of rows.
-        width: numbers in a row.
-        key: of the stream, int64 [2].
-    """
+    """Returns rows of uniform numbers in [0, 1), float32 [count, width]; the arguments are those of `row_normals`."""
     return _whole_blocks(first, count, -(-width // 4), key)[:, :width]
 
 

@@ -3,12 +3,14 @@
 import contextlib
 import io
 import shutil
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+import iwae_tf
 from iwae_tf.commands.main import main
 
 # Small networks and few samples: the tests are about the way from flags to files.
@@ -48,12 +50,31 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained.path, tmp_path / "run"))
 
 
+def skip_figures(patch: pytest.MonkeyPatch) -> None:
+    """Makes runs and evaluations spend no seconds on figures and the report."""
+    for name in ("training.evaluation._draw_training", "training.evaluation._draw_evaluation"):
+        patch.setattr(f"iwae_tf.{name}", lambda *arguments: None)
+    patch.setattr("iwae_tf.report.page.write_report", lambda records, path: None)
+
+
+@pytest.fixture
+def third_batch(monkeypatch):
+    """Sends Ctrl-C while the third batch of images is scored, once; returns a list of the sizes of all batches."""
+    checked, sizes = iwae_tf.IWAE.checked, []
+
+    def signals(self, x):  # called for each batch
+        sizes.append(len(x))
+        if len(sizes) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return checked(self, x)
+
+    monkeypatch.setattr(iwae_tf.IWAE, "checked", signals)
+    return sizes
+
+
 @pytest.fixture
 def without_figures(monkeypatch):
-    """Runs and evaluations that do not spend seconds on figures and the report."""
-    for name in ("training.evaluation._draw_training", "training.evaluation._draw_evaluation"):
-        monkeypatch.setattr(f"iwae_tf.{name}", lambda *arguments: None)
-    monkeypatch.setattr("iwae_tf.report.page.write_report", lambda records, path: None)
+    skip_figures(monkeypatch)
 
 
 @pytest.fixture(scope="session")

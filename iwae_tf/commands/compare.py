@@ -1,5 +1,11 @@
-"""`compare`: two scored runs or more, image by image, each against the first."""
+"""Says which of two or more scored runs is better, by how much, and how surely.
 
+Compares log p(x) of the same images under two runs, or under each of several runs and the first: the mean difference
+in nats with its 95% interval, and a figure if asked for. A run is scored by `train`, or by `evaluate`, which comes
+first. Runs that were scored under different protocols are not compared.
+"""
+
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -15,12 +21,7 @@ from iwae_tf.report.record import check_paths, names_of
 from iwae_tf.training.run_folder import check_trained, read_json
 from iwae_tf.training.scores_file import read_columns
 
-SUMMARY = "say which of two or more scored runs is better, by how much, and how surely"
-DESCRIPTION = """Compares log p(x) of the same images under two runs, or under each of several runs and the first: the
-mean difference in nats with its 95% interval, and a figure if asked for. A run is scored by `train`, or by `evaluate`,
-which comes first. Runs that were scored under different protocols are not compared."""
-
-MAY_DIFFER = ("seed",)  # the interval holds the independent noise of two seeds
+LETTERS = "ABCDEFGH"  # of the runs
 # column -> kind of its dtype
 COLUMNS = {"row": "i", "log_likelihood": "f", "standard_error": "f", "reliable": "b"}
 
@@ -38,45 +39,38 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("first", metavar="RUN_A", type=Path, help="folder of a scored run")
     parser.add_argument("others", metavar="RUN_B", nargs="+", type=Path, help="folder of another; at most 8 in all")
     parser.add_argument("--force", action="store_true", help="compare although the protocols differ, and say so")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="write a figure there (default: no figure)")
-    parser.add_argument(
-        "--figure-format",
-        choices=FIGURE_FORMATS,
-        default="png",
-        help="format of a figure whose FILE has no suffix (default: png)",
-    )
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write a figure there, in the format of its suffix")
+    flags.add_figure_format(parser)
 
 
 def run(arguments) -> int:
     """Compares, prints, draws; returns the exit code."""
     output, paths = arguments.output, [arguments.first, *arguments.others]
+    if output and not output.suffix:
+        output = output.with_suffix(f".{arguments.figure_format}")
     if output:
-        output = output if output.suffix else output.with_suffix(f".{arguments.figure_format}")
         check_output(output, tuple(f".{name}" for name in FIGURE_FORMATS))
     check_paths(list(dict.fromkeys(paths)) if len(paths) == 2 else paths)  # a run may be compared with itself
     first, *others = runs = [read_scored(path) for path in paths]
     from iwae_tf.evaluation.compare import Scores, compare_scores
 
-    letters, names = "ABCDEFGH", names_of(paths) if paths[0] != paths[1] else [paths[0].resolve().name] * 2
-    differences = [
-        words
-        for letter, other in zip(letters[1:], others, strict=False)
-        for words in protocol_differences(first, other, letter)
-    ]
+    names = names_of(paths) if paths[0] != paths[1] else [paths[0].resolve().name] * 2
+    unlike = [protocol_differences(first, other, letter) for letter, other in zip(LETTERS[1:], others, strict=False)]
+    differences = "; ".join(itertools.chain(*unlike))
     if differences and not arguments.force:
-        listed = ", ".join(f"{run.path} ({letter})" for letter, run in zip(letters, runs, strict=False))
+        listed = ", ".join(f"{run.path} ({letter})" for letter, run in zip(LETTERS, runs, strict=False))
         raise InputError(
-            f"{listed} were not scored alike: {'; '.join(differences)}; score them under one protocol, or compare them "
-            "all the same by --force"
+            f"{listed} were not scored alike: {differences}; score them under one protocol, or compare them all the "
+            "same by --force"
         )
     scores = [Scores(*(run.columns[name] for name in COLUMNS[1:])) for run in runs]
     found = [
         compare_scores(scores[0], of_other, paired=same_images(first, other))
         for of_other, other in zip(scores[1:], others, strict=True)
     ]
-    paired = all(comparison.paired for comparison in found)
-    warning = f"FORCED: not scored alike, {'; '.join(differences)}" if differences else ""
-    warning += "" if paired else "; the images do not correspond: they are compared as two samples and NOT PAIRED"
+    warning = f"FORCED: not scored alike, {differences}" if differences else ""
+    if not all(comparison.paired for comparison in found):
+        warning += "; the images do not correspond: they are compared as two samples and NOT PAIRED"
     print(report(found, names, warning, first))
     if output:
         draw(output, found, scores, names, warning)
@@ -97,8 +91,8 @@ def read_scored(path: Path) -> ScoredRun:
             raise _damaged(path, f"{name} has no protocol, or no result")
         columns = _read_columns(path, folder / "scores.parquet")
         number, found = len(columns["row"]), columns["log_likelihood"].mean()
-        # A float64 mean may be summed in another order; NaN counts as equal to itself.
-        same = found == mean or abs(found - mean) <= 1e-9 * abs(mean) or (found != found and mean != mean)
+        # A float64 mean may be summed in another order.
+        same = np.isclose(found, mean, rtol=1e-9, atol=0.0, equal_nan=True)
         if number != protocol.get("num_images") or not same:
             raise _damaged(path, f"scores.parquet has {number} rows of mean {found:.6g}, unlike {name}")
         return ScoredRun(path, protocol, columns)
@@ -129,7 +123,7 @@ def protocol_differences(first: ScoredRun, other: ScoredRun, letter: str) -> lis
     found = [
         f"{name} is {_words(a, name)} in A and {_words(b, name)} in {letter}"
         for name in {**a, **b}
-        if name not in MAY_DIFFER and a.get(name) != b.get(name)
+        if name != "seed" and a.get(name) != b.get(name)  # the interval holds the independent noise of two seeds
     ]
     a, b = (list(run.columns["row"]) for run in (first, other))
     if len(a) == len(b) and a != b:
@@ -152,22 +146,19 @@ def same_images(first: ScoredRun, other: ScoredRun) -> bool:
 
 def report(found, names: list[str], warning: str, first: ScoredRun) -> str:
     """Returns the printed text: a line for each run, one for each difference, and what makes it doubtful."""
-    protocol, letters = first.protocol, "ABCDEFGH"
-    lines = [warning, ""] if warning else []
-    if not warning:
-        images = f"{found[0].num_images[0]} {protocol.get('part')} images of {protocol.get('dataset')}"
-        lines += [f"log p(x) of {images}, in nats", ""]
+    images = f"{found[0].num_images[0]} {first.protocol.get('part')} images of {first.protocol.get('dataset')}"
+    lines = [warning or f"log p(x) of {images}, in nats", ""]
     pairs = [(found[0], 0), *((comparison, 1) for comparison in found)]
-    for letter, name, (comparison, side) in zip(letters, names, pairs, strict=False):
+    for letter, name, (comparison, side) in zip(LETTERS, names, pairs, strict=False):
         mean, error = comparison.means[side], comparison.mean_errors[side]
         lines.append(f"{letter:<5} {mean:10.3f} +- {error:.3f}   {name}, {comparison.num_images[side]} images")
-    for letter, comparison in zip(letters[1:], found, strict=False):
+    for letter, comparison in zip(LETTERS[1:], found, strict=False):
         lines.append(
             f"A - {letter} {comparison.difference:10.3f} +- {comparison.standard_error:.3f}   "
             f"{comparison.interval_words().replace('A - B', f'A - {letter}')}, "
             f"{'paired by image' if comparison.paired else 'NOT PAIRED'}"
         )
-    for letter, name, comparison in zip(letters[1:], names[1:], found, strict=False):
+    for letter, name, comparison in zip(LETTERS[1:], names[1:], found, strict=False):
         lines += ["", f"of the error of A - {letter}, by the samples: {comparison.monte_carlo_error:.4f}"]
         if comparison.better:
             a, b = comparison.better
@@ -190,7 +181,7 @@ def draw(output: Path, found, scores, names: list[str], warning: str) -> None:
     notes = [
         comparison.conclusion(("A", letter)).replace("A - B", f"A - {letter}")
         + (f"; {doubtful_words(comparison)}" if comparison.doubtful else "")
-        for letter, comparison in zip("BCDEFGH", found, strict=False)
+        for letter, comparison in zip(LETTERS[1:], found, strict=False)
     ]
     values = [of_run.log_likelihood for of_run in scores]
     try:

@@ -1,4 +1,8 @@
-"""`evaluate`: log p(x) of every image of a finished run, and how far to trust it."""
+"""Scores every image of a finished run and says how far to trust each score.
+
+Estimates log p(x) of every test image of a finished run, in nats, with diagnostics of its reliability, and writes
+RUN/evaluation/ with a row for each image, a report and figures. After Ctrl-C the same command resumes it.
+"""
 
 import dataclasses
 import shlex
@@ -10,10 +14,6 @@ from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import ScoringConfig, WorkersConfig
 from iwae_tf.errors import exit_code
 from iwae_tf.training.run_folder import check_trained, read_trained
-
-SUMMARY = "score every image of a finished run and say how far to trust each score"
-DESCRIPTION = """Estimates log p(x) of every test image of a finished run, in nats, with diagnostics of its reliability,
-and writes RUN/evaluation/ with a row for each image, a report and figures. After Ctrl-C the same command resumes it."""
 
 
 def add_flags(parser: flags.Parser) -> None:

@@ -1,4 +1,8 @@
-"""`export`: writes the model of a run as a SavedModel that TensorFlow Serving loads."""
+"""Writes the model of a run as a SavedModel that scores log p(x) on a server.
+
+The model of a finished run becomes the next version of a SavedModel for TensorFlow Serving. Its signatures score
+log p(x), encode, reconstruct and sample; export/README.md says how to serve it.
+"""
 
 import re
 from pathlib import Path
@@ -8,10 +12,6 @@ from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import EXPORT_DIR, ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.training.run_folder import TrainedRun, check_trained, read_trained
-
-SUMMARY = "write the model of a run as a SavedModel that scores log p(x) on a server"
-DESCRIPTION = """Writes the model of a finished run as the next version of a SavedModel for TensorFlow Serving. Its
-signatures score log p(x), encode, reconstruct and sample; export/README.md says how to serve it."""
 
 
 def add_flags(parser: flags.Parser) -> None:

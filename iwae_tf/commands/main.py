@@ -7,17 +7,8 @@ import sys
 from iwae_tf.commands.flags import Parser, import_given_plugins
 from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, unknown_name
 
-COMMANDS = (
-    "train",
-    "objectives",
-    "reproduce",
-    "evaluate",
-    "compare",
-    "report",
-    "export",
-    "serve",
-    "score",
-)  # modules of this package: SUMMARY, DESCRIPTION, add_flags and run
+# Modules of this package with `add_flags` and `run`; their docstrings are the help.
+COMMANDS = ("train", "objectives", "reproduce", "evaluate", "compare", "report", "export", "serve", "score")
 
 
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
@@ -59,7 +50,7 @@ def _run(arguments: list[str], program: str) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         subparsers = parser.add_subparsers(title="commands", metavar="NAME")
         for name, module in modules.items():
-            subparsers.add_parser(name, help=module.SUMMARY)
+            subparsers.add_parser(name, help=module.__doc__.partition("\n")[0])
         parser.print_help()
         return 0
     if arguments[0] not in modules:
@@ -67,7 +58,7 @@ def _run(arguments: list[str], program: str) -> int:
     name, *rest = arguments
     words = program if program.endswith(".py") else f"{program} {name}"
     plugins = import_given_plugins(rest)
-    command = Parser(prog=words, description=modules[name].DESCRIPTION)
+    command = Parser(prog=words, description=modules[name].__doc__)
     modules[name].add_flags(command)
     parsed = command.parse_args(rest)
     parsed.plugins = plugins

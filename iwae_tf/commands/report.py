@@ -1,4 +1,9 @@
-"""`report`: one run or several as one HTML page."""
+"""Writes one HTML page about a run, or about several side by side.
+
+The page needs no network and no other file: results, learning curves, L_k against k, latent units, samples,
+reconstructions, interpolations, best and worst scored images, settings and protocol, timing, and the commands that
+repeat the run. Nothing that the run folders hold is computed again.
+"""
 
 from pathlib import Path
 
@@ -6,11 +11,6 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.errors import InputError
 from iwae_tf.report.record import read_records
-
-SUMMARY = "write one HTML page about a run, or about several side by side"
-DESCRIPTION = """Writes one HTML file that needs no network and no other file: results, learning curves, L_k against k,
-latent units, samples, reconstructions, interpolations, best and worst scored images, settings and protocol, timing, and
-the commands that repeat the run. Nothing that the run folders hold is computed again."""
 
 
 def add_flags(parser: flags.Parser) -> None:

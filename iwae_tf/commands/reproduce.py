@@ -1,4 +1,12 @@
-"""`reproduce`: the paper's tables with our figures next to the paper's."""
+"""Trains the models of the paper's tables and compares the results with the paper's.
+
+The models of a table of Burda, Grosse, Salakhutdinov (2016) are trained with the paper's protocol, or a shortened one
+that every output names, and the table is written with the paper's figures and the differences. Finished models are not
+trained again; after Ctrl-C the same command resumes.
+
+table1: VAE and IWAE, k = 1, 5, 50, one and two layers. table2: a VAE trained on as an IWAE, and the other way round.
+table3: table 1 on the fixed binarisation of MNIST.
+"""
 
 import shlex
 import sys
@@ -8,15 +16,7 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import DataConfig, EvaluationConfig
 from iwae_tf.errors import exit_code
-from iwae_tf.training.reproduce import DATASETS, TABLES, Reproduction, cells_of, check_scale, markdown, reproduce
-
-SUMMARY = "train the models of the paper's tables and compare the results with the paper's"
-DESCRIPTION = """Trains the models of a table of Burda, Grosse, Salakhutdinov (2016) with the paper's protocol, or a
-shortened one that every output names, and writes the table with the paper's figures and the differences. Finished
-models are not trained again; after Ctrl-C the same command resumes.
-
-table1: VAE and IWAE, k = 1, 5, 50, one and two layers. table2: a VAE trained on as an IWAE, and the other way round.
-table3: table 1 on the fixed binarisation of MNIST."""
+from iwae_tf.training.reproduce import TABLES, Reproduction, cells_of, markdown, reproduce
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -37,16 +37,19 @@ def add_flags(parser: flags.Parser) -> None:
 
 def run(arguments) -> int:
     """Trains what is missing, prints the table; returns the exit code."""
-    dataset = arguments.dataset or DATASETS.get(arguments.table, ("mnist",))[0]
-    cells = cells_of(arguments.table, dataset, arguments.only)
-    scale = check_scale(arguments.scale)
-    evaluation = flags.settings_from(arguments, EvaluationConfig)
-    folder = Path(arguments.output_dir or f"runs/paper-{dataset}-scale{scale:g}")
-    import_tensorflow()
-    data = DataConfig(dataset, arguments.data_dir)
+    dataset = arguments.dataset or next(iter(TABLES.get(arguments.table, ["mnist"])))
+    folder = Path(arguments.output_dir or f"runs/paper-{dataset}-scale{arguments.scale:g}")
     wanted = Reproduction(
-        arguments.table, cells, data, scale, evaluation, arguments.seed, folder, arguments.figure_format
+        arguments.table,
+        cells_of(arguments.table, dataset, arguments.only),
+        DataConfig(dataset, arguments.data_dir),
+        arguments.scale,
+        flags.settings_from(arguments, EvaluationConfig),
+        arguments.seed,
+        folder,
+        arguments.figure_format,
     )
+    import_tensorflow()
     try:
         rows = reproduce(wanted, arguments.verbose, report=lambda line: print(line, flush=True))
     except KeyboardInterrupt as stop:

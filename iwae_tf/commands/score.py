@@ -1,4 +1,9 @@
-"""`score`: log p(x) of the images in a file, from a server or from a SavedModel's folder."""
+"""Scores the images of a file by an exported model, on a server or in a folder.
+
+Estimates log p(x) of every image in a file by an exported model, in nats, and writes a row of scores for each. A large
+file is sent in many small requests, all to one version of the model. With --out, the same command resumes a job that
+was stopped.
+"""
 
 import hashlib
 import os
@@ -9,11 +14,6 @@ from pathlib import Path
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.errors import InputError
-
-SUMMARY = "score the images of a file by an exported model, on a server or in a folder"
-DESCRIPTION = """Estimates log p(x) of every image in a file by an exported model, in nats, and writes a row of scores
-for each. A large file is sent in many small requests, all to one version of the model. With --out, the same command
-resumes a job that was stopped."""
 
 _LONGEST_TIMEOUT = 24 * 3600
 

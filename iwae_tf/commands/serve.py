@@ -1,4 +1,9 @@
-"""`serve`: an exported model on a REST port, without Docker."""
+"""Serves an exported model on this machine, without Docker.
+
+The newest version of an exported importance weighted autoencoder is served by the KServe SDK, under the REST predict
+call of TensorFlow Serving: POST http://HOST:PORT/v1/models/NAME:predict. One model, no batching, no version or label
+routes. Ctrl-C stops it. Needs: pip install -r requirements-serving.txt.
+"""
 
 import importlib.util
 import os
@@ -8,11 +13,6 @@ from pathlib import Path
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.errors import InputError
-
-SUMMARY = "serve an exported model on this machine, without Docker"
-DESCRIPTION = """Serves the newest version of an exported importance weighted autoencoder with the KServe SDK, under
-the REST predict call of TensorFlow Serving: POST http://HOST:PORT/v1/models/NAME:predict. One model, no batching, no
-version or label routes. Ctrl-C stops it. Needs: pip install -r requirements-serving.txt."""
 
 
 def add_flags(parser: flags.Parser) -> None:

@@ -1,4 +1,9 @@
-"""`train`: one run from flags to results."""
+"""Trains an importance weighted autoencoder and estimates log p(x) of the test images.
+
+Writes a run folder with settings, history, metrics in nats, a score for each image, model, checkpoints, figures and a
+page about them all, report.html. Without --dataset it trains on the handwritten digits of scikit-learn and needs no
+network.
+"""
 
 import shlex
 import sys
@@ -12,11 +17,6 @@ from iwae_tf.config import EXPORT_DIR, ExportConfig, OutputConfig, RunConfig, Wo
 from iwae_tf.errors import exit_code
 from iwae_tf.report.record import read_record
 from iwae_tf.training.run_folder import path_of, read_trained
-
-SUMMARY = "train an importance weighted autoencoder and estimate log p(x) of the test images"
-DESCRIPTION = """Trains an importance weighted autoencoder, estimates log p(x) of the test images in nats and writes a
-run folder with settings, history, metrics, a score for each image, model, checkpoints, figures and a page about them
-all, report.html. Without --dataset it trains on the handwritten digits of scikit-learn and needs no network."""
 
 
 def sections() -> tuple[type, ...]:

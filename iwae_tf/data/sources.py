@@ -38,9 +38,6 @@ def load(dataset: str, data_dir: str | os.PathLike | None = None) -> Dataset:
         data_dir: a folder with the data set's original files, an .npz file, or data that TFDS prepared. None means the
             folder of TFDS, which downloads missing data. "digits" needs no folder.
 
-    Returns:
-        A `Dataset`.
-
     Raises:
         InputError: the name is unknown, or the data are missing or unusable. Nothing else is loaded instead.
     """

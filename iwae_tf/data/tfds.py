@@ -24,15 +24,12 @@ _TIMEOUT = 5.0  # seconds
 
 
 def from_tfds(declaration: Declaration, folder: pathlib.Path | None) -> Dataset | None:
-    """Returns a declared data set as TFDS prepared it.
+    """Returns a declared data set as TFDS prepared it; None if `folder` has no prepared folder of it.
 
     Args:
         declaration: of the data set, see `iwae_tf.data.sources`.
         folder: contains the prepared folder; nothing is downloaded. None means TFDS's own folder, and a download if
             the data set is not in it.
-
-    Returns:
-        A `Dataset`; None if `folder` has no prepared folder of it.
 
     Raises:
         InputError: the prepared folder cannot be read, or the download failed.
@@ -48,7 +45,14 @@ def from_tfds(declaration: Declaration, folder: pathlib.Path | None) -> Dataset 
             if folder is not None:
                 return None
             _download(declaration, builder)
-        return _to_dataset(declaration, builder)
+        splits = {"x_train": "train", "x_valid": "validation", "x_test": "test"}
+        arrays = {key: _images(builder, split) for key, split in splits.items() if split in builder.info.splits}
+    source = f"TFDS {builder.info.full_name} in {builder.data_dir}"
+    data = Dataset.from_arrays(declaration.name, arrays, source, "as in TFDS")
+    if "x_valid" not in arrays and "held_out" in declaration.facts:
+        data = hold_out(data, *declaration.facts["held_out"], "TFDS's order")
+    note = declaration.facts["tfds"].get("note")
+    return dataclasses.replace(data, split=f"{data.split}; {note}") if note else data
 
 
 def missing_data(declaration: Declaration, tried: str) -> InputError:
@@ -87,17 +91,6 @@ def _download(declaration: Declaration, builder) -> None:
         builder.download_and_prepare()
     except Exception as error:
         raise missing_data(declaration, f"the download by TFDS failed ({files.one_line(error)})") from error
-
-
-def _to_dataset(declaration: Declaration, builder) -> Dataset:
-    splits = {"x_train": "train", "x_valid": "validation", "x_test": "test"}
-    arrays = {key: _images(builder, split) for key, split in splits.items() if split in builder.info.splits}
-    source = f"TFDS {builder.info.full_name} in {builder.data_dir}"
-    data = Dataset.from_arrays(declaration.name, arrays, source, "as in TFDS")
-    if "x_valid" not in arrays and "held_out" in declaration.facts:
-        data = hold_out(data, *declaration.facts["held_out"], "TFDS's order")
-    note = declaration.facts["tfds"].get("note")
-    return dataclasses.replace(data, split=f"{data.split}; {note}") if note else data
 
 
 def _images(builder, split: str) -> np.ndarray:

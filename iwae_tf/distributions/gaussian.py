@@ -68,7 +68,9 @@ class GaussianLatent(DistributionHead):
     def log_prob(parameters: GaussianParameters, value: tf.Tensor) -> tf.Tensor:
         """Returns log N(value; loc, scale^2), summed over units: [..., H] -> [...].
 
-        TFP's divides by a scale that is the exponential of `log_scale` and takes the logarithm of it again.
+        With TFP's a training step with Gaussian pixels takes 1.25 and a score 1.17 of the time (784 pixels, k = 50 and
+        5000, two cores). TFP also subtracts loc / scale from value / scale, each rounded: for 50 units of scale e^-7
+        with locations of size 30 it is 0.04 nats off, this 2e-5.
         """
         standardized = (value - parameters.loc) * tf.exp(-parameters.log_scale)
         return standard_normal_log_prob(standardized) - tf.reduce_sum(parameters.log_scale, axis=-1)
@@ -83,7 +85,7 @@ class GaussianLatent(DistributionHead):
         """Returns the reparameterised sample and its log q, in nats, summed over units.
 
         log q is written with the noise, log q = log N(noise; 0, I) - sum log scale, which has the same value and the
-        same total derivative as the density at the sample and costs less.
+        same total derivative as the density at the sample, without the rounding of (h - loc) / scale.
 
         Args:
             parameters: of [..., H].

@@ -191,14 +191,7 @@ def likelihood_class(name: str) -> type:
 
 
 def build_likelihood(name: str, data_dim: int, initializer_seeds, data_mean, levels: int | None) -> Likelihood:
-    """Builds the layer p(x | features).
-
-    Args:
-        name: from `likelihood_name`.
-        data_dim: D.
-        initializer_seeds: iterator of initialiser seeds.
-        data_mean: mean of the training data [D], or None.
-        levels: number of values that an observation can have, for likelihoods over levels.
+    """Builds the layer p(x | features) by its `likelihood_name`.
 
     Raises:
         InputError: an unknown name, or levels that are missing, out of range, or not for this likelihood.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
 from iwae_tf import seeds
 from iwae_tf.declarations import declare
@@ -81,7 +82,7 @@ class Categorical(LevelLikelihood):
         super().__init__(levels, **kwargs)
         bias, values = None, np.arange(self.levels) / (self.levels - 1.0)
         if mean is not None:
-            tilt = logit_of_mean(mean, lambda t: _softmax(t[:, None] * values) @ values)  # [D]
+            tilt = logit_of_mean(mean, lambda t: special.softmax(t[:, None] * values, axis=-1) @ values)  # [D]
             bias = (tilt[:, None] * values).reshape(-1)  # [D L]
         self.logits = self.dense(units * self.levels, initializer_seeds, bias)
 
@@ -206,11 +207,6 @@ def _split_last(values: tf.Tensor, number: int) -> tf.Tensor:
     dim = values.shape[-1] // number
     split = tf.reshape(values, tf.concat([tf.shape(values)[:-1], [dim, number]], axis=0))
     return tf.ensure_shape(split, [*values.shape[:-1], dim, number])
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return p / p.sum(axis=-1, keepdims=True)
 
 
 def logit_of_mean(mean, mean_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.declarations import declare
+from iwae_tf.distributions.bernoulli import Bernoulli
 from iwae_tf.distributions.gaussian import LOG_SCALE_BOUND, bounded_log_scale
 from iwae_tf.distributions.head import Likelihood
 from iwae_tf.distributions.levels import logit_of_mean
@@ -31,7 +32,7 @@ class ContinuousBernoulli(Likelihood):
     autoencoders, section 3: equation 6 for the density, 8 for the mean.
     """
 
-    support = "values in [0, 1]"
+    support, in_support = Bernoulli.support, staticmethod(Bernoulli.in_support)
     bias_start = "logit of the continuous Bernoulli whose mean is the training mean clipped to [0.01, 0.99]"
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], mean=None, **kwargs):
@@ -47,11 +48,6 @@ class ContinuousBernoulli(Likelihood):
         from tensorflow_probability import distributions as tfd
 
         return tfd.Independent(tfd.ContinuousBernoulli(logits=logits), reinterpreted_batch_ndims=1)
-
-    @staticmethod
-    def in_support(value: tf.Tensor) -> tf.Tensor:
-        """Returns True if every value is in [0, 1] (NaN is not); a scalar."""
-        return tf.reduce_all((value >= 0.0) & (value <= 1.0))
 
 
 def _mean_in_float64(logits: np.ndarray) -> np.ndarray:

@@ -5,29 +5,16 @@ The names are imported on first use, so that `iwae_tf.evaluation.compare` costs 
 
 import importlib
 
-# name -> module that defines it. No module has the name of a function: importing it would hide the function.
-_MODULES = {
-    "PAPER_SAMPLE_SIZES": "estimate",
-    "AnnealedEstimate": "annealing",
-    "BidirectionalBounds": "annealing",
-    "Comparison": "compare",
-    "Deviation": "bias",
-    "JackknifeEstimate": "bias",
-    "LikelihoodEstimate": "estimate",
-    "active_units": "units",
-    "annealed_log_likelihood": "annealing",
-    "bidirectional_bounds": "annealing",
-    "compare_scores": "compare",
-    "compare_with_first": "compare",
-    "deviation": "bias",
-    "estimate_log_likelihood": "estimate",
-    "jackknife": "bias",
-    "jackknife_log_likelihood": "bias",
-    "posterior_expectation": "posterior",
-    "posterior_samples": "posterior",
-    "pruned": "units",
-    "unit_activities": "units",
+# The names of each module. No module has the name of a function: importing it would hide the function.
+_NAMES = {
+    "estimate": ("PAPER_SAMPLE_SIZES", "LikelihoodEstimate", "estimate_log_likelihood"),
+    "annealing": ("AnnealedEstimate", "BidirectionalBounds", "annealed_log_likelihood", "bidirectional_bounds"),
+    "bias": ("Deviation", "JackknifeEstimate", "deviation", "jackknife", "jackknife_log_likelihood"),
+    "compare": ("Comparison", "compare_scores", "compare_with_first"),
+    "posterior": ("posterior_expectation", "posterior_samples"),
+    "units": ("active_units", "pruned", "unit_activities"),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = list(_MODULES)
 
 

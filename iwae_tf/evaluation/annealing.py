@@ -229,7 +229,11 @@ class AnnealingPasses:
         self.leapfrog_steps = positive_integer("leapfrog_steps", leapfrog_steps)
         self.seed = check_seed(seed)
         self.progress = progress or (lambda rows: None)
-        self._start = tf.function(self._start_at, autograph=False, reduce_retracing=True)
+        self._start = tf.function(
+            lambda x, noise: chains_at(partial(model.log_weights_from_noise, x), noise),
+            autograph=False,
+            reduce_retracing=True,
+        )
         self._move = tf.function(self._transition, autograph=False, reduce_retracing=True)
 
     def batches(self, x: tf.Tensor) -> Iterator[Batch]:
@@ -291,9 +295,6 @@ class AnnealingPasses:
     def _keys(self, batch: Batch, purpose: seeds.Purpose, count: int) -> np.ndarray:
         """Returns two keys for every transition, int64 [count, 2, 2]; as batches have one size, they serve all rows."""
         return seeds.key(self.seed, purpose, batch.rows[0], tf.range(2 * count)).numpy().reshape(count, 2, 2)
-
-    def _start_at(self, x, noise):
-        return chains_at(partial(self.model.log_weights_from_noise, x), noise)
 
     def _transition(self, x, chains, keys, beta, step):
         """Returns the chains after a transition with step sizes [B], and its acceptance, the mean over chains [B]."""

@@ -11,7 +11,7 @@ so that the large coefficients of the jackknife cancel on paper and not in float
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -121,15 +121,8 @@ def jackknife_log_likelihood(
     """
     if positive_integer("num_samples", num_samples) < 3:
         raise InputError(f"num_samples must be at least 3 for corrections of order 1 and 2, got {num_samples}")
-    results = []
-    for batch in _batches(x, batch_size):
-        chunks = []
-        for log_w in model.log_weight_chunks(batch, num_samples, seed):
-            chunks.append(log_w.numpy())
-            if progress:
-                progress(log_w.shape.num_elements())
-        results.append(_all_orders(np.concatenate(chunks)))
-    estimates, errors = np.concatenate(results, axis=-1)  # each [3, N]
+    batches = _log_weights(model, x, num_samples, seed, batch_size, progress)
+    estimates, errors = np.concatenate([_all_orders(log_w) for log_w in batches], axis=-1)  # each [3, N]
     return JackknifeEstimate(dict(enumerate(estimates)), dict(enumerate(errors)), num_samples)
 
 
@@ -152,6 +145,8 @@ def deviation(
     So a nearly unbiased estimator cannot be noisy, however bad q is. With averages over the estimates in place of
     expectations the same lines give 2 delta + 2 mean_j e^(Y_j): the bound holds for the returned numbers, whatever the
     draw, if `log_likelihood` is not below the log mean weight of the same samples, and up to its noise otherwise.
+
+    The weights of a batch are held together, float32 [k num_estimates, batch_size].
 
     Args:
         model: an `iwae_tf.IWAE`.
@@ -178,34 +173,25 @@ def deviation(
             f"log_likelihood must be one finite number for each of the {len(x)} rows of x, got an array of shape "
             f"{log_likelihood.shape}"
         )
-    means, deviations = [], []
-    for batch in _batches(x, batch_size):
-        chunks = model.log_weight_chunks(batch, k * num_estimates, seed)
-        estimates = np.concatenate(list(_grouped_estimates(chunks, k)))  # [num_estimates, B]
-        means.append(estimates.mean(axis=0))
-        deviations.append(np.abs(estimates - means[-1]).mean(axis=0))
-    return Deviation(np.concatenate(deviations), log_likelihood - np.concatenate(means), k, num_estimates)
+    estimates = []
+    for log_w in _log_weights(model, x, k * num_estimates, seed, batch_size):
+        groups = tf.constant(log_w.reshape(num_estimates, k, -1), tf.float64)
+        estimates.append(log_mean_exp(groups, axis=1).numpy())  # [num_estimates, B]
+    estimates = np.concatenate(estimates, axis=1)
+    mean = estimates.mean(axis=0)
+    return Deviation(np.abs(estimates - mean).mean(axis=0), log_likelihood - mean, k, num_estimates)
 
 
-def _batches(x: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    size = positive_integer("batch_size", batch_size)
-    return [x[first : first + size] for first in range(0, max(len(x), 1), size)]  # the model refuses an empty batch
-
-
-def _grouped_estimates(chunks: Iterable, k: int) -> Iterator[np.ndarray]:
-    """Yields log mean w of consecutive groups of k samples, float64 [groups, B], from chunks [c, B] of any size.
-
-    An incomplete group waits for the next chunk, so that at most k + c samples are held at a time.
-    """
-    waiting, count = [], 0
-    for log_w in chunks:
-        waiting.append(np.asarray(log_w, np.float64))
-        count += len(waiting[-1])
-        if count < k:
-            continue
-        log_w, groups = np.concatenate(waiting), count // k
-        yield log_mean_exp(tf.constant(log_w[: groups * k].reshape(groups, k, -1)), axis=1).numpy()
-        waiting, count = [log_w[groups * k :]], count - groups * k
+def _log_weights(model, x, num_samples: int, seed: int, batch_size: int, progress=None) -> Iterator[np.ndarray]:
+    """Yields the log-weights of each batch of rows, float32 [num_samples, B]."""
+    batch_size = positive_integer("batch_size", batch_size)
+    for first in range(0, max(len(x), 1), batch_size):  # the model refuses an empty batch
+        chunks = []
+        for log_w in model.log_weight_chunks(x[first : first + batch_size], num_samples, seed):
+            chunks.append(log_w.numpy())
+            if progress:
+                progress(log_w.shape.num_elements())
+        yield np.concatenate(chunks)
 
 
 def _all_orders(log_w) -> np.ndarray:

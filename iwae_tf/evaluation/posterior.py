@@ -133,12 +133,10 @@ def posterior_samples(model, x, n: int, num_samples: int = 5000, seed: int = 0) 
 
 def _resampled(samples, n: int, streams: tf.Tensor, latent_units) -> list[tf.Tensor]:
     """Returns n of the `samples` for every row, drawn with their weights: [n, B, H_l] for each layer."""
-    chosen, block = None, 0
+    rows, block = streams.shape[0], 0
+    log_total = tf.fill([rows], tf.constant(-float("inf"), tf.float64))
+    chosen = tuple(tf.zeros([rows, n, units]) for units in latent_units)
     for h, log_w in samples:
-        batch = log_w.shape[1]
-        if chosen is None:
-            log_total = tf.fill([batch], tf.constant(-float("inf"), tf.float64))
-            chosen = tuple(tf.zeros([batch, n, units]) for units in latent_units)
         for start in range(0, log_w.shape[0], BLOCK):
             taken = slice(start, start + BLOCK)
             uniform = _uniform(n, streams, tf.constant(block))

@@ -43,13 +43,7 @@ def check_compile(model, optimizer, objective, jit_compile, other_arguments: dic
 
 
 def check_gaussian(model, feature: str, reason: str) -> None:
-    """Raises `InputError` unless the latent units are Gaussian.
-
-    Args:
-        model: an `IWAE`.
-        feature: what exists for Gaussian units only.
-        reason: why.
-    """
+    """Raises `InputError` unless the model's latent units are Gaussian, as `feature` needs for this `reason`."""
     if not model.gaussian_latents:
         raise InputError(f"{feature} exists for Gaussian units, this model's are {model.latent}: {reason}")
 

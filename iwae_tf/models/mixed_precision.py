@@ -73,7 +73,8 @@ def tanh_layers(inputs: tf.Tensor, kernels: list[tf.Tensor], biases: list[tf.Ten
 @tf.custom_gradient
 def _tanh_layers(inputs, *weights):
     """[N, D] -> [N, units]; the weights are all kernels, then all biases."""
-    kernels, biases = ([_half(w) for w in part] for part in _halves(weights))
+    half_weights, number = [_half(weight) for weight in weights], len(weights) // 2
+    kernels, biases = half_weights[:number], half_weights[number:]
     values = [_half(inputs)]
     for kernel, bias in zip(kernels, biases, strict=True):
         values.append(tf.tanh(tf.matmul(values[-1], kernel) + bias))
@@ -97,10 +98,6 @@ def _scale(gradient, below):
     total = tf.reduce_sum(tf.reduce_max(tf.abs(gradient), axis=-1))
     largest = tf.maximum(1.0, _single(tf.reduce_max(tf.abs(below))))
     return LARGEST_ROW / (largest * tf.maximum(total, 1e-30))  # a zero gradient stays zero
-
-
-def _halves(weights):
-    return weights[: len(weights) // 2], weights[len(weights) // 2 :]
 
 
 def _half(value):

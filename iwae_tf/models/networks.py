@@ -91,15 +91,12 @@ class InferenceNetwork(keras.layers.Layer):
 class GenerativeNetwork(keras.layers.Layer):
     """p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]), the mirror image of the inference network.
 
+    Arguments are those of `InferenceNetwork`, whose `hidden_units` are used in reverse, and
+
     Args:
-        data_dim: D.
-        latent_units: H_l of each stochastic layer, nearest x first.
-        hidden_units: widths of the tanh layers of the inference network below each stochastic layer, used in reverse.
-        latent: declared name of the distribution of the units.
         likelihood: declared or registered name of the distribution of x.
         data_mean: mean of the training images [D] for the output bias, or None.
         levels: number of values that an observation can have, for likelihoods over levels; else None.
-        initializer_seeds: iterator of initialiser seeds.
         decoder: layer from h[0] to the features below p(x | h[0]), in place of the tanh layers; or None.
         prior: of the top layer, or None for the default of `latent`.
     """
@@ -319,15 +316,7 @@ def check_stateless(layer: keras.layers.Layer, role: str) -> None:
 
 
 def checked_prior(prior: keras.layers.Layer, units: int) -> keras.layers.Layer:
-    """Returns a user's prior of the top layer if it has the methods and shapes that a prior needs.
-
-    Args:
-        prior: a Keras layer with `log_prob(h)`, [..., H] -> [...] in nats, and `sample(n, key)`, float32 [n, H].
-        units: H.
-
-    Raises:
-        InputError: it is no layer, lacks a method, or a method gives another shape.
-    """
+    """Returns a user's prior of the top layer; raises `InputError` unless its methods give the shapes of a prior."""
     if not isinstance(prior, keras.layers.Layer) or not (hasattr(prior, "log_prob") and hasattr(prior, "sample")):
         raise InputError(f"prior must be a Keras layer with log_prob(h) and sample(n, key), got {prior!r}")
     drawn = tuple(prior.sample(3, seeds.key(0, seeds.Purpose.SAMPLE)).shape)

@@ -61,9 +61,6 @@ class ELBO(Objective):
     def begin_fit(self):
         self.kl_weight.assign(1.0)
 
-    def get_config(self):
-        return {**super().get_config(), "kl_annealing": self.kl_annealing}
-
 
 @declare(
     "objective",
@@ -80,9 +77,6 @@ class AnalyticKLELBO(ELBO):
 
     Reference: Kingma & Welling (2014), equation 7 (estimator B) and appendix B.
     """
-
-    def __init__(self, num_samples: int = 1, kl_annealing: int | None = None, **kwargs):
-        super().__init__(num_samples, kl_annealing, **kwargs)
 
     def log_weights(self, model, x, noise):
         """Returns log p(x | h_i) - KL(q(h | x) || p(h)) in place of log w_i; [k, B]."""
@@ -168,37 +162,21 @@ class MIWAE(Objective):
 
     def __init__(self, num_samples: int = 50, groups: int = 5, **kwargs):
         super().__init__(num_samples, **kwargs)
-        self.groups = checked_groups(num_samples, groups)
+        self.groups = positive_integer("groups", groups)
+        if num_samples % groups:
+            divisors = [n for n in range(1, num_samples + 1) if num_samples % n == 0]
+            nearest = min(divisors, key=lambda n: abs(n - groups))
+            raise InputError(f"groups must divide the number of samples, {num_samples}, got {groups}; {nearest} does")
+
+    def _in_groups(self, log_w):
+        return tf.reshape(log_w, [self.groups, -1, tf.shape(log_w)[1]])  # [M, K, B]
 
     def bound(self, log_w):
-        return tf.reduce_mean(log_mean_exp(in_groups(log_w, self.groups), axis=1), axis=0)
+        return tf.reduce_mean(log_mean_exp(self._in_groups(log_w), axis=1), axis=0)
 
     def gradient_weights(self, log_w):
-        return GradientWeights.of_bound(weights_in_groups(log_w, self.groups))
-
-    def get_config(self):
-        return {**super().get_config(), "groups": self.groups}
-
-
-def checked_groups(num_samples: int, groups: int) -> int:
-    """Returns the number of groups; raises `InputError` unless it divides the number of samples."""
-    if num_samples % positive_integer("groups", groups):
-        divisors = [n for n in range(1, num_samples + 1) if num_samples % n == 0]
-        nearest = min(divisors, key=lambda n: abs(n - groups))
-        raise InputError(f"groups must divide the number of samples, {num_samples}, got {groups}; {nearest} does")
-    return groups
-
-
-def in_groups(log_w: tf.Tensor, groups: int) -> tf.Tensor:
-    """Splits the sample axis into groups: [k, B] -> [M, K, B]."""
-    return tf.reshape(log_w, [groups, -1, tf.shape(log_w)[1]])
-
-
-def weights_in_groups(log_w: tf.Tensor, groups: int) -> tf.Tensor:
-    """Returns weights normalised within each group, divided by M: each column sums to 1. [k, B] -> [k, B]."""
-    grouped = in_groups(log_w, groups)
-    weights = tf.nn.softmax(grouped, axis=1) / tf.cast(groups, log_w.dtype)
-    return tf.reshape(weights, tf.shape(log_w))
+        weights = tf.nn.softmax(self._in_groups(log_w), axis=1) / tf.cast(self.groups, log_w.dtype)
+        return GradientWeights.of_bound(tf.reshape(weights, tf.shape(log_w)))
 
 
 @declare(
@@ -233,7 +211,7 @@ class CIWAE(Objective):
             raise InputError(f"learn_beta must be True or False, got {learn_beta!r}")
         if learn_beta and beta in (0.0, 1.0):
             raise InputError(f"a learned beta must start between 0 and 1, got {beta}: it would stay at that value")
-        self.beta = float(beta)
+        self.beta, self.learn_beta = float(beta), learn_beta
         self.state = _LearnedShare(self.beta) if learn_beta else None
 
     def current_beta(self) -> tf.Tensor:
@@ -248,9 +226,6 @@ class CIWAE(Objective):
         beta = tf.cast(self.current_beta(), log_w.dtype)
         equal = 1.0 / tf.cast(tf.shape(log_w)[0], log_w.dtype)
         return GradientWeights.of_bound(beta * equal + (1.0 - beta) * normalized_weights(log_w))
-
-    def get_config(self):
-        return {**super().get_config(), "beta": self.beta, "learn_beta": self.state is not None}
 
 
 class _LearnedShare(keras.layers.Layer):
@@ -303,9 +278,6 @@ class VRIWAE(Objective):
 
     def gradient_weights(self, log_w):
         return GradientWeights.of_bound(normalized_weights((1.0 - self.alpha) * log_w))
-
-    def get_config(self):
-        return {**super().get_config(), "alpha": self.alpha}
 
 
 @declare("objective", "vr-max", "gradient of the best sample alone; with --backward-samples 1 the cheapest")
@@ -380,9 +352,6 @@ class JVI(Objective):
             tape.watch(log_w)
             bound = self.bound(log_w)
         return GradientWeights.of_bound(tape.gradient(bound, log_w))
-
-    def get_config(self):
-        return {**super().get_config(), "order": self.order}
 
 
 def _sum_over_pairs(log_w: tf.Tensor, log_others: tf.Tensor) -> tf.Tensor:

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from iwae_tf.declarations import declare
 from iwae_tf.errors import InputError, finite_number
-from iwae_tf.numerics import normalized_weights
-from iwae_tf.objectives.bounds import IWAEBound, checked_groups, weights_in_groups
+from iwae_tf.numerics import log_mean_exp, normalized_weights
+from iwae_tf.objectives.bounds import MIWAE, IWAEBound
 from iwae_tf.objectives.objective import GradientWeights
 
 
@@ -49,7 +49,7 @@ class STL(IWAEBound):
     "iwae for the generative network, miwae for the inference network",
     settings={"groups": "M, groups of k / M samples"},
 )
-class PIWAE(IWAEBound):
+class PIWAE(MIWAE):
     """Value of `IWAEBound` with all k samples, whose gradient moves theta; phi climbs `MIWAE` with the same samples.
 
     The generative network gains from a tight bound, the inference network from a bound of few samples, whose gradient
@@ -63,16 +63,12 @@ class PIWAE(IWAEBound):
     Reference: Rainforth, Kosiorek, Le, Maddison, Igl, Wood, Teh (2018), section 5.
     """
 
-    def __init__(self, num_samples: int = 50, groups: int = 5, **kwargs):
-        super().__init__(num_samples, **kwargs)
-        self.groups = checked_groups(num_samples, groups)
+    def bound(self, log_w):
+        return log_mean_exp(log_w, axis=0)
 
     def gradient_weights(self, log_w):
-        weights = weights_in_groups(log_w, self.groups)
-        return GradientWeights(generative=normalized_weights(log_w), path=weights, score=-weights)
-
-    def get_config(self):
-        return {**super().get_config(), "groups": self.groups}
+        of_groups = super().gradient_weights(log_w)
+        return GradientWeights(normalized_weights(log_w), path=of_groups.path, score=of_groups.score)
 
 
 @declare(
@@ -106,9 +102,6 @@ class DReGAlpha(IWAEBound):
     def gradient_weights(self, log_w):
         weights = normalized_weights(log_w)
         return GradientWeights.scaled_path(generative=weights, factor=self.alpha + (1.0 - 2.0 * self.alpha) * weights)
-
-    def get_config(self):
-        return {**super().get_config(), "alpha": self.alpha}
 
 
 @declare("objective", "rws-dreg", "rws with its score reparameterised: q covers the posterior, less noise")

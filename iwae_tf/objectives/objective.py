@@ -164,8 +164,13 @@ class Objective(abc.ABC):
             )
 
     def get_config(self) -> dict:
-        """Returns the constructor arguments, for Keras serialisation."""
-        return {"num_samples": self.num_samples, "backward_samples": self.backward_samples}
+        """Returns the constructor arguments, for Keras serialisation: attributes with the names of declared settings.
+
+        A subclass adds arguments that it does not declare as settings.
+        """
+        declarations = [vars(cls)["declaration"] for cls in type(self).__mro__ if "declaration" in vars(cls)]
+        names = {"num_samples", "backward_samples", *(name for each in declarations for name in each.settings)}
+        return {name: value for name, value in vars(self).items() if name in names}
 
     @classmethod
     def from_config(cls, config: dict) -> "Objective":

@@ -117,9 +117,6 @@ class TVO(Objective):
         score = tf.reduce_sum(lengths * weights * ((1.0 - betas) * centred - 1.0), axis=0)
         return GradientWeights(generative=generative, path=None, score=score)
 
-    def get_config(self):
-        return {**super().get_config(), "points": self.points}
-
     def _partition(self, log_w):
         """Returns lengths and points of the partition, [K, 1, 1], and the normalised weights w^beta, [K, k, B]."""
         ends = np.array([0.0, *(np.geomspace(FIRST_POINT, 1.0, self.points) if self.points > 1 else [1.0])])

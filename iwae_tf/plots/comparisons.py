@@ -27,33 +27,25 @@ def differences_figure(scores, names, intervals, notes=(), warning: str = "") ->
         raise InputError(f"scores must be [N] of the same images, got shapes {[np.shape(values) for values in scores]}")
     if not all(np.isfinite(values).all() for values in (first, *others)):
         raise InputError("scores that are not finite have no difference; leave these images out of all models")
-    notes = [
-        *(f"{letter}: {name}" for letter, name in zip(style.LETTERS, names, strict=False)),
-        *notes,
-        *(_better(first, other, letter) for letter, other in zip(style.LETTERS[1:], others, strict=False)),
+    notes = [*(f"{letter}: {name}" for letter, name in zip(style.LETTERS, names, strict=False)), *notes]
+    labels = []
+    for letter, other in zip(style.LETTERS[1:], others, strict=False):
+        count = int((first > other).sum())
+        share = style.percent(count, len(first))
+        notes.append(f"A is better than {letter} on {count:,} of {len(first):,} images ({share})")
+        labels.append((f"A − {letter} (nats)", "images"))
+        labels.append((f"log p(x) under {letter} (nats)", "log p(x) under A (nats)"))
+    notes.append(
         "left: thick line the mean of the differences, band its 95% interval, dashed no difference; "
-        "right: A is better above the dashed line",
-    ]
+        "right: A is better above the dashed line"
+    )
     title = f"Differences of log p(x) over {len(first):,} images"
     figure = style.page(title, notes, warning, width=WIDTH, height=ROW * len(others))
-    labels = [
-        words
-        for letter in style.LETTERS[1 : len(others) + 1]
-        for words in (
-            (f"A − {letter} (nats)", "images"),
-            (f"log p(x) under {letter} (nats)", "log p(x) under A (nats)"),
-        )
-    ]
     panels = style.panels(figure, labels, rows=len(others))
     for left, right, other, interval in zip(panels[::2], panels[1::2], others, intervals, strict=True):
         _draw_histogram(left, first - other, interval)
         _draw_scatter(right, first, other)
     return figure
-
-
-def _better(first, other, letter: str) -> str:
-    count = int((first > other).sum())
-    return f"A is better than {letter} on {count:,} of {len(first):,} images ({style.percent(count, len(first))})"
 
 
 def _draw_histogram(axes, differences, interval) -> None:

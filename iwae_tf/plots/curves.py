@@ -9,22 +9,17 @@ from iwae_tf.plots import style
 ACTIVE, LOWEST = 0.01, 1e-8  # threshold of Burda et al. (2016); smaller activities are rounding errors
 
 
-def bounds_figure(bounds: dict[int, float], standard_errors: dict[int, float], of: str = "test images") -> Figure:
-    """Draws the mean of L_k against k, its value below each k.
+def bounds_figure(runs: dict[str, tuple[dict[int, float], dict[int, float]]], of: str = "test images") -> Figure:
+    """Draws the mean of L_k against k; of a single run also its value below each k.
 
     Args:
-        bounds: k -> mean of L_k over the images, in nats; at least one k.
-        standard_errors: the same k -> standard error of that mean, in nats; NaN or inf where unknown.
+        runs: name of a run -> means of L_k over the images, and their standard errors (NaN or inf where unknown), both
+            by the same k, at least one, in nats.
         of: name of the images for the title, e.g. "400 test images".
 
     Raises:
         InputError: there is no k, a k is below 1, a bound is not finite, or the standard errors have other k.
     """
-    return bounds_of_runs({"": (bounds, standard_errors)}, of)
-
-
-def bounds_of_runs(runs: dict[str, tuple[dict, dict]], of: str = "test images") -> Figure:
-    """Draws the bounds of several runs: name -> (bounds, standard errors), arguments and errors as `bounds_figure`."""
     curves = [_checked_bounds(*values) for values in runs.values()]
     notes = ["bars: one standard error either way"] if any(errors.any() for *_, errors in curves) else []
     if any(ks[0] == 1 for ks, *_ in curves):
@@ -97,28 +92,24 @@ def learning_figure(histories: dict[str, dict[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def activities_figure(activities, of: str = "test images", threshold: float = ACTIVE) -> Figure:
+def activities_figure(runs: dict, of: str = "test images", threshold: float = ACTIVE) -> Figure:
     """Draws the activity of every latent unit in falling order on a log axis, one panel a layer.
 
     Args:
-        activities: for each stochastic layer, nearest x first, the variance over x of the units' posterior means,
-            float [H_l], H_l >= 1. Values below 1e-8 and estimates below 0 stand at the lower border.
+        runs: name of a run -> for each stochastic layer, nearest x first, the variance over x of the units' posterior
+            means, float [H_l], H_l >= 1. Values below 1e-8 and estimates below 0 stand at the lower border.
         of: name of the images, e.g. "400 test images".
         threshold: a unit above it is active.
 
     Raises:
         InputError: there is no layer, a layer is not [H_l] with H_l >= 1, or a value is not finite.
     """
-    return activities_of_runs({"": activities}, of, threshold)
-
-
-def activities_of_runs(runs: dict, of: str = "test images", threshold: float = ACTIVE) -> Figure:
-    """Draws the activities of several runs: name -> activities, arguments and errors as `activities_figure`."""
     runs = {name: [np.sort(np.asarray(a, np.float64))[::-1] for a in layers] for name, layers in runs.items()}
     every = [layer for layers in runs.values() for layer in layers]
     if not all(runs.values()) or not all(a.ndim == 1 and len(a) and np.isfinite(a).all() for a in every):
         raise InputError(f"activities must be one array [H] of finite values for each layer, got {runs!r}")
-    totals = "; ".join(f"{name} {active_words(layers, threshold)}".strip() for name, layers in runs.items())
+    counts = {name: [f"{(a > threshold).sum()} of {len(a)}" for a in layers] for name, layers in runs.items()}
+    totals = "; ".join(f"{name} {' + '.join(words)}".strip() for name, words in counts.items())
     notes = [
         f"variance over {of} of each unit's posterior mean",
         f"filled: above {threshold:g} (dashed), active: {totals}",
@@ -148,8 +139,3 @@ def activities_of_runs(runs: dict, of: str = "test images", threshold: float = A
         axes.xaxis.get_major_locator().set_params(integer=True)
     style.legend(panels[0], runs)
     return figure
-
-
-def active_words(layers, threshold: float = ACTIVE) -> str:
-    """Returns e.g. "3 of 100 + 2 of 50", a count a layer."""
-    return " + ".join(f"{int((layer > threshold).sum())} of {len(layer)}" for layer in layers)

@@ -109,9 +109,8 @@ def samples_figure(images, image_shape: tuple[int, int], title: str = "Means of 
     """
     pictures = as_pictures(images, image_shape)[:100]
     height, width = cell_size(image_shape, math.ceil(math.sqrt(len(pictures))))
-    return grid_figure(
-        _chunks(pictures, min(len(pictures), math.ceil(math.sqrt(len(pictures) * height / width)))), title
-    )
+    columns = min(len(pictures), math.ceil(math.sqrt(len(pictures) * height / width)))
+    return grid_figure(_chunks(pictures, columns), title)
 
 
 def reconstructions_figure(
@@ -129,10 +128,8 @@ def reconstructions_figure(
     Raises:
         InputError: a shape does not fit, the numbers differ, there is no image, or a value is outside [0, 1].
     """
-    above, below = (
-        as_pictures(originals, image_shape, "originals"),
-        as_pictures(reconstructions, image_shape, "reconstructions"),
-    )
+    above = as_pictures(originals, image_shape, "originals")
+    below = as_pictures(reconstructions, image_shape, "reconstructions")
     if len(above) != len(below):
         raise InputError(
             f"every original needs its reconstruction, got {len(above)} originals and {len(below)} reconstructions"

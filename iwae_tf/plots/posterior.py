@@ -127,9 +127,8 @@ def _log_target(model, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
     if len(model.latent_units) > 1:
         return model.generative_network.prior.log_prob(grid).numpy().astype(np.float64)
     chunks = [grid[start : start + CHUNK, None] for start in range(0, len(grid), CHUNK)]  # [c, 1, 2]
-    return np.concatenate(
-        [model.generative_network.log_prob(x, (chunk,)).numpy()[:, 0] for chunk in chunks], dtype=float
-    )
+    log_p = [model.generative_network.log_prob(x, (chunk,)).numpy()[:, 0] for chunk in chunks]
+    return np.concatenate(log_p, dtype=float)
 
 
 def _log_q(model, conditions: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -25,19 +25,6 @@ class Picture(NamedTuple):
     alt: str
 
 
-class Run(NamedTuple):
-    """A run as the template shows it."""
-
-    letter: str
-    color: str
-    name: str
-    state: str
-    notes: list[str]
-    pictures: list[Picture]
-    scored: list[tuple[str, list[str]]]
-    units: list[list[str]]
-
-
 def write_report(records: list[Record], output: Path) -> None:
     """Writes the page about the runs of `read_records`, which are named A, B, ... in this order.
 
@@ -57,47 +44,40 @@ def page(records: list[Record]) -> str:
     """Returns the text of the page."""
     models = [_Model(record) for record in records]
     names = names_of([record.path for record in records])
+    letters = style.LETTERS if len(records) > 1 else [""]
     runs = [
-        Run(
-            letter=style.LETTERS[place] if len(records) > 1 else "",
-            color=style.SERIES[place],
-            name=names[place],
-            state=tables.state(record),
-            notes=model.notes(),
-            pictures=model.pictures(),
-            scored=_scored(record),
-            units=[_unit_list(layer) for layer in model.activities or ()],
-        )
-        for place, (record, model) in enumerate(zip(records, models, strict=True))
+        {
+            "letter": letter,
+            "color": color,
+            "name": name,
+            "state": tables.state(record),
+            "notes": model.notes(),
+            "pictures": model.pictures(),
+            "scored": _scored(record),
+            "units": [_unit_list(layer) for layer in model.activities or ()],
+        }
+        for letter, color, name, record, model in zip(letters, style.SERIES, names, records, models, strict=False)
     ]
     differing, common = tables.setting_tables(records)
     report = ("This page", [tables.report_command(records)])
-    return _template().render(
-        title=f"Run {runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs side by side",
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.j2").render(
+        title=f"Run {names[0]}" if len(runs) == 1 else f"{len(runs)} runs side by side",
         runs=runs,
         results=tables.result_table(records),
         result_notes=tables.RESULT_NOTES,
         other_protocols=tables.other_protocols(records),
-        curves=_curves(records, models, [run.letter for run in runs]),
+        curves=_curves(records, models, letters),
         bounds=tables.bounds_table(records),
         differing=differing,
         common=common,
         timing=tables.timing_table(records),
-        commands=[*zip([run.name for run in runs], map(tables.run_commands, records), strict=True), report],
+        commands=[*zip(names, map(tables.run_commands, records), strict=True), report],
         version=__version__,
     )
-
-
-def _template() -> jinja2.Template:
-    """Returns the template of this folder; it escapes all values."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
 
 
 def _picture(figure, kind: str = "png") -> Picture:
@@ -107,19 +87,19 @@ def _picture(figure, kind: str = "png") -> Picture:
     return Picture(f"data:image/{'svg+xml' if kind == 'svg' else kind};base64,{content}", words)
 
 
-def _curves(records: list[Record], models: list["_Model"], letters: list[str]) -> list[Picture]:
+def _curves(records: list[Record], models: list["_Model"], letters) -> list[Picture]:
     """Returns learning curves, bounds and activities of all runs that have them."""
-    runs = list(zip(letters, records, models, strict=True))
-    histories = {letter: record.history for letter, record, _ in runs if len(record.history["epoch"])}
-    metrics = {letter: record.metrics for letter, record, _ in runs if record.metrics}
-    bounds = {letter: (found["bounds"], found["bound_standard_errors"]) for letter, found in metrics.items()}
-    activities = {letter: model.activities for letter, _, model in runs if model.activities}
-    drawn = (
-        (curves.learning_figure, histories),
-        (curves.bounds_of_runs, bounds),
-        (curves.activities_of_runs, activities),
-    )
-    return [_picture(draw(told), "svg") for draw, told in drawn if told]
+    histories, bounds, activities = {}, {}, {}
+    for letter, record, model in zip(letters, records, models, strict=False):
+        if len(record.history["epoch"]):
+            histories[letter] = record.history
+        if record.metrics:
+            bounds[letter] = record.metrics["bounds"], record.metrics["bound_standard_errors"]
+        if model.activities:
+            activities[letter] = model.activities
+    figures = (curves.learning_figure, curves.bounds_figure, curves.activities_figure)
+    drawn = zip(figures, (histories, bounds, activities), strict=True)
+    return [_picture(draw(of_runs), "svg") for draw, of_runs in drawn if of_runs]
 
 
 def _scored(record: Record) -> list[tuple[str, list[str]]]:

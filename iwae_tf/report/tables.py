@@ -10,6 +10,7 @@ from iwae_tf.config import RunConfig
 from iwae_tf.plots.curves import ACTIVE
 from iwae_tf.plots.style import number
 from iwae_tf.report.record import Record
+from iwae_tf.training.scores_file import RELIABLE_SHARE, mean_name
 
 ABSENT = "\N{EN DASH}"
 Row = tuple[str, list[str]]  # a name, and the value in each run
@@ -74,15 +75,16 @@ def _results(record: Record) -> dict[str, str]:
     units = record.config["model"].get("latent_units") or []
     same = len(units) == len(metrics["active_units"])
     active = [f"{n} of {units[i]}" if same else str(n) for i, n in enumerate(metrics["active_units"])]
+    reliable = int(scores.reliable.sum()) if scores else metrics["num_test"]
     log_p = f"{with_error(metrics['log_likelihood'], metrics['standard_error'])} nats"
-    values = {"log p(x)": log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
+    values = {mean_name(reliable, metrics["num_test"]): log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
     values["test images"] = f"{metrics['num_test']:,}"
     if 1 in metrics["bounds"]:
         elbo = with_error(metrics["bounds"][1], metrics["bound_standard_errors"][1])
         values["L_1, the VAE's bound"] = f"{elbo} nats"
     values["active units"] = " + ".join(active)
     if scores:
-        values["reliable scores"] = f"{int(scores.reliable.sum()):,} of {len(scores.reliable):,}"
+        values["reliable scores"] = f"{reliable:,} of {len(scores.reliable):,}"
         values["effective samples"] = number(float(np.median(scores.effective_sample_size)), 0)
     values["training"] = duration(metrics["train_seconds"])
     if metrics["best_epoch"] is not None:
@@ -91,10 +93,10 @@ def _results(record: Record) -> dict[str, str]:
 
 
 RESULT_NOTES = (
-    "log p(x): mean of the estimates over the test images ± standard error; an estimate that is not reliable may be too "
-    f"low. Active units: variance of the posterior mean above {ACTIVE:g}. Reliable scores: test images for which a pilot "
-    "run predicts a small error. Effective samples: median over the test images. Best epoch: by the validation bound; the "
-    "model is that of this epoch."
+    "log p(x): mean of the estimates over the test images ± standard error; called a lower bound if fewer than "
+    f"{RELIABLE_SHARE:.0%} of the scores are reliable. Active units: variance of the posterior mean above {ACTIVE:g}. "
+    "Reliable scores: test images for which a pilot run predicts a small error. Effective samples: median over the test "
+    "images. Best epoch: by the validation bound; the model is that of this epoch."
 )
 
 

@@ -4,6 +4,7 @@ The REST backend imports no TensorFlow. `iwae_tf.serving.model_folder` and `iwae
 others.
 """
 
+import contextlib
 import json
 import random
 import re
@@ -208,14 +209,12 @@ class RestBackend(Backend):
         return kind(f"no server answers at {self._url.address} ({_excerpt(str(cause))}): is it running?")
 
     def _array(self, name: str, values: object) -> np.ndarray:
-        try:
+        with contextlib.suppress(ValueError):  # rows of different lengths
             array = np.asarray(values)
-        except ValueError:  # rows of different lengths
-            array = np.empty(0, object)
-        if array.dtype.kind not in "if":
-            excerpt = _excerpt(json.dumps(values))
-            raise InputError(f"{self._url.base} answered with {name} that is no array of numbers: {excerpt}")
-        return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+            if array.dtype.kind in "if":
+                return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+        excerpt = _excerpt(json.dumps(values))
+        raise InputError(f"{self._url.base} answered with {name} that is no array of numbers: {excerpt}")
 
 
 def _message(response: requests.Response) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from iwae_tf.data import files
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.serving.backends import Backend, ModelURL, RequestTimeoutError, RestBackend, parse_model_url
+from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
 from iwae_tf.serving.scores import Scores, concatenate, from_outputs
 
 FIRST_ROWS = 8
@@ -40,8 +40,18 @@ class ScoringClient:
     def __init__(self, url: str | os.PathLike, timeout: float = 30.0, retry_seconds: float = 30.0):
         address = parse_model_url(os.fspath(url))
         self.url = address.base
-        try:
-            self._backend = _connect(address, timeout, retry_seconds)
+        self._backend: Backend
+        try:  # lazy imports: a folder and gRPC need TensorFlow (5 s), REST does not
+            if address.scheme == "folder":
+                from iwae_tf.serving.model_folder import FolderBackend
+
+                self._backend = FolderBackend(address)
+            elif address.scheme == "grpc":
+                from iwae_tf.serving.grpc_backend import GrpcBackend
+
+                self._backend = GrpcBackend(address, timeout, retry_seconds)
+            else:
+                self._backend = RestBackend(address, timeout, retry_seconds)
         except RequestTimeoutError as error:
             raise InputError(f"{error}; is it the right address, and a server of models?") from error
 
@@ -103,7 +113,11 @@ class ScoringClient:
                 outputs = self._backend.predict(signature, inputs)
             except RequestTimeoutError as error:
                 if rows == 1:
-                    raise _too_slow(error) from error
+                    raise InputError(
+                        f"a single row took too long ({error}): ask for fewer samples by --num-samples, or raise the "
+                        "time-out, of the client by --timeout and for REST of the server too by "
+                        "--rest_api_timeout_in_ms"
+                    ) from error
                 most, size = rows - 1, rows // 2
                 continue
             aim = int(TARGET_SECONDS * rows / max(time.perf_counter() - start, 1e-9))
@@ -155,26 +169,6 @@ def signature_of(num_samples: int | None) -> str:
     return "serving_default" if num_samples is None else "log_prob_k"
 
 
-def _connect(url: ModelURL, timeout: float, retry_seconds: float) -> Backend:
-    # Lazy imports: a folder and gRPC need TensorFlow (5 s), REST does not.
-    if url.scheme == "folder":
-        from iwae_tf.serving.model_folder import FolderBackend
-
-        return FolderBackend(url)
-    if url.scheme == "grpc":
-        from iwae_tf.serving.grpc_backend import GrpcBackend
-
-        return GrpcBackend(url, timeout, retry_seconds)
-    return RestBackend(url, timeout, retry_seconds)
-
-
-def _too_slow(error: RequestTimeoutError) -> InputError:
-    return InputError(
-        f"a single row took too long ({error}): ask for fewer samples by --num-samples, or raise the time-out, of the "
-        "client by --timeout and for REST of the server too by --rest_api_timeout_in_ms"
-    )
-
-
 def read_images(path: Path, array: str | None = None) -> np.ndarray:
     """Returns the images of a file as float32 rows [N, D], see `as_rows`.
 
@@ -197,8 +191,14 @@ def read_images(path: Path, array: str | None = None) -> np.ndarray:
         if isinstance(loaded, np.ndarray):
             return as_rows(loaded, str(path))
         with loaded:
-            name = _array_name(loaded.files, array, path)
-            return as_rows(loaded[name], f"{path}: {name}")
+            names = ", ".join(loaded.files) or "(none)"
+            if array is None:
+                array = loaded.files[0] if len(loaded.files) == 1 else "x"
+                if array not in loaded.files:
+                    raise InputError(f"{path} has the arrays {names}; name that of the images by --array")
+            elif array not in loaded.files:
+                raise InputError(f"{path} has no array {array!r}; it has {names}")
+            return as_rows(loaded[array], f"{path}: {array}")
 
 
 def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:
@@ -221,15 +221,3 @@ def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:
     scale = np.float32(255 if x.dtype == np.uint8 and x.max() > 1 else 1)
     with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
         return np.ascontiguousarray(x.reshape(len(x), -1).astype(np.float32) / scale)
-
-
-def _array_name(names: list[str], array: str | None, path: Path) -> str:
-    if array is not None:
-        if array in names:
-            return array
-        raise InputError(f"{path} has no array {array!r}; it has {', '.join(names) or 'none at all'}")
-    if "x" in names:
-        return "x"
-    if len(names) == 1:
-        return names[0]
-    raise InputError(f"{path} has the arrays {', '.join(names) or '(none)'}; name that of the images by --array")

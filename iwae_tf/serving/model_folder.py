@@ -17,11 +17,9 @@ SAVED_MODEL = "saved_model.pb"
 PROVENANCE = Path("assets.extra") / "provenance.json"
 
 
-def versions(directory: Path) -> list[int]:
-    """Returns the versions in a model's folder in rising order: subfolders named by a number, as in TF Serving."""
-    if not directory.is_dir():
-        return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
+def versions(directory: Path) -> dict[int, Path]:
+    """Returns the versions in a model's folder and their folders, which have a number for a name as in TF Serving."""
+    return {int(path.name): path for path in directory.iterdir() if path.name.isdecimal() and path.is_dir()}
 
 
 def find_version(path: Path) -> tuple[str, Path]:
@@ -38,10 +36,10 @@ def find_version(path: Path) -> tuple[str, Path]:
     path = path.resolve()
     if (path / SAVED_MODEL).exists():
         return (path.parent.name if path.name.isdecimal() else path.name), path
-    numbers = versions(path)
-    if not numbers:
+    found = versions(path)
+    if not found:
         raise InputError(f"{path} holds no version (a subfolder 1, 2, ...); export/export_model.py writes one")
-    newest = next(folder for folder in path.iterdir() if folder.name.isdecimal() and int(folder.name) == numbers[-1])
+    newest = found[max(found)]
     if not (newest / SAVED_MODEL).exists():
         raise InputError(f"{newest} is no SavedModel, it has no {SAVED_MODEL}; export the model again")
     return path.name, newest

@@ -4,7 +4,6 @@ import errno
 import importlib.metadata
 import itertools
 import json
-import os
 import shutil
 import tempfile
 from datetime import datetime, timezone
@@ -60,7 +59,15 @@ def export_saved_model(
             cannot be written.
     """
     ExportConfig(num_samples, max_samples, input_rule)  # raises for values out of range
-    settings = RowSettings(int(num_samples), int(max_samples), _fitting_rule(model, input_rule))
+    if model.likelihood_head.binarised:
+        rule = input_rule or "binary"
+    elif input_rule is None:
+        rule = "real"
+    else:
+        raise InputError(
+            f"the input rule {input_rule} is for Bernoulli pixels; this model's likelihood is {model.likelihood_name}"
+        )
+    settings = RowSettings(int(num_samples), int(max_samples), rule)
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -73,16 +80,6 @@ def export_saved_model(
         return _rename_to_next_version(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _fitting_rule(model, rule: str | None) -> str:
-    if model.likelihood_head.binarised:
-        return rule or "binary"
-    if rule is not None:
-        raise InputError(
-            f"the input rule {rule} is for Bernoulli pixels; this model's likelihood is {model.likelihood_name}"
-        )
-    return "real"
 
 
 def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> None:
@@ -142,10 +139,8 @@ def _rename_to_next_version(folder: Path, directory: Path) -> Path:
         if target.exists():  # a rename would replace an empty folder
             continue
         try:
-            os.rename(folder, target)
+            return folder.rename(target)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # those of an export at the same time
                 raise
-        else:
-            return target
     raise AssertionError("numbers do not end")

@@ -137,7 +137,8 @@ class ScoreFile:
         """Appends the next rows, which a model of `version` scored; they are in FILE.part when this returns."""
         self._job = {**self._job, "version": version}
         header = b"" if self._bytes else f"{json.dumps(self._job)}\n".encode()
-        added = header + _records(scores, self.rows).tobytes()
+        rows = self.rows + np.arange(len(scores.status))
+        added = header + np.rec.fromarrays([rows, *scores], _RECORD).tobytes()
         try:
             with self.part.open("ab") as file:
                 file.truncate(self._bytes)
@@ -191,15 +192,6 @@ class ScoreFile:
             )
         self.scores = Scores(*(records[name].astype(dtype) for name, dtype in DTYPES.items()))
         self._bytes = len(header) + 1 + records.nbytes
-
-
-def _records(scores: Scores, first_row: int = 0) -> np.ndarray:
-    """Returns scores as a structured array with the fields `COLUMNS`."""
-    records = np.empty(len(scores.status), _RECORD)
-    records["row"] = first_row + np.arange(len(records))
-    for name, column in scores._asdict().items():
-        records[name] = column
-    return records
 
 
 def _write_csv(path: Path, scores: Scores, _job: dict) -> None:

@@ -51,7 +51,7 @@ def paper_schedule(learning_rate: float, total_steps: int) -> keras.optimizers.s
 
     Reference: Burda, Grosse, Salakhutdinov (2016), section 5.
     """
-    ends = [sum(3**j for j in range(i + 1)) for i in range(STAGES)]
+    ends = np.cumsum(3 ** np.arange(STAGES)).tolist()
     boundaries = [round(total_steps * end / ends[-1]) for end in ends[:-1]]
     # Keras changes the rate after the boundary step, the paper at it.
     rates = [learning_rate * 10 ** (-i / (STAGES - 1)) for i in range(STAGES)]
@@ -60,9 +60,17 @@ def paper_schedule(learning_rate: float, total_steps: int) -> keras.optimizers.s
 
 def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
     """Returns the untrained model."""
-    model, levels = config.model, config.model.levels
+    model, levels, convolutions = config.model, config.model.levels, {}
+    common = {"seed": config.training.seed, "dtype": POLICIES[model.precision]}
     if levels is None and find("likelihood", model.likelihood).facts.get("needs_levels"):
         levels = dataset.levels
+    if model.network == "conv":
+        if dataset.image_shape[0] == 1:
+            raise InputError(
+                f"--network conv needs images, and {dataset.name} has rows of {dataset.data_dim} values: use mlp"
+            )
+        shape = (*dataset.image_shape, 1)
+        convolutions = {"encoder": ConvEncoder(shape, **common), "decoder": ConvDecoder(shape, **common)}
     return IWAE(
         dataset.data_dim,
         latent_units=model.latent_units,
@@ -70,30 +78,10 @@ def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
         latent=model.latent,
         likelihood=model.likelihood,
         data_mean=dataset.train_mean(),
-        seed=config.training.seed,
-        dtype=POLICIES[model.precision],
         levels=levels,
-        **(_convolutions(config, dataset) if model.network == "conv" else {}),
+        **common,
+        **convolutions,
     )
-
-
-def _convolutions(config: RunConfig, dataset: Dataset) -> dict:
-    """Returns the encoder and the decoder of `--network conv`."""
-    if dataset.image_shape[0] == 1:
-        raise InputError(
-            f"--network conv needs images, and {dataset.name} has rows of {dataset.data_dim} values: use mlp"
-        )
-    arguments = {"seed": config.training.seed, "dtype": POLICIES[config.model.precision]}
-    shape = (*dataset.image_shape, 1)
-    return {"encoder": ConvEncoder(shape, **arguments), "decoder": ConvDecoder(shape, **arguments)}
-
-
-def check_levels(model: IWAE, dataset: Dataset) -> None:
-    """Raises `InputError` for pixels that are not levels of the likelihood, before training."""
-    for split in ("train", "valid", "test") if model.levels is not None else ():
-        x = dataset.intensities(split)
-        if len(x):
-            model.checked(x)
 
 
 def take_weights(model: IWAE, path: Path) -> None:
@@ -111,13 +99,10 @@ def take_weights(model: IWAE, path: Path) -> None:
 def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:
     """Returns the content of `config.json`: the settings and all else that shapes the result; `model` is compiled."""
     content, head = config.to_json(), model.generative_network.likelihood_stage.head
-    drawn = ("none", "none")
+    in_training = in_evaluation = "none"
     if binarised(config.model.likelihood):
-        anew, once = (
-            "drawn anew each time a pixel is seen, from (seed, epoch, place in the epoch)",
-            "drawn once, from (seed {}, image)",
-        )
-        drawn = (anew, once.format(EVALUATION_SEED))
+        in_training = "drawn anew each time a pixel is seen, from (seed, epoch, place in the epoch)"
+        in_evaluation = f"drawn once, from (seed {EVALUATION_SEED}, image)"
     content["data"] |= {
         "source": dataset.source,
         "split": dataset.split,
@@ -126,8 +111,8 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "num_test": len(dataset.x_test),
         "image_shape": list(dataset.image_shape),
         "intensity": f"value / {dataset.scale:g}",
-        "binarization_train": drawn[0],
-        "binarization_evaluation": drawn[1],
+        "binarization_train": in_training,
+        "binarization_evaluation": in_evaluation,
     }
     content["model"] |= {
         "data_dim": dataset.data_dim,
@@ -135,8 +120,8 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "kernel_initializer": "Glorot uniform",
         "prior": model.generative_network.prior.description,
     }
-    if head.levels is not None:
-        content["model"]["levels_of_a_pixel"] = head.levels
+    if model.levels is not None:
+        content["model"]["levels_of_a_pixel"] = model.levels
     stages = (*model.inference_network.stages, *model.generative_network.stages)
     if any(hasattr(stage.head, "log_scale") for stage in stages):
         content["model"]["log_scale"] = "7 tanh(raw / 7)"

@@ -64,7 +64,10 @@ class HistoryFile(keras.callbacks.Callback):
     def __init__(self, path: Path, first_step: int):
         super().__init__()
         self.path = path
-        rows = _complete_rows(path, first_step) if path.exists() else []
+        rows = []
+        if path.exists():
+            with path.open(newline="") as file:  # a killed run may have left its last line incomplete
+                rows = [row for row in csv.DictReader(file) if row["seconds"] and int(row["step"]) <= first_step]
         with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY_COLUMNS)
             writer.writeheader()
@@ -90,13 +93,6 @@ class HistoryFile(keras.callbacks.Callback):
             csv.writer(file).writerow(row)
 
 
-def _complete_rows(path: Path, last_step: int) -> list[dict]:
-    """Returns the lines up to a step, without a last line that a killed run left incomplete."""
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["seconds"]]
-    return [row for row in rows if int(row["step"]) <= last_step]
-
-
 class StopSignals:
     """A context in which Ctrl-C and SIGTERM wait for `check`, which raises `Stopped`; a second one ends at once.
 
@@ -104,14 +100,12 @@ class StopSignals:
     error. Between two steps or two batches, weights and files belong together.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self):
         self.requested = None
 
     def __enter__(self):
-        self.handlers = {number: signal.getsignal(number) for number in self.SIGNALS}
-        self._install(dict.fromkeys(self.SIGNALS, self._request))
+        self.handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._install(dict.fromkeys(self.handlers, self._request))
         return self
 
     def __exit__(self, *exception):
@@ -165,23 +159,6 @@ class Checkpoints(keras.callbacks.Callback):
             save_checkpoint(self.model, self.folder)
             self.saved_at = time.perf_counter()
         self.signals.check()
-
-
-class RestoredBound(keras.callbacks.Callback):
-    """Keeps the running bound of a resumed epoch, which `fit` would reset.
-
-    Args:
-        tracker: the metric, as the checkpoint restored it.
-    """
-
-    def __init__(self, tracker: keras.metrics.Metric):
-        super().__init__()
-        self.tracker = tracker
-        self.values = [keras.ops.convert_to_numpy(variable) for variable in tracker.variables]
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for variable, value in zip(self.tracker.variables, self.values, strict=True):
-            variable.assign(value)
 
 
 class EarlyStopping(keras.callbacks.Callback):

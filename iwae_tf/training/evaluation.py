@@ -27,11 +27,10 @@ from iwae_tf.training.building import scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
 from iwae_tf.training.run import Run
 from iwae_tf.training.run_folder import TrainedRun, differences, read_json, write_json
-from iwae_tf.training.scores_file import SCORES, columns_of, read_columns, write_columns
+from iwae_tf.training.scores_file import SCORES, columns_of, mean_name, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
-RELIABLE_SHARE = 0.9  # of the images, from which on their mean is called log p(x)
 POSTERIOR_IMAGES = 4
 
 
@@ -76,7 +75,7 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
     plots.save_samples(file("samples"), samples, shape)
     plots.save_reconstructions(file("reconstructions"), x, means, shape)
     images = f"{len(run.x_test):,} test images"
-    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
+    plots.save_bounds(file("bounds"), {"": (estimate.mean_bounds, estimate.bound_standard_errors)}, images)
 
 
 def evaluate_run(
@@ -128,11 +127,11 @@ def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settin
     def file(name):
         return folder / f"{name}.{figure_format}"
 
-    plots.save_bounds(file("bounds"), estimate.mean_bounds, estimate.bound_standard_errors, images)
+    plots.save_bounds(file("bounds"), {"": (estimate.mean_bounds, estimate.bound_standard_errors)}, images)
     plots.save_scores(file("scores"), log_p, images)
     plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, images)
     plots.save_extremes(file("extremes"), x, log_p, image_shape, images)
-    plots.save_activities(file("activities"), activities, images)
+    plots.save_activities(file("activities"), {"": activities}, images)
     if model.latent_units[-1] == 2 and model.gaussian_latents:
         x = x[:POSTERIOR_IMAGES]
         draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
@@ -284,13 +283,10 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
 
 
 def table(report: dict) -> str:
-    """Returns the closing table of `train` and `evaluate`: the bounds, and the estimate of log p(x).
-
-    The estimate is called log p(x) only if at least 90% of the images have a reliable score: otherwise it is too low.
-    """
+    """Returns the closing table of `train` and `evaluate`: the bounds, and the estimate of log p(x)."""
     reliability, target = report["reliability"], report["protocol"]["target_standard_error"]
     number, reliable = reliability["num_images"], reliability["reliable"]
-    name = "log p(x)" if reliable >= RELIABLE_SHARE * number else "lower bound on log p(x)"
+    name = mean_name(reliable, number)
     lines = [f"{'k':>8}  mean L_k (nats)"]
     lines += [
         f"{k:>8}  {mean:10.3f} +- {report['bound_standard_errors'][k]:.3f}" for k, mean in report["bounds"].items()

@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from iwae_tf import evaluation, seeds
 from iwae_tf.plots.image_grid import as_pictures
+from iwae_tf.weight_statistics import empty_statistics, summarize, update_statistics
 
 NUM_SAMPLES, NUM_RECONSTRUCTIONS, COLUMNS = 64, 16, 8
-# TensorBoard's plugins that read the values. `tf.summary.scalar` and `image` would need the package tensorboard.
-SCALAR, IMAGE = "scalars", "images"
 
 
 class EventFiles(keras.callbacks.Callback):
@@ -45,13 +44,13 @@ class EventFiles(keras.callbacks.Callback):
             names = {"bound": "bound/training", "val_bound": "bound/validation"}
             values = {names[name]: value for name, value in logs.items() if name in names} | self._measured()
             for name, value in values.items():
-                _write(name, tf.constant(value, tf.float32), SCALAR)
+                _write(name, tf.constant(value, tf.float32), "scalars")
             if self.image_shape:
                 samples = self.model.sample(NUM_SAMPLES, self.seed, mean=True).numpy()
-                _write("samples", _encoded(samples, self.image_shape), IMAGE)
+                _write("samples", _encoded(samples, self.image_shape), "images")
                 shown = self.x[:NUM_RECONSTRUCTIONS]
                 pairs = np.concatenate([_rows(shown.numpy()), _rows(self.model.reconstruct(shown).numpy())], axis=1)
-                _write("reconstructions", _encoded(pairs.reshape(-1, pairs.shape[-1]), self.image_shape), IMAGE)
+                _write("reconstructions", _encoded(pairs.reshape(-1, pairs.shape[-1]), self.image_shape), "images")
         self.writer.flush()
 
     def on_train_end(self, logs=None):
@@ -60,16 +59,18 @@ class EventFiles(keras.callbacks.Callback):
     def _measured(self) -> dict[str, float]:
         model, step = self.model, tf.convert_to_tensor(self.model.optimizer.iterations)
         log_w, gradients = self.weights_and_gradients(step)
+        num_samples, num_images = log_w.shape
+        statistics = update_statistics(empty_statistics(num_images, num_samples), log_w)
         middle = len(model.inference_network.trainable_variables)
         end = middle + len(model.generative_network.trainable_variables)
-        values = {
+        counts = evaluation.active_units(model, self.x, seed=self.seed)
+        return {
             "learning_rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
-            "effective_sample_size": float(effective_sample_size(log_w)),
+            "effective_sample_size": float(tf.reduce_mean(summarize(statistics).effective_sample_size)),
             "gradient_norm/inference_network": float(tf.linalg.global_norm(gradients[:middle])),
             "gradient_norm/generative_network": float(tf.linalg.global_norm(gradients[middle:end])),
+            **{f"active_units/layer_{number}": count for number, count in enumerate(counts, start=1)},
         }
-        counts = evaluation.active_units(model, self.x, seed=self.seed)
-        return values | {f"active_units/layer_{number}": count for number, count in enumerate(counts, start=1)}
 
     def _weights_and_gradients(self, step):
         """Returns the images' log-weights [k, N] under the noise of a step, and the gradients of that step."""
@@ -79,17 +80,8 @@ class EventFiles(keras.callbacks.Callback):
         return model.log_weights_from_noise(self.x, noise), model._bound_and_gradients(self.x, step)[1]
 
 
-def effective_sample_size(log_w: tf.Tensor) -> tf.Tensor:
-    """Returns (sum w)^2 / sum w^2, averaged over the images: log importance weights [k, B] -> scalar.
-
-    Reference: Kong (1992), A note on importance sampling using standardized weights.
-    """
-    log_w = tf.cast(log_w, tf.float64)
-    log_ess = 2.0 * tf.reduce_logsumexp(log_w, axis=0) - tf.reduce_logsumexp(2.0 * log_w, axis=0)  # [B]
-    return tf.reduce_mean(tf.exp(log_ess))
-
-
 def _write(name: str, value: tf.Tensor, plugin: str) -> None:
+    """Writes a value for a plugin of TensorBoard; `tf.summary.scalar` and `image` need the package tensorboard."""
     metadata = tf.compat.v1.SummaryMetadata()
     metadata.plugin_data.plugin_name = plugin
     tf.summary.write(name, value, metadata=metadata)

@@ -14,11 +14,6 @@ from iwae_tf.errors import InputError, finite_number, unknown_name
 from iwae_tf.training import run_folder
 
 LAST_STAGE_EPOCHS, LAST_STAGE_RATE = 3**7, 1e-4  # of the second training of a model in table 2
-TABLES = ("table1", "table2", "table3")
-# table -> the data sets that the paper has it for, the default first
-DATASETS = {"table1": ("mnist", "omniglot"), "table2": ("mnist",), "table3": ("binarized_mnist",)}
-_PAIRS = ("paper_nll", "difference", "ours_active", "paper_active")
-COLUMNS = ("cell", "ours_nll", "ours_standard_error", *_PAIRS, "minutes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +63,6 @@ def passes(paper: int, scale: float) -> int:
     return max(1, round(paper * scale))
 
 
-def check_scale(scale: float) -> float:
-    """Returns the scale; raises `InputError` unless it is in (0, 1]."""
-    if not 0.0 < finite_number("scale", scale) <= 1.0:
-        raise InputError(f"scale must be above 0 and at most 1, the paper's own length, got {scale}")
-    return scale
-
-
 def _grid(vae: list[tuple], iwae: list[tuple]) -> list[Cell]:
     """Returns the cells of a table from (NLL, active units) for k = 1, 5, 50 with one layer, then with two."""
     sizes = [(layers, k) for layers in (1, 2) for k in (1, 5, 50)]
@@ -106,6 +94,14 @@ def _swaps(grid: list[Cell]) -> list[Cell]:
     return [vae, Cell("iwae", 50, 1, 84.88, (22,), start=vae), iwae, Cell("vae", 1, 1, 86.02, (23,), start=iwae)]
 
 
+# table -> data set that the paper has it for, the default first -> cells
+TABLES = {
+    "table1": {"mnist": _MNIST, "omniglot": _OMNIGLOT},
+    "table2": {"mnist": _swaps(_MNIST)},
+    "table3": {"binarized_mnist": _BINARIZED_MNIST},
+}
+
+
 def cells_of(table: str, dataset: str, only: list[str] | None = None) -> list[Cell]:
     """Returns the cells of a table, or those named in `only`.
 
@@ -114,11 +110,9 @@ def cells_of(table: str, dataset: str, only: list[str] | None = None) -> list[Ce
     """
     if table not in TABLES:
         raise unknown_name("table", table, TABLES)
-    if dataset not in DATASETS[table]:
-        raise InputError(f"{table} exists for {' and '.join(DATASETS[table])}, got {dataset!r}")
-    grids = {("table1", "mnist"): _MNIST, ("table1", "omniglot"): _OMNIGLOT}
-    grids |= {("table2", "mnist"): _swaps(_MNIST), ("table3", "binarized_mnist"): _BINARIZED_MNIST}
-    cells = {cell.name: cell for cell in grids[table, dataset]}
+    if dataset not in TABLES[table]:
+        raise InputError(f"{table} exists for {' and '.join(TABLES[table])}, got {dataset!r}")
+    cells = {cell.name: cell for cell in TABLES[table][dataset]}
     for name in only or ():
         if name not in cells:
             raise unknown_name("cell", name, cells)
@@ -133,7 +127,7 @@ class Reproduction:
         table: its name.
         cells: the cells asked for.
         data: the data set.
-        scale: passes over the data as a share of the paper's.
+        scale: passes over the data as a share of the paper's, in (0, 1].
         evaluation: how log p(x) is estimated.
         seed: of all runs.
         folder: where the runs and the table go.
@@ -148,6 +142,10 @@ class Reproduction:
     seed: int
     folder: Path
     figure_format: str = "png"
+
+    def __post_init__(self):
+        if not 0.0 < finite_number("scale", self.scale) <= 1.0:
+            raise InputError(f"scale must be above 0 and at most 1, the paper's own length, got {self.scale}")
 
     @property
     def protocol(self) -> str:
@@ -173,7 +171,7 @@ def reproduce(wanted: Reproduction, verbose: int, report: Callable[[str], None] 
     for cell in wanted.cells:
         for needed in (cell.start, cell) if cell.start else (cell,):
             metrics = _finished(needed, wanted, verbose, report)
-        rows.append(_row(cell, metrics))
+        rows.append(_row(cell, metrics, wanted.scale))
         write_table(wanted, rows)
     return rows
 
@@ -198,20 +196,20 @@ def _finished(cell: Cell, wanted: Reproduction, verbose: int, report) -> dict:
         run.close()
 
 
-def _row(cell: Cell, metrics: dict) -> dict:
+def _row(cell: Cell, metrics: dict, scale: float) -> dict:
     k = str(metrics["num_samples"])
     ours = -metrics["bounds"][k]
-    values = (
-        cell.name,
-        round(ours, 3),
-        round(metrics["bound_standard_errors"][k], 3),
-        cell.nll,
-        round(ours - cell.nll, 3),
-        "+".join(map(str, metrics["active_units"])),
-        "+".join(map(str, cell.active_units)) if cell.active_units else "",
-        round(metrics["train_seconds"] / 60, 1),
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+    return {
+        "cell": cell.name,
+        "ours_nll": round(ours, 3),
+        "ours_standard_error": round(metrics["bound_standard_errors"][k], 3),
+        "paper_nll": cell.nll,
+        "difference": round(ours - cell.nll, 3),
+        "ours_active": "+".join(map(str, metrics["active_units"])),
+        "paper_active": "+".join(map(str, cell.active_units or ())),
+        "minutes": round(metrics["train_seconds"] / 60, 1),
+        "scale": f"{scale:g}",
+    }
 
 
 def write_table(wanted: Reproduction, rows: list[dict]) -> None:
@@ -220,9 +218,9 @@ def write_table(wanted: Reproduction, rows: list[dict]) -> None:
 
     path = wanted.folder / wanted.table
     with path.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, "scale"])
+        writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
-        writer.writerows({**row, "scale": f"{wanted.scale:g}"} for row in rows)
+        writer.writerows(rows)
     path.with_suffix(".md").write_text(markdown(wanted, rows))
     title = f"{wanted.table} on {wanted.data.dataset}"
     pairs = {row["cell"]: (row["ours_nll"], row["ours_standard_error"], row["paper_nll"]) for row in rows}

@@ -2,17 +2,20 @@
 
 import atexit
 import dataclasses
+import functools
 import math
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 from filelock import FileLock
 
 from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.data import Dataset, load
+from iwae_tf.data.dataset import SPLITS
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.declarations import find
 from iwae_tf.errors import InputError
@@ -21,14 +24,7 @@ from iwae_tf.models.checks import MAX_STEPS_PER_CALL, largest_divisor
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import build_objective
 from iwae_tf.training import building, run_folder
-from iwae_tf.training.callbacks import (
-    Checkpoints,
-    EarlyStopping,
-    HistoryFile,
-    ProgressBar,
-    RestoredBound,
-    StopSignals,
-)
+from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, state_of
 from iwae_tf.training.event_files import EventFiles
 from iwae_tf.training.workers import Workers, gather_workers
@@ -89,7 +85,9 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     shared["data"].pop("data_dir")  # the data may be in another folder on each host
     workers = gather_workers(workers_config, shared)
     if not workers.is_chief:
-        output = dataclasses.replace(output, output_dir=_temporary_folder(), resume=False, overwrite=False)
+        folder = tempfile.mkdtemp(prefix="iwae-worker-")  # this worker's files are deleted when its process ends
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        output = dataclasses.replace(output, output_dir=folder, resume=False, overwrite=False)
     path = run_folder.path_of(config, output)
     with workers.strategy.scope():  # an objective may have variables
         objective = build_objective(training.objective, training.k, config.objective.given)
@@ -117,29 +115,23 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
             jit_compile={"auto": "auto", "on": True, "off": False}[training.jit],
             steps_per_execution=1,  # `_fit_epochs` chooses
         )
-    checkpoint = latest_checkpoint(path / "checkpoints", report=_warn) if output.resume else None
+    checkpoint = None
+    if output.resume:
+        report = functools.partial(print, "warning:", file=sys.stderr)
+        checkpoint = latest_checkpoint(path / "checkpoints", report)
     if checkpoint:
         load_checkpoint(model, checkpoint)
     elif training.init_from and workers.is_chief:
         building.take_weights(model, Path(training.init_from))
-    building.check_levels(model, dataset)
+    for split in SPLITS if model.levels is not None else ():
+        if len(x := dataset.intensities(split)):
+            model.checked(x)
     workers.share_variables(state_of(model))
     if not checkpoint:
         content = building.manifest(config, dataset, model, run.steps_per_epoch)
         run_folder.write_json(path / "config.json", content)
         save_checkpoint(model, path / "checkpoints")
     return run
-
-
-def _temporary_folder() -> str:
-    """Returns a folder for the files of a worker other than the chief worker; it is deleted when the process ends."""
-    folder = tempfile.mkdtemp(prefix="iwae-worker-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
 
 
 def fit(run: Run, verbose: int = 1) -> float:
@@ -182,8 +174,12 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
     training, steps = run.config.training, run.steps_per_epoch
     epoch, done = divmod(first_step, steps)
     length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
-    if done:
-        callbacks = [RestoredBound(run.model.bound_tracker), *callbacks]
+    if done:  # `fit` would reset the running bound of the epoch, which the checkpoint restored
+        running = [(variable, variable.numpy()) for variable in run.model.bound_tracker.variables]
+        restored = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: [variable.assign(value) for variable, value in running]
+        )
+        callbacks = [restored, *callbacks]
     most = 1 if run.model.distributed else MAX_STEPS_PER_CALL  # Keras takes one step per call with several replicas
     run.model.steps_per_execution = largest_divisor(length, most)
     run.model.make_train_function(force=True)
@@ -203,7 +199,7 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
 
 def _last_checkpoint(run: Run) -> str:
     folder = run.path / "checkpoints"
-    kept = latest_checkpoint(folder) if folder.is_dir() else None
+    kept = latest_checkpoint(folder) if folder.is_dir() else None  # the folder may have been removed under the run
     if kept is None:
         return f"no checkpoint is left in {folder}"
     return f"the last good checkpoint is {kept}, and --resume continues from it"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
 from iwae_tf.training.run_folder import read_json
@@ -19,6 +20,7 @@ COLUMNS = {
     "pareto_k": "f",
     "reliable": "b",
 }
+RELIABLE_SHARE = 0.9  # of the images, from which on their mean is called log p(x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +46,11 @@ class ImageScores:
     unit_activities: tuple[np.ndarray, ...] = ()
     row: np.ndarray | None = None
     protocol: dict = dataclasses.field(default_factory=dict)
+
+
+def mean_name(reliable: int, num_images: int) -> str:
+    """Returns the name of a mean score: log p(x) only if at least 90% are reliable, as otherwise it is too low."""
+    return "log p(x)" if reliable >= RELIABLE_SHARE * num_images else "lower bound on log p(x)"
 
 
 def columns_of(estimate, first_row: int = 0) -> dict[str, np.ndarray]:

@@ -39,14 +39,15 @@ def read_cluster() -> tuple[tuple[str, ...], int]:
         raise InputError(f"TF_CONFIG: tasks are 'chief' and 'worker', got {unknown!r}; leave it out of the cluster")
     if not 0 <= index < len(tasks.get(kind, [])):
         raise InputError(f"TF_CONFIG: the cluster has no task {kind!r} number {index}; it has {tasks}")
-    chiefs, others = tasks.get("chief", []), tasks.get("worker", [])
-    for address in (*chiefs, *others):
+    chiefs = tasks.get("chief", [])
+    addresses = (*chiefs, *tasks.get("worker", []))
+    for address in addresses:
         found = _ADDRESS.fullmatch(address)
         if not found or not 0 < int(found[2]) < 2**16:
             raise InputError(f"TF_CONFIG: an address is HOST:PORT, got {address!r}")
-    if len({*chiefs, *others}) < len(chiefs) + len(others):
-        raise InputError(f"TF_CONFIG: an address stands twice in {', '.join((*chiefs, *others))}")
-    return (*chiefs, *others), index + (len(chiefs) if kind == "worker" else 0)
+    if len(set(addresses)) < len(addresses):
+        raise InputError(f"TF_CONFIG: an address stands twice in {', '.join(addresses)}")
+    return addresses, index + (len(chiefs) if kind == "worker" else 0)
 
 
 def wait_for_workers(addresses: tuple[str, ...], index: int, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,35 +19,18 @@ from iwae_tf.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 N = 60
-PROTOCOL = {
-    "dataset": "digits",
-    "source": "scikit-learn",
-    "split": "first 1297, next 100, last 400",
-    "part": "test",
-    "num_images": N,
-    "binarization": "drawn once, from (seed 0, image)",
-    "images": "sha256:" + hashlib.sha256(b"pixels").hexdigest(),
-    "likelihood": "bernoulli",
-    "num_samples": 5000,
-    "target_standard_error": None,
-    "max_samples": 50000,
-    "seed": 0,
-    "pruned": False,
+# Entries of a protocol, and other values of them.
+VALUES = {
+    "dataset": ("digits", "mnist"),
+    "part": ("test", "valid"),
+    "num_images": (N, N - 1),
+    "binarization": ("drawn once, from (seed 0, image)", "none"),
+    "images": tuple("sha256:" + hashlib.sha256(pixels).hexdigest() for pixels in (b"pixels", b"other pixels")),
+    "num_samples": (5000, 500),
+    "target_standard_error": (None, 0.1),
 }
-OTHER = {
-    "dataset": "mnist",
-    "source": "a file",
-    "split": "another",
-    "part": "valid",
-    "num_images": N - 1,
-    "binarization": "none",
-    "images": "sha256:" + hashlib.sha256(b"other pixels").hexdigest(),
-    "likelihood": "gaussian",
-    "num_samples": 500,
-    "target_standard_error": 0.1,
-    "max_samples": 60000,
-    "pruned": True,
-}
+PROTOCOL = {"seed": 0} | {name: value for name, (value, _) in VALUES.items()}
+OTHER = {name: value for name, (_, value) in VALUES.items()}
 IMAGES = -22 + 4 * np.random.default_rng(0).standard_normal(N)
 NEW = IMAGES + 0.5 + np.random.default_rng(1).standard_normal(N)
 
@@ -158,7 +142,7 @@ def test_comparing_imports_no_tensorflow_and_prints_nothing_on_stderr(here):
     assert (process.stdout.splitlines()[-2:], process.stderr) == (["written: a.png", "set()"], "")
 
 
-def test_runs_swapped_give_the_same_conclusion_and_the_negative(compare):
+def test_runs_swapped_give_the_same_conclusion_and_the_negative_and_a_run_is_equal_to_itself(compare):
     outputs = [compare("new", "old")[1], compare("old", "new")[1]]
     better = {next(line for line in out.splitlines() if "is better by" in line) for out in outputs}
     assert len(better) == 1
@@ -166,18 +150,18 @@ def test_runs_swapped_give_the_same_conclusion_and_the_negative(compare):
         numbers(line(out, "A - B").replace("95%", "")) for out in outputs
     )
     assert (other_mean, other_error, other_low, other_high) == (-mean, error, -high, -low)
-
-
-def test_a_run_against_itself_shows_no_difference(compare):
     code, out, _ = compare("new", "new")
     assert code == 0
     assert "no difference can be seen: A - B is 0.00 nats, 95% interval 0.00 to 0.00" in out.splitlines()
 
 
-def test_rows_are_paired_by_their_number_whatever_their_order_in_the_file(compare, here):
-    write_run(here / "shuffled" / "new", NEW, np.random.default_rng(2).permutation(N))
-    one, other = compare("new", "old")[1], compare("shuffled/new", "old")[1]
+def test_rows_are_paired_by_their_number_and_the_seed_of_the_samples_may_differ(compare, here):
+    write_run(here / "shuffled" / "new", NEW, np.random.default_rng(2).permutation(N), seed=5)
+    one, other = compare("new", "old"), compare("shuffled/new", "old")
     assert other == one
+    assert "FORCED" not in one[1]
+    write_run(here / "x" / "new", IMAGES)
+    assert "shuffled/new is better by" in compare("shuffled/new", "x/new")[1]  # two runs of one name
 
 
 def test_doubtful_rows_are_counted_once_in_either(compare, here, monkeypatch):
@@ -194,49 +178,33 @@ def test_doubtful_rows_are_counted_once_in_either(compare, here, monkeypatch):
     assert notes[1][0].startswith("A is better by")  # no name of a run
 
 
-def test_the_seed_of_the_samples_may_differ(compare, here):
-    write_run(here / "seeded", NEW, seed=5)
-    code, out, _ = compare("seeded", "old")
-    assert code == 0
-    assert "FORCED" not in out
-
-
 @pytest.mark.parametrize("name", OTHER)
-def test_every_difference_of_the_protocols_is_refused_with_both_values(compare, here, name):
-    changes = {name: OTHER[name]}
-    write_run(here / "other", NEW[:-1] if name == "num_images" else NEW, **changes)
+def test_every_difference_of_the_protocols_is_refused_with_both_values_and_said_when_forced(compare, here, name):
+    write_run(here / "other", NEW[:-1] if name == "num_images" else NEW, **{name: OTHER[name]})
     code, out, err = compare("other", "old")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
-    values = [repr(value) for value in (OTHER[name], PROTOCOL[name])]
-    if name == "images":
-        values = [value[:20] for value in values]
-    assert re.search(rf"{name} is {re.escape(values[0])}.* in A and {re.escape(values[1])}.* in B", err)
+    values = [re.escape(repr(value)[:20]) for value in (OTHER[name], PROTOCOL[name])]  # checksums are cut
+    words = rf"{name} is {values[0]}.* in A and {values[1]}.* in B"
+    assert re.search(words, err)
     assert "--force" in err
-    assert not list(here.glob("*.png"))
-
-
-def test_all_differences_are_named_at_once_and_what_only_one_protocol_has(compare, here):
-    protocol = {name: value for name, value in OTHER.items() if name != "num_images"}
-    write_run(here / "other", NEW, **protocol, new_entry=1)
-    _, _, err = compare("old", "other")
-    assert all(f"{name} is " in err for name in [*protocol, "new_entry"])
-    assert "new_entry is absent in A and 1 in B" in err
-
-
-@pytest.mark.parametrize("name", [name for name in OTHER if name not in ("images", "num_images")])
-def test_forced_over_the_same_images_it_pairs_and_says_what_differs(compare, here, name):
-    write_run(here / "other", NEW, **{name: OTHER[name]})
     code, out, _ = compare("other", "old", "--force")
     assert code == 0
     first, *_, conclusion = out.splitlines()
-    assert first.startswith(f"FORCED: not scored alike, {name} is {OTHER[name]!r} in A and {PROTOCOL[name]!r} in B")
-    assert conclusion.startswith("FORCED: other is better by")
-    assert "paired by image" in line(out, "A - B")
-    assert "PAIRED" not in out
+    assert re.match(f"FORCED: not scored alike, {words}", first)
+    paired = name not in ("images", "num_images")
+    assert conclusion.startswith("FORCED: other is better by" if paired else "FORCED: no difference can be seen")
+    assert ("NOT PAIRED" in out, "paired by image" in line(out, "A - B")) == (not paired, paired)
 
 
-@pytest.mark.parametrize("number", [N, N - 1, 2 * N])
+def test_all_differences_are_named_at_once_and_what_only_one_protocol_has(compare, here):
+    write_run(here / "other", NEW, **OTHER | {"num_images": N, "new_entry": 1})
+    _, _, err = compare("old", "other")
+    assert all(f"{name} is " in err for name in OTHER if name != "num_images")
+    assert "new_entry is absent in A and 1 in B" in err
+
+
+@pytest.mark.parametrize("number", [N, 2 * N])
 def test_forced_over_other_images_it_never_pairs(compare, here, number):
     values = np.resize(NEW, number)
     write_run(here / "other", values, images=OTHER["images"])
@@ -251,14 +219,11 @@ def test_forced_over_other_images_it_never_pairs(compare, here, number):
 
 
 def test_rows_of_other_numbers_are_never_paired(compare, here):
-    write_run(here / "other", NEW)
-    file = here / "other" / "evaluation" / "scores.parquet"
-    table = pyarrow.parquet.read_table(file)
-    pyarrow.parquet.write_table(table.set_column(0, "row", pyarrow.array(np.arange(N) + 1)), file)
-    code, _, err = compare("other", "old")
+    column("row", np.arange(N) + 1)(here / "new" / "evaluation")
+    code, _, err = compare("new", "old")
     assert code == 2
-    assert "rows" in err
-    assert "NOT PAIRED" in compare("other", "old", "--force")[1]
+    assert "rows are 1 to 60 in A and 0 to 59 in B" in err
+    assert "NOT PAIRED" in compare("new", "old", "--force")[1]
 
 
 def test_a_forced_figure_says_so(compare, here, monkeypatch):
@@ -269,21 +234,15 @@ def test_a_forced_figure_says_so(compare, here, monkeypatch):
     write_run(here / "others", NEW, images=OTHER["images"])
     for other in ("less", "others", "new"):
         compare(other, "old", "--force", "--output", "x.png")
-    (paired, warning), (apart, other_warning), (plain, none) = seen
-    assert (paired, apart, plain) == ("save_differences", "save_distributions", "save_differences")
-    assert warning.startswith("FORCED: not scored alike, num_samples is 500 in A")
-    assert "NOT PAIRED" in other_warning
-    assert none == ""
+    assert [name for name, _ in seen] == ["save_differences", "save_distributions", "save_differences"]
+    assert seen[0][1].startswith("FORCED: not scored alike, num_samples is 500 in A")
+    assert "NOT PAIRED" in seen[1][1]
+    assert seen[2][1] == ""
 
 
 @pytest.mark.parametrize(
     ("flags", "name"),
-    [
-        (["figure.png"], "figure.png"),
-        (["figure.pdf"], "figure.pdf"),
-        (["figure"], "figure.png"),
-        (["figure", "--figure-format", "svg"], "figure.svg"),
-    ],
+    [(["figure.pdf"], "figure.pdf"), (["figure"], "figure.png"), (["figure", "--figure-format", "svg"], "figure.svg")],
 )
 def test_the_figure_goes_where_it_is_asked_to_in_the_format_of_its_suffix(compare, here, flags, name):
     _, out, _ = compare("new", "old", "--output", *flags)
@@ -293,25 +252,11 @@ def test_the_figure_goes_where_it_is_asked_to_in_the_format_of_its_suffix(compar
     assert (here / name).read_bytes().startswith(start)
 
 
-def test_runs_of_one_name_are_told_apart_by_their_paths(compare, here):
-    write_run(here / "x" / "run", NEW)
-    write_run(here / "y" / "run", IMAGES)
-    _, out, _ = compare("x/run", "y/run")
-    assert "x/run is better by" in out
-
-
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [("a.jpg", "expected .png, .pdf, .svg"), ("no/a.png", "folder does not exist"), ("taken.png", "a folder")],
-)
-def test_a_figure_that_cannot_be_written_is_refused_before_anything_else(compare, here, output, message):
-    (here / "taken.png").mkdir()
-    code, out, err = compare("new", "old", "--output", output)
-    assert (code, out) == (2, "")
-    assert message in err
-
-
-# ---------------------------------------------------------------------------------------------- what is not there
+def test_a_figure_that_cannot_be_written_is_refused_before_anything_else(compare):
+    for output, message in (("a.jpg", "expected .png, .pdf, .svg"), ("no/a.png", "folder does not exist")):
+        code, out, err = compare("new", "old", "--output", output)
+        assert (code, out) == (2, "")
+        assert message in err
 
 
 def refused(compare, first="new", second="old"):
@@ -323,72 +268,63 @@ def refused(compare, first="new", second="old"):
     return message
 
 
-def test_a_run_without_an_evaluation_is_told_how_to_get_one(compare, here):
+def test_a_run_without_an_evaluation_is_told_how_to_get_one_and_a_missing_one_gets_the_nearest_name(compare, here):
     (here / "new" / "evaluation" / "report.json").unlink()
     assert refused(compare).endswith("make them by: python -m iwae_tf evaluate new")
     (here / "a b").mkdir()
     assert refused(compare, second="a b", first="old").endswith("evaluate 'a b'")
-
-
-def test_a_run_that_is_not_there_gets_the_nearest_name(compare):
     assert "there is no run folder oldd; did you mean old?" in refused(compare, first="oldd")
 
 
-def damage_report(change):
+def report(change):
+    """A function that changes the report in a folder."""
+
     def apply(folder):
-        report = json.loads((folder / "report.json").read_text())
-        change(report)
-        (folder / "report.json").write_text(json.dumps(report))
+        content = json.loads((folder / "report.json").read_text())
+        change(content)
+        (folder / "report.json").write_text(json.dumps(content))
 
     return apply
 
 
-def damage_table(change):
+def table(change):
+    """A function that changes the table in a folder."""
+
     def apply(folder):
-        table = pyarrow.parquet.read_table(folder / "scores.parquet")
-        pyarrow.parquet.write_table(change(table), folder / "scores.parquet")
+        changed = change(pyarrow.parquet.read_table(folder / "scores.parquet"))
+        pyarrow.parquet.write_table(changed, folder / "scores.parquet")
 
     return apply
 
 
 def column(name, values):
-    return lambda table: table.set_column(table.schema.get_field_index(name), name, pyarrow.array(values))
+    return table(lambda found: found.set_column(found.schema.get_field_index(name), name, pyarrow.array(values)))
 
 
-DAMAGE = {
-    "cut report": (lambda folder: (folder / "report.json").write_text('{"protocol": {'), "cannot be read as JSON"),
-    "list": (lambda folder: (folder / "report.json").write_text("[]"), "holds no settings"),
-    "no protocol": (damage_report(lambda report: report.pop("protocol")), "no protocol, or no result"),
-    "no checksum": (damage_report(lambda report: report["protocol"].pop("images")), "no protocol, or no result"),
-    "no result": (damage_report(lambda report: report.pop("log_likelihood")), "no protocol, or no result"),
-    "another result": (damage_report(lambda report: report.update(log_likelihood=-21.0)), "unlike report.json"),
-    "another number": (damage_report(lambda report: report["protocol"].update(num_images=N + 1)), "60 rows"),
-    "cut rows": (damage_table(lambda table: table.slice(0, N - 1)), "59 rows"),
-    "no rows": (damage_table(lambda table: table.slice(0, 0)), "no row"),
-    "no column": (damage_table(lambda table: table.drop_columns(["pareto_k"])), "pareto_k"),
-    "a row twice": (damage_table(column("row", [0, *range(N - 1)])), "twice"),
-    "words": (damage_table(column("log_likelihood", ["a"] * N)), "no numbers in"),
-    "no table": (lambda folder: (folder / "scores.parquet").write_bytes(b"PAR1"), "is damaged"),
-}
+DAMAGE = [
+    (lambda folder: (folder / "report.json").write_text('{"protocol": {'), "cannot be read as JSON"),
+    (report(lambda content: content.pop("protocol")), "no protocol, or no result"),
+    (report(lambda content: content["protocol"].pop("images")), "no protocol, or no result"),
+    (report(lambda content: content.pop("log_likelihood")), "no protocol, or no result"),
+    (report(lambda content: content.update(log_likelihood=-21.0)), "unlike report.json"),
+    (report(lambda content: content["protocol"].update(num_images=N + 1)), "60 rows"),
+    (table(lambda found: found.slice(0, N - 1)), "59 rows"),
+    (table(lambda found: found.slice(0, 0)), "no row"),
+    (table(lambda found: found.drop_columns(["pareto_k"])), "pareto_k"),
+    (column("row", [0, *range(N - 1)]), "twice"),
+    (column("log_likelihood", ["a"] * N), "no numbers in"),
+    (lambda folder: os.truncate(folder / "scores.parquet", 900), "scores.parquet is damaged"),
+]
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_evaluation_is_refused_in_one_line(compare, here, name):
-    apply, message = DAMAGE[name]
-    apply(here / "new" / "evaluation")
+@pytest.mark.parametrize(("damage", "message"), DAMAGE)
+def test_a_damaged_evaluation_is_refused_in_one_line(compare, here, damage, message):
+    damage(here / "new" / "evaluation")
     assert message in refused(compare)
     assert message in refused(compare, "old", "new")
 
 
-def test_a_table_cut_short_is_refused(compare, here):
-    file = here / "new" / "evaluation" / "scores.parquet"
-    file.write_bytes(file.read_bytes()[:-20])
-    assert "scores.parquet is damaged" in refused(compare)
-
-
-@pytest.mark.parametrize("value", [-np.inf, np.nan])
-def test_a_score_that_is_not_finite_has_no_mean_to_compare(compare, here, value):
-    values = NEW.copy()
-    values[4] = value
-    write_run(here / "broken", values)
-    assert "log p(x) of A is not finite for 1 of 60 images, first in row 4" in refused(compare, first="broken")
+def test_a_score_that_is_not_finite_has_no_mean_to_compare(compare, here):
+    for value in (-np.inf, np.nan):
+        write_run(here / "broken", np.where(np.arange(N) == 4, value, NEW))
+        assert "log p(x) of A is not finite for 1 of 60 images, first in row 4" in refused(compare, first="broken")

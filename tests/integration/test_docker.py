@@ -105,21 +105,14 @@ def test_rest_answers_with_the_scores_of_the_export(rest, folder):
         _assert_close(_predict(rest, *call), expected)
 
 
-def test_labels_lead_to_the_version(rest):
+def test_labels_lead_to_the_version_a_wrong_size_is_refused_and_there_are_metrics(server, rest):
     inputs = {"x": binary_images(2)}
-    routes = ("labels/stable", "labels/canary", "versions/1")
-    scores = [_predict(f"{rest}/{route}", "serving_default", inputs)["log_prob"] for route in routes]
-    np.testing.assert_array_equal(scores[0], scores[2])
-    np.testing.assert_array_equal(scores[1], scores[2])
-
-
-def test_a_wrong_size_is_refused(rest):
+    routes = ("versions/1", "labels/stable", "labels/canary")
+    version, *labels = (_predict(f"{rest}/{route}", "serving_default", inputs)["log_prob"] for route in routes)
+    np.testing.assert_array_equal(labels, [version, version])
     answer = requests.post(f"{rest}:predict", json={"instances": [[0.0] * (SMALL_DIM + 1)]}, timeout=60)
     assert answer.status_code == 400
     assert "error" in answer.json()
-
-
-def test_metrics_exist(server):
     metrics = requests.get(f"http://{server['8501']}/monitoring/prometheus/metrics", timeout=60)
     assert metrics.status_code == 200
     assert ":tensorflow:" in metrics.text

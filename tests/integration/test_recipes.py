@@ -9,6 +9,8 @@ from test_document_commands import commands
 from test_documents import ROOT, blocks, keep_declarations
 
 from iwae_tf import declarations
+from iwae_tf.commands.main import main
+from iwae_tf.training.run_folder import read_trained
 
 DESIGN = ROOT / "docs/design.md"
 RECIPES = {code.split('"""')[1].partition(".py")[0]: code for code in blocks(DESIGN, "python")}  # by module name
@@ -17,7 +19,7 @@ NAMES = {
     "noisy_bernoulli": ("likelihood", "noisy-bernoulli"),
     "bars": ("dataset", "bars"),
 }
-TINY = "--latent-units 2 --hidden-units 8 --k 5 --epochs 2 --batch-size 100 --eval-samples 50 --verbose 0"
+TINY = "--latent-units 2 --hidden-units 8 --k 5 --epochs 1 --batch-size 100 --eval-samples 5 --verbose 0"
 
 
 @pytest.fixture
@@ -53,18 +55,10 @@ def test_a_module_declares_its_name_from_outside_the_package(folder, module):
         assert declaration.facts == {"binarised": True}
 
 
-def test_the_command_line_lists_a_plugin_s_objective(folder, capsys):
-    from iwae_tf.commands.main import main
-
+@pytest.mark.slow
+def test_the_command_line_lists_them_and_a_run_trains_with_all_three_and_reads_them_again(folder, capsys):
     assert main(command("objectives")) == 0
     assert "half-stl" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_a_run_trains_with_all_three_and_reads_them_again(folder):
-    from iwae_tf.commands.main import main
-    from iwae_tf.training.run_folder import read_trained
-
     assert main([*command("train"), *TINY.split(), "--output-dir", "run"]) == 0
     config = json.loads((folder / "run/config.json").read_text())
     assert config["plugins"] == ["half_stl", "noisy_bernoulli", "bars"]

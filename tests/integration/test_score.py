@@ -13,6 +13,7 @@ import pytest
 from scripted_server import scores_of
 
 from iwae_tf.commands.main import main
+from iwae_tf.serving.backends import RestBackend
 
 ROOT = Path(__file__).parents[2]
 X = np.random.default_rng(0).random((60, 4), dtype=np.float32)
@@ -32,10 +33,10 @@ def _sent(server):
     return np.concatenate([np.array(body["inputs"]["x"], np.float32) for _, body in server.predictions()])
 
 
-def _check_scores(path, x=X):
+def _check_scores(path):
     found = np.genfromtxt(path, delimiter=",", names=True, dtype=np.float32)
-    np.testing.assert_array_equal(found["row"], np.arange(len(x)))
-    for name, values in scores_of(x).items():
+    np.testing.assert_array_equal(found["row"], np.arange(60))
+    for name, values in scores_of(X).items():
         np.testing.assert_array_equal(found[name], values)
 
 
@@ -62,25 +63,11 @@ def test_a_reader_that_closes_the_pipe_is_no_error(server, tmp_path):
     assert "Exception" not in process.stderr
 
 
-def test_a_file_of_each_ending_holds_the_scores(server, images, tmp_path):
-    x = X.copy()
-    x[3, 1] = np.nan
-    np.save(images, x)
-    for ending in ("csv", "npz", "parquet"):
-        assert _score(images, "--url", server.url, "--num-samples", 9, "--out", tmp_path / f"s.{ending}") == 0
-    _check_scores(tmp_path / "s.csv", x)
-    npz, table = np.load(tmp_path / "s.npz"), pyarrow.parquet.read_table(tmp_path / "s.parquet")
-    for name, values in scores_of(x).items():
-        np.testing.assert_array_equal(npz[name], values)
-        np.testing.assert_array_equal(table[name].to_numpy(), values)
-    job = json.loads(table.schema.metadata[b"job"])
-    assert (job["version"], job["signature"], job["num_samples"], job["seed"]) == ("1", "log_prob_k", 9, 0)
-    assert {path.name for path in tmp_path.iterdir()} == {"images.npy", "s.csv", "s.npz", "s.parquet"}
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
+def test_bad_input_is_one_line_and_exit_code_2(server, images, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    np.savez("two.npz", a=X, b=X)
+    np.save("wide.npy", np.zeros((3, 3, 3)))
+    for flags, message in [
         ("none.npy --url {url}", "there is no file none.npy"),
         ("two.npz --url {url} --array c", "has no array 'c'; it has a, b"),
         ("images.npy", "arguments are required: --url"),
@@ -94,22 +81,16 @@ def test_a_file_of_each_ending_holds_the_scores(server, images, tmp_path):
         ("images.npy --url {url} --out two.npz", "exists and is never overwritten"),
         ("wide.npy --url {url}", "the images have 9 values each, the model at"),
         ("images.npy --url {url} --ouput scores.csv", "did you mean --out?"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(server, images, tmp_path, monkeypatch, capfd, flags, message):
-    monkeypatch.chdir(tmp_path)
-    np.savez("two.npz", a=X, b=X)
-    np.save("wide.npy", np.zeros((3, 3, 3)))
-    before = {path.name for path in tmp_path.iterdir()}
-    assert _score(*flags.format(url=server.url).split()) == 2
-    output = capfd.readouterr()
-    assert output.out == ""
-    *_, line = output.err.strip().splitlines()
-    assert line.startswith("error: ")
-    assert message in line
-    assert output.err.count("error") == 1
+    ]:
+        assert _score(*flags.format(url=server.url).split()) == 2
+        output = capfd.readouterr()
+        assert output.out == ""
+        *_, line = output.err.strip().splitlines()
+        assert line.startswith("error: ")
+        assert message in line
+        assert output.err.count("error") == 1
     assert not server.predictions()
-    assert {path.name for path in tmp_path.iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"images.npy", "two.npz", "wide.npy"}
 
 
 # ------------------------------------------------------------------------------------------- jobs that stop
@@ -145,13 +126,11 @@ def test_a_job_whose_server_fails_resumes_without_sending_rows_again(server, ima
 
 
 def test_a_job_stopped_by_ctrl_c_says_how_to_resume_and_does(server, images, tmp_path, capsys, monkeypatch):
-    arguments, usual = [images, "--url", server.url, "--out", tmp_path / "scores.npz"], server.answer
+    arguments = [images, "--url", server.url, "--num-samples", "9", "--out", tmp_path / "scores.parquet"]
     monkeypatch.setattr(sys, "orig_argv", ["python", "export/score.py", *map(str, arguments)])
 
     def interrupted(*_):
         raise KeyboardInterrupt
-
-    from iwae_tf.serving.backends import RestBackend
 
     with monkeypatch.context() as patch:
         predict = RestBackend.predict
@@ -161,10 +140,12 @@ def test_a_job_stopped_by_ctrl_c_says_how_to_resume_and_does(server, images, tmp
     assert output.out == ""
     done, command = re.search(r"stopped after (\d+) of 60 rows; resume with: (.*)\n", output.err).groups()
     assert (done, shlex.split(command)[2:]) == ("24", list(map(str, arguments)))
-    server.answer = usual
     server.requests.clear()
     assert _score(*shlex.split(command)[2:]) == 0
     np.testing.assert_array_equal(_sent(server), X[24:])
-    with np.load(tmp_path / "scores.npz") as found:
-        for name, values in scores_of(X).items():
-            np.testing.assert_array_equal(found[name], values)
+    table = pyarrow.parquet.read_table(tmp_path / "scores.parquet")
+    for name, values in scores_of(X).items():
+        np.testing.assert_array_equal(table[name].to_numpy(), values)
+    job = json.loads(table.schema.metadata[b"job"])
+    assert (job["version"], job["signature"], job["num_samples"], job["seed"]) == ("1", "log_prob_k", 9, 0)
+    assert {path.name for path in tmp_path.iterdir()} == {"images.npy", "scores.parquet"}

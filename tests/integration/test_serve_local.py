@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -41,15 +42,16 @@ def url(small_folder):
 
 
 def _predict(url, **request):
-    answer = requests.post(f"{url}:predict", json=request, timeout=60)
+    answer = requests.post(f"{url}:predict", data=json.dumps(request), timeout=60)  # json=... would refuse NaN
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     return answer.json()
 
 
 def test_every_signature_answers_with_the_bits_of_the_saved_model(url, small_folder):
+    x = np.where(np.arange(20)[:, None] == 5, np.nan, X)  # a bad row leaves its neighbours alone
     k = {"x": X[:3], "num_samples": np.array([10, 60, 0], np.int32), "seed": np.arange(3)}
-    calls = [(name, {"x": X}) for name in ("serving_default", "encode", "reconstruct")]
+    calls = [(name, {"x": x}) for name in ("serving_default", "encode", "reconstruct")]
     calls += [("log_prob_k", k), ("sample", {"seed": np.array([1, 2])})]
     for (name, inputs), expected in zip(calls, through_python(small_folder, calls), strict=True):
         columns = {key: value.tolist() for key, value in inputs.items()}
@@ -58,25 +60,12 @@ def test_every_signature_answers_with_the_bits_of_the_saved_model(url, small_fol
         for key, values in expected.items():
             np.testing.assert_array_equal(np.array(answer[key], values.dtype), values, key)
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        by_row = _predict(url, signature_name=name, instances=rows)["predictions"]
-        assert [[row[key] for row in by_row] for key in answer] == list(answer.values()) or name == "log_prob_k"  # NaN
-
-
-def test_a_bad_row_is_nan_and_its_neighbours_are_untouched(url):
-    good = _predict(url, instances=X[:3].tolist())["predictions"]
-    bad = X[:3].astype(float)
-    bad[1, 5] = np.nan
-    body = '{"instances": ' + str(bad.tolist()).replace("nan", "NaN") + "}"
-    answer = requests.post(f"{url}:predict", data=body, timeout=60)
-    assert '"log_prob": NaN' in answer.text
-    first, second, third = answer.json()["predictions"]
-    assert (first, third) == (good[0], good[2])
-    assert second.pop("status") == 1
-    assert np.isnan(list(second.values())).all()
+        for row, own in enumerate(_predict(url, signature_name=name, instances=rows)["predictions"]):
+            np.testing.assert_equal(own, {key: values[row] for key, values in answer.items()})  # NaN is NaN
 
 
 def test_the_server_answers_others_while_it_scores(url):
-    inputs = {"x": X.tolist(), "num_samples": [50_000] * 20, "seed": list(range(20))}
+    inputs = {"x": X.tolist(), "num_samples": [20_000] * 20, "seed": list(range(20))}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         start = time.perf_counter()
         running = [pool.submit(_predict, url, signature_name="log_prob_k", inputs=inputs) for _ in range(2)]
@@ -92,21 +81,17 @@ def test_the_server_answers_others_while_it_scores(url):
     assert sorted(waits)[len(waits) // 2] < seconds / 4  # else they waited for the scores
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status", "message"),
-    [
+def test_requests_that_cannot_be_answered_are_an_error_in_one_line(url):
+    for path, body, status, message in [
         (":predict", '{"instances": [[0, 1]]}', 400, f"x must have shape [rows, {SMALL_DIM}], got [1, 2]"),
-        (":predict", '{"instances": [1], "signature_name": "sampel"}', 400, "did you mean 'sample'?"),
         (":predict", "x=1", 400, "the request is no JSON"),
         ("2:predict", '{"instances": [[0, 1]]}', 404, "Model with name small2 does not exist."),
-    ],
-)
-def test_requests_that_cannot_be_answered_are_an_error_in_one_line(url, path, body, status, message):
-    answer = requests.post(url + path, data=body, timeout=60)
-    assert answer.status_code == status
-    assert list(answer.json()) == ["error"]
-    assert message in answer.json()["error"]
-    assert "\n" not in answer.json()["error"]
+    ]:
+        answer = requests.post(url + path, data=body, timeout=60)
+        assert answer.status_code == status
+        assert list(answer.json()) == ["error"]
+        assert message in answer.json()["error"]
+        assert "\n" not in answer.json()["error"]
 
 
 def test_score_writes_the_same_file_from_the_server_and_from_the_folder(url, small_folder, tmp_path, capfd):

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import binary_images, small_model
 
 from iwae_tf.adam import Adam
 
@@ -26,20 +25,17 @@ def _after(optimizer_class, steps, **arguments):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"learning_rate": 1e-2, "epsilon": 1e-4},
-        {"learning_rate": 1e-2, "beta_1": 0.5, "beta_2": 0.9},
-        {"learning_rate": 1e-2, "clipnorm": 1.0},
-        {"learning_rate": 1e-2, "weight_decay": 0.01},
-        {"learning_rate": 1e-2, "use_ema": True, "ema_overwrite_frequency": 7},
+        {"learning_rate": 1e-2, "beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-4},
+        {"learning_rate": 1e-2, "clipnorm": 1.0, "weight_decay": 0.01, "use_ema": True, "ema_overwrite_frequency": 7},
         {"learning_rate": 1e-2, "gradient_accumulation_steps": 3},
         {"learning_rate": 1e-2, "amsgrad": True},
-        {"learning_rate": keras.optimizers.schedules.PiecewiseConstantDecay([5, 9], [0.1, 0.01, 0.001])},
+        {"learning_rate": keras.optimizers.schedules.PiecewiseConstantDecay([3, 6], [0.1, 0.01, 0.001])},
     ],
     ids=lambda arguments: list(arguments)[-1],
 )
 def test_it_takes_the_steps_of_keras_adam_and_keeps_the_same_state(arguments):
-    weights, state = _after(Adam, 20, **arguments)
-    expected_weights, expected_state = _after(keras.optimizers.Adam, 20, **arguments)
+    weights, state = _after(Adam, 10, **arguments)
+    expected_weights, expected_state = _after(keras.optimizers.Adam, 10, **arguments)
     for mine, its in zip(weights, expected_weights, strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-6)  # another order of the same float32 operations
     for mine, its in zip(state, expected_state, strict=True):
@@ -56,17 +52,3 @@ def test_a_gradient_in_slices_is_taken_as_keras_takes_it():
         after.append(variable.numpy())
     assert (after[0][[0, 2]] != 1.0).all()
     np.testing.assert_allclose(*after, rtol=1e-5)
-
-
-def test_it_is_the_default_and_goes_on_from_a_saved_model(tmp_path):
-    x, model = binary_images(40), small_model()
-    model.compile()
-    assert type(model.optimizer) is Adam
-    model.fit(x, batch_size=10, epochs=1, shuffle=False, verbose=0)
-    model.save(tmp_path / "m.keras")
-    loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert type(loaded.optimizer) is Adam
-    for one in (model, loaded):
-        one.fit(x, batch_size=10, epochs=1, shuffle=False, verbose=0)
-    for mine, its in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        np.testing.assert_allclose(mine, its, atol=1e-6)  # traced anew: rounding

@@ -59,7 +59,9 @@ def test_own_settings_have_types_and_defaults():
     assert (annealing.type, annealing.default) == (int, None)
 
 
-def test_a_class_from_outside_is_known_by_name_with_its_settings_and_facts():
+def test_a_class_from_outside_is_known_by_name_with_its_settings_and_facts(registered):
+    registered["objective"].clear()  # as before the package's own are imported
+
     @declare("objective", "tests-outside", "an objective", settings={"power": "of the weights", "steps": "number"}, x=3)
     class Outside(IWAEBound):
         def __init__(self, num_samples=1, power: float = 2.0, steps: "int | None" = None, **kwargs):
@@ -74,6 +76,12 @@ def test_a_class_from_outside_is_known_by_name_with_its_settings_and_facts():
         pass
 
     assert Derived(4).name == "Derived"  # not declared, although its base is
+
+    @declare("objective", "tests-of-ciwae", "an objective with the settings of its base")
+    class OfCIWAE(CIWAE):
+        pass
+
+    assert OfCIWAE(4, beta=0.2).get_config() == CIWAE(4, beta=0.2).get_config()
 
 
 def test_a_name_is_declared_once_and_the_same_class_may_be_declared_again():

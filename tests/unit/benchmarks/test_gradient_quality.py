@@ -120,16 +120,16 @@ def test_bias_is_a_share_of_the_gradient_or_a_limit(squared, error, words):
 
 @pytest.mark.slow
 def test_the_script_writes_its_three_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(quality, "LOOKS", {name: quality.LOOKS[name] for name in ("iwae", "dreg", "vimco")})
+    monkeypatch.setattr(quality, "LOOKS", {name: quality.LOOKS[name] for name in ("iwae", "stl")})
     flags = ["--linear-gaussian", "--repeats", "20", "--k", "64", "--images", "2", "--backward-samples"]
     quality.main(quality._parser().parse_args([*flags, "--out", str(tmp_path)]))
     header, *lines = (tmp_path / "gradient_quality.csv").read_text().splitlines()
     assert header.split(",") == quality.COLUMNS
     assert {tuple(line.split(",")[:3]) for line in lines} >= {
-        ("vimco", "64", "inference"),
+        ("stl", "64", "inference"),
         ("iwae (m = 5)", "50", "generative"),
     }
     text = (tmp_path / "gradient_quality.md").read_text()
-    assert "| `vimco` |" in text
+    assert "| `stl` |" in text
     assert "| `iwae (m = 1)` | generative |" in text
     assert (tmp_path / "gradient_quality.png").read_bytes().startswith(b"\x89PNG")

@@ -13,13 +13,7 @@ def make(x_train, x_test=None, **arrays):
 
 @pytest.mark.parametrize(
     ("shape", "image_shape"),
-    [
-        ((3, 16), (4, 4)),
-        ((3, 15), (1, 15)),
-        ((3, 2, 8), (2, 8)),
-        ((3, 2, 8, 1), (2, 8)),
-        ((3, 4, 4, 1), (4, 4)),
-    ],
+    [((3, 16), (4, 4)), ((3, 15), (1, 15)), ((3, 2, 8), (2, 8)), ((3, 2, 8, 1), (2, 8))],
 )
 def test_every_allowed_shape_is_flattened_row_by_row(shape, image_shape):
     x = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
@@ -62,9 +56,7 @@ good = np.full((2, 16), 0.5, np.float32)
     ("arrays", "words"),
     [
         ({"x_train": good.astype(np.int64)}, "x_train has dtype int64; expected uint8"),
-        ({"x_test": good.astype(complex)}, "x_test has dtype complex128; expected uint8"),
         ({"x_test": good.astype(object)}, "x_test has dtype object; expected uint8"),
-        ({"x_test": good.astype(str)}, "x_test has dtype <U32; expected uint8"),
         ({"x_train": np.where(np.eye(2, 16), np.nan, good)}, "x_train holds NaN"),
         ({"x_test": good * 4}, "x_test has values from 2 to 2; .*divide by 255 or save as uint8"),
         ({"x_test": good - 1}, r"x_test has values from -0\.5 to -0\.5; .*rescale"),
@@ -73,7 +65,6 @@ good = np.full((2, 16), 0.5, np.float32)
         ({"x_valid": good[:0]}, "x_valid is empty.*leave it out"),
         ({"x_test": good[:, :0]}, r"x_test is empty, shape \(2, 0\)"),
         ({"x_test": good[0]}, r"x_test has shape \(16,\); expected \[N, D\]"),
-        ({"x_test": good[0, 0]}, r"x_test has shape \(\); expected \[N, D\]"),
         ({"x_test": np.zeros((2, 2, 2, 3))}, r"x_test has shape \(2, 2, 2, 3\); expected \[N, D\]"),
         ({"x_valid": good[:, :9]}, r"height, width\): x_train \(4, 4\), x_test \(4, 4\), x_valid \(3, 3\); expected"),
         ({"x_test": good.reshape(2, 2, 8)}, r"x_train \(4, 4\), x_test \(2, 8\); expected the same"),
@@ -119,7 +110,6 @@ def test_drawn_images_are_the_same_every_time_and_come_from_all_over_the_file():
     assert first.split == "validation: 100 of the 1000 training images, drawn once for all runs"
 
 
-@pytest.mark.parametrize("order", ["file order", None])
-def test_a_single_training_image_cannot_be_split(order):
+def test_a_single_training_image_cannot_be_split():
     with pytest.raises(InputError, match="1 image; expected at least 2"):
-        hold_out(make(good[:1]), 1, 2, order)
+        hold_out(make(good[:1]), 1, 2, None)

@@ -77,14 +77,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["", "images.npy", "MNIST", "None", "binarised_mnist"])
-def test_an_unknown_name_gets_the_known_ones_and_the_way_to_own_data(name):
-    refused("unknown dataset .*known: binarized_mnist, .*; or the path of an .npz file$", name)
-
-
-@pytest.mark.parametrize("name", [name for name, files in FILES.items() if files])
-def test_a_folder_that_does_not_exist_is_said_with_the_files_it_should_hold(tmp_path, name):
-    assert FILES[name] in refused(r"away is not a folder; either .* with a folder that holds ", name, tmp_path / "away")
+def test_an_unknown_name_gets_the_known_ones_and_a_missing_folder_the_files_it_should_hold(tmp_path):
+    for name in ("", "images.npy", "MNIST", "binarised_mnist"):
+        refused("unknown dataset .*known: binarized_mnist, .*; or the path of an .npz file$", name)
+    for name, files in FILES.items():
+        if files:
+            assert files in refused("away is not a folder; either .* a folder that holds ", name, tmp_path / "away")
 
 
 def test_importing_the_data_package_imports_nothing_heavy(pytestconfig):
@@ -198,6 +196,9 @@ class TouchesAFile:
         return (pathlib.Path.touch, (pathlib.Path("ran"),))
 
 
+PICKLED = np.array([TouchesAFile()], object)
+
+
 def zip_of_text(_):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -212,16 +213,12 @@ def zip_of_text(_):
         ("mnist", f"{TEST}.gz", None, f"holds {TRAIN} but not {TEST}: put all 2 in it"),
         ("mnist", TRAIN, lambda b: b"\0\0\x08\x01" + b[4:], f"{TRAIN} .* the first .*; expected an IDX file"),
         ("mnist", TRAIN, lambda b: b"<html>", f"{TRAIN} has 6 bytes, the first b'<htm'; expected an IDX file"),
-        ("mnist", TRAIN, lambda b: b[:10], f"{TRAIN} has 10 bytes.*; expected an IDX file"),
         ("mnist", TRAIN, lambda b: b[:-1], f"{TRAIN} has 15679 pixels, expected 15680"),
         ("mnist", TRAIN, lambda b: b + b"0", f"{TRAIN} has 15681 pixels, expected 15680"),
         ("mnist", f"{TEST}.gz", lambda b: idx(GREY), f"{TEST}.gz cannot be read .*gzip"),
-        ("mnist", f"{TEST}.gz", lambda b: b[:-20], f"{TEST}.gz cannot be read"),
         ("binarized_mnist", VALID_AMAT, None, f"_train.amat, .*_test.amat but not {VALID_AMAT}: put all 3"),
         ("binarized_mnist", VALID_AMAT, lambda b: b[:-3], f"{VALID_AMAT}: row 3 has another number"),
-        ("binarized_mnist", VALID_AMAT, lambda b: b"0 " + b, f"{VALID_AMAT}: row 1 has another number"),
         ("binarized_mnist", VALID_AMAT, lambda b: b"2" + b[1:], f"{VALID_AMAT}: .* other characters"),
-        ("binarized_mnist", VALID_AMAT, lambda b: b"-" + b[1:], f"{VALID_AMAT}: .* other characters"),
         ("binarized_mnist", VALID_AMAT, lambda b: b.replace(b"0", b"0.0"), f"{VALID_AMAT}: row 1 has another"),
         ("binarized_mnist", VALID_AMAT, lambda b: b"", f"{VALID_AMAT}.* is empty"),
         ("omniglot", "chardata.mat", lambda b: mat(data=ZEROS), "mat: testdata is missing; expected 784 x N"),
@@ -230,24 +227,14 @@ def zip_of_text(_):
         ("omniglot", "chardata.mat", lambda b: mat(data=ZEROS[:, :1], testdata=ZEROS), "mat: .* 1 image; expected"),
         ("omniglot", "chardata.mat", lambda b: b[:-300], "chardata.mat cannot be read .*; expected a MATLAB file"),
         ("omniglot", "chardata.mat", lambda b: b"\x89HDF\r\n\x1a\n" + bytes(600), "chardata.mat cannot be read"),
-        ("omniglot", "chardata.mat", lambda b: b"text", "chardata.mat cannot be read"),
-        ("omniglot", "chardata.mat", lambda b: b"", "chardata.mat cannot be read"),
-        ("images.npz", "images.npz", lambda b: b"", "images.npz is not a zip archive, .* expected an .npz file"),
         ("images.npz", "images.npz", lambda b: b"\x93NUMPY\x01\x00", "images.npz is not a zip archive"),
-        ("images.npz", "images.npz", lambda b: b"\x80\x04]\x94.", "images.npz is not a zip archive"),
         ("images.npz", "images.npz", lambda b: b[:-100], "images.npz is not a zip archive, or was cut short"),
         ("images.npz", "images.npz", lambda b: b[:999] + bytes([b[999] ^ 255]) + b[1000:], "cannot be read .*CRC"),
         ("images.npz", "images.npz", lambda b: npz(a=GREY, x_test=GREY), "has no array x_train, it has a, x_test;"),
-        ("images.npz", "images.npz", lambda b: npz(x_train=GREY), "has no array x_test, it has x_train; expected"),
         ("images.npz", "images.npz", lambda b: npz(), "has no array x_train and no x_test, it has no arrays"),
         ("images.npz", "images.npz", lambda b: npz(x_train=ZEROS.astype(int), x_test=ZEROS), "npz: x_train has dtype"),
         ("images.npz", "images.npz", zip_of_text, "images.npz: x_train is no NumPy array"),
-        (
-            "images.npz",
-            "images.npz",
-            lambda b: npz(x_train=np.array([TouchesAFile()], object), x_test=GREY),
-            "images.npz: x_train holds pickled Python objects",
-        ),
+        ("images.npz", "images.npz", lambda b: npz(x_train=PICKLED, x_test=GREY), "x_train holds pickled Python"),
     ],
 )
 def test_a_damaged_or_missing_file_is_one_line_that_names_it(folder, monkeypatch, dataset, file, damage, words):

@@ -1,4 +1,4 @@
-"""Corrections by the jackknife against all subsets, the spread of L_k and its bound, also where log p(x) is known."""
+"""Corrections by the jackknife against all subsets, and the spread of L_k with its bound, against their formulas."""
 
 import numpy as np
 import pytest
@@ -76,10 +76,10 @@ def test_a_shift_shifts_the_estimate_and_neither_order_nor_neighbours_nor_nan_ma
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_five_thousand_weights_agree_with_all_pairs(order):
-    log_w = np.array([0.01, 2.0]) * np.random.default_rng(5).standard_normal((5000, 2))
+def test_two_thousand_weights_agree_with_all_pairs(order):
+    log_w = np.array([0.01, 2.0]) * np.random.default_rng(5).standard_normal((2000, 2))
     expected = reference_jackknife.jackknife_of_pairs(log_w, order)
-    # The reference's coefficients of 1e7 leave its 64 bits (1e-19, more after 1e7 additions) about 1e-10.
+    # The reference's coefficients of 2e6 leave its 64 bits (1e-19, more after 2e6 additions) about 1e-10.
     np.testing.assert_allclose(jackknife(log_w, order), expected, rtol=0, atol=1e-9)
     # Equal ones: 5,000 logs of relative error 1e-16; without the cancellation on paper 1e7 times that would be left.
     np.testing.assert_allclose(jackknife(np.full((5000, 1), -90.0), order), -90.0, rtol=0, atol=2e-13)
@@ -116,32 +116,7 @@ def test_log_weights_without_a_correction_are_refused(shape, order, message):
         jackknife(np.zeros(shape), order)
 
 
-# ------------------------------------------------------------------------------------ bias and spread, by simulation
-
-
-@pytest.fixture(scope="module")
-def many_log_weights():
-    """log w - log p(x) with a q off in mean and scale, float64 [2500, 200]: 500,000 independent draws."""
-    model, exact = linear_gaussian(1, mean_error=0.3, scale_factor=0.95)
-    x = images(200)
-    return model.log_weights(x, 2500, seed=3).numpy().astype(np.float64) - exact.log_prob(x)
-
-
-def in_groups(log_w, k):
-    """[N, B] -> [k, N / k B]: one column a group of k draws."""
-    return log_w.reshape(-1, k, log_w.shape[1]).transpose(1, 0, 2).reshape(k, -1)
-
-
-@pytest.mark.parametrize("k", [5, 25])
-def test_each_order_is_nearer_to_log_p_x_on_average_and_spreads_more(many_log_weights, k):
-    log_w = in_groups(many_log_weights, k)
-    values = [reference.log_mean_exp(log_w), jackknife(log_w, 1), jackknife(log_w, 2)]
-    bias = [np.mean(value) for value in values]
-    assert bias[0] < 0.0
-    for m in (0, 1):
-        error = np.std(values[m] - values[m + 1]) / np.sqrt(log_w.shape[1])  # of paired differences
-        assert np.abs(bias[m]) - np.abs(bias[m + 1]) > 5 * error
-        assert np.std(values[m]) < np.std(values[m + 1])
+# ------------------------------------------------------------------------------------ estimates of a model
 
 
 class Stub:
@@ -157,17 +132,6 @@ class Stub:
 
 def numbers(n):
     return np.arange(n)[:, None]
-
-
-def test_the_standard_errors_are_the_spread_over_draws(many_log_weights):
-    log_w = in_groups(many_log_weights, 50)
-    estimate = jackknife_log_likelihood(Stub(log_w), numbers(log_w.shape[1]), 50)
-    for order in (0, 1, 2):
-        spread = estimate.estimates[order].std()
-        error = np.sqrt(np.mean(estimate.standard_errors[order] ** 2))
-        # 10,000 groups tell a standard deviation to 1 % to 2 %, heavier tails than normal counted; the rest of the
-        # tolerance is the bias of the errors themselves, with effective sample sizes about 13.
-        assert abs(error / spread - 1) < 0.06, order
 
 
 def test_estimates_and_errors_are_those_of_the_formulas_whatever_the_batches_and_chunks():
@@ -200,8 +164,7 @@ def test_both_read_the_samples_of_the_model():
     np.testing.assert_allclose(found.gap, -np.mean(halves, axis=0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("k", [1, 7, 50, 77])
-@pytest.mark.parametrize("cuts", [(), (3, 10, 29), (31, 60, 61, 300), range(1, 308)])
+@pytest.mark.parametrize(("k", "cuts"), [(1, ()), (7, (3, 10)), (77, (31, 60, 61, 300))])
 def test_the_deviation_is_that_of_consecutive_groups_however_the_chunks_cut_them(k, cuts):
     log_w, number = np.random.default_rng(3).standard_normal((308, 5)).astype(np.float32), 4
     groups = np.stack([reference.log_mean_exp(log_w[i * k : (i + 1) * k]) for i in range(number)])
@@ -212,32 +175,6 @@ def test_the_deviation_is_that_of_consecutive_groups_however_the_chunks_cut_them
     np.testing.assert_allclose(found.gap, log_likelihood - groups.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.bound, 2.0 + 2.0 * found.gap, rtol=1e-12)
     assert (found.k, found.num_estimates) == (k, number)
-
-
-# From the posterior itself to a q that hardly ever hits where p is.
-@pytest.mark.parametrize(("error", "scale"), [(0.0, 1.0), (1.5, 1.0), (0.5, 0.3)])
-def test_the_deviation_stays_below_its_bound_where_log_p_x_is_known(error, scale):
-    model, exact = linear_gaussian(2, error, scale)
-    x = images(40)
-    for k in (1, 50):
-        found = deviation(model, x, k, 50, exact.log_prob(x))
-        assert (found.mean_absolute_deviation <= found.bound).all()
-        if error == 0.0:  # every weight is p(x), up to float32 sums of squares of size 100
-            assert found.mean_absolute_deviation.max() < 1e-3
-            np.testing.assert_allclose(found.bound, 2.0, atol=2e-3)
-
-
-def test_deviation_and_gap_of_a_shifted_posterior_are_those_of_a_normal_variable():
-    # log w = log p(x) - e.z - |e|^2 / 2 for q off by the vector e, in standard deviations, and z ~ N(0, I): with k = 1,
-    # X is normal with variance |e|^2, so that E |X - L_1| = sqrt(2 / pi) |e| and delta = |e|^2 / 2.
-    number = 4000
-    model, exact = linear_gaussian(1, 1.0)
-    x = images(3)
-    variance = np.sum(1.0 / np.diag(exact.posterior(x)[1]))
-    found = deviation(model, x, 1, number, exact.log_prob(x))
-    error = np.sqrt(variance / number)  # of the mean; that of the mean deviation is 0.6 of it
-    np.testing.assert_allclose(found.mean_absolute_deviation, np.sqrt(2.0 / np.pi * variance), atol=4 * 0.6 * error)
-    np.testing.assert_allclose(found.gap, variance / 2.0, atol=4 * error)
 
 
 def test_the_bound_holds_for_the_numbers_if_log_p_x_comes_from_the_same_samples():

@@ -1,4 +1,4 @@
-"""Posterior expectations and draws: against the formulas for given weights, and where the posterior is known."""
+"""Posterior expectations and draws: against the formulas for given weights, and the draws of a model behind them."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,8 @@ import reference
 import reference_jackknife
 import scipy.stats
 import tensorflow as tf
-from linear_gaussian_models import set_gaussian
 from small_models import binary_images, small_model
 
-import iwae_tf
 from iwae_tf import InputError, seeds
 from iwae_tf.evaluation import posterior, posterior_expectation, posterior_samples
 
@@ -48,7 +46,7 @@ def chunk_rows(request, monkeypatch):
     monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", request.param)
 
 
-@pytest.mark.parametrize(("num_samples", "shape"), [(3, (5,)), (50, ()), (173, (2, 3)), (200, (1,))])
+@pytest.mark.parametrize(("num_samples", "shape"), [(3, (5,)), (50, ()), (173, (2, 3))])
 @pytest.mark.usefixtures("chunk_rows")
 def test_estimate_error_and_sample_size_are_those_of_the_formulas_for_values_of_any_shape(
     monkeypatch, num_samples, shape
@@ -147,19 +145,19 @@ def test_the_draws_are_those_behind_the_log_weights(layers):
 
 
 def test_chunk_size_and_batch_change_nothing_but_rounding_and_the_seed_all(monkeypatch):
-    model, x = small_model(2, gain=1.0), binary_images(5)
-    whole = posterior_expectation(model, lambda h: h[0], x, 170, seed=3)
-    draws = posterior_samples(model, x, 200, 170, seed=3)
+    model, x = small_model(2, gain=1.0), binary_images(4)
+    whole = posterior_expectation(model, lambda h: h[0], x, 150, seed=3)
+    draws = posterior_samples(model, x, 200, 150, seed=3)
     monkeypatch.setattr(posterior, "SAMPLES_IN_CHUNK", 1)
     monkeypatch.setattr(posterior, "ROWS_TOGETHER", 2)
-    chunked = posterior_expectation(model, lambda h: h[0], x[:3], 170, seed=3)
+    chunked = posterior_expectation(model, lambda h: h[0], x[:2], 150, seed=3)
     for value, expected in zip(chunked, whole, strict=True):
-        np.testing.assert_allclose(value, expected[:3], rtol=1e-3, atol=1e-4)  # errors are differences
-    for value, expected in zip(posterior_samples(model, x, 200, 170, seed=3), draws, strict=True):
+        np.testing.assert_allclose(value, expected[:2], rtol=1e-3, atol=1e-4)  # errors are differences
+    for value, expected in zip(posterior_samples(model, x, 200, 150, seed=3), draws, strict=True):
         assert value.shape == expected.shape
         close = np.isclose(value, expected, **ROUNDING).all(axis=-1)
         assert close.mean() > 0.99  # a weight off by 1e-5 moves one choice in 1e5 to the next draw
-    assert (posterior_samples(model, x, 200, 170, seed=4)[0] != draws[0]).numpy().all()
+    assert (posterior_samples(model, x[:2], 200, 150, seed=4)[0] != draws[0][:, :2]).numpy().all()
 
 
 @pytest.mark.parametrize("block", [0, 1, 99])
@@ -195,80 +193,3 @@ def test_arguments_that_cannot_be_used_are_refused(change, message):
 def test_an_f_without_a_value_for_each_draw_is_refused(f):
     with pytest.raises(InputError, match=r"^f must map these latents to \[7, 2, \.\.\.\], .*, got "):
         posterior_expectation(small_model(), f, binary_images(2), 7)
-
-
-# ------------------------------------------------------------------------------------------------ known posteriors
-
-DIM, UNITS = 6, 3
-
-
-def set_wrong_posterior(stage, posterior_of, dim):
-    """Makes a stage of q the affine posterior but for its mean, off by 0.4 standard deviations, and 1.5 its scales."""
-    means, covariance = posterior_of(np.concatenate([np.zeros((1, dim)), np.eye(dim)]))
-    scale = np.sqrt(np.diag(covariance))
-    set_gaussian(stage, means[1:] - means[0], means[0] + 0.4 * scale, 1.5 * scale)
-
-
-def two_layers():
-    """A linear-Gaussian model with posteriors that are not diagonal, and x -> mean, covariance of (h1, h2) together."""
-    rng = np.random.default_rng(1)
-    a1, a2 = 0.5 * rng.standard_normal((DIM, UNITS)), 0.6 * rng.standard_normal((UNITS, 2))
-    b1, b2 = rng.standard_normal(DIM), rng.standard_normal(UNITS)
-    exact = reference.TwoLayerLinearGaussian(a1, b1, np.full(DIM, 0.7), a2, b2, np.full(UNITS, 0.6))
-    model = iwae_tf.IWAE(DIM, (UNITS, 2), ((), ()), likelihood="gaussian")
-    set_gaussian(model.generative_network.stages[0], a1.T, b1, exact.s1)
-    set_gaussian(model.generative_network.stages[1], a2.T, b2, exact.s2)
-    set_wrong_posterior(model.inference_network.stages[0], exact.posterior_h1, DIM)
-    set_wrong_posterior(model.inference_network.stages[1], exact.posterior_h2, UNITS)
-
-    def joint_posterior(x):
-        mean1, cov1 = exact.posterior_h1(x)
-        mean2, cov2 = exact.posterior_h2(mean1)
-        slope = (exact.posterior_h2(np.eye(UNITS))[0] - exact.posterior_h2(np.zeros((1, UNITS)))[0]).T  # [H2, H1]
-        covariance = np.block([[cov1, cov1 @ slope.T], [slope @ cov1, cov2 + slope @ cov1 @ slope.T]])
-        return np.concatenate([mean1, mean2], axis=1), covariance
-
-    return model, joint_posterior
-
-
-def observations(n):
-    return (1.5 * np.random.default_rng(2).standard_normal((n, DIM))).astype(np.float32)
-
-
-def moments(h):
-    """All units and all their products: tuple of [c, B, H_l] -> [c, B, H + H^2]."""
-    h = tf.concat(h, axis=-1)
-    products = h[..., :, None] * h[..., None, :]
-    return tf.concat([h, tf.reshape(products, [*h.shape[:2], h.shape[2] ** 2])], axis=-1)
-
-
-def test_means_and_covariances_are_those_of_the_posterior_within_their_standard_errors():
-    model, exact = two_layers()
-    x = observations(100)
-    mean, covariance = exact(x)
-    products = covariance + mean[:, :, None] * mean[:, None, :]
-    truth = np.concatenate([mean, products.reshape(100, -1)], axis=1)
-    estimate = posterior_expectation(model, moments, x, 2000, seed=1)
-    z = (estimate.mean.numpy() - truth) / estimate.standard_error.numpy()
-    # 100 rows of 30 numbers, of which some 1,000 are different: 4.5 standard errors happen once in 150 times
-    assert np.abs(z).max() < 4.5
-    # the mean square of 100 independent rows, correlated within a row, is known to 0.15 at worst
-    assert 0.7 < np.mean(z**2) < 1.3
-    noise = tf.random.stateless_normal([2000, 100, UNITS + 2], [0, 1])
-    of_q = tf.reduce_mean(moments(model.inference_network.transform(tf.constant(x), noise)[0]), axis=0).numpy()
-    error_of_q = np.abs(of_q - truth) / estimate.standard_error.numpy()
-    assert np.mean(error_of_q[:, : mean.shape[1]]) > 5.0  # what the weights had to mend
-
-
-def test_resampled_draws_have_mean_and_covariance_of_the_posterior():
-    model, exact = two_layers()
-    x = observations(1)
-    (mean,), covariance = exact(x)
-    draws = posterior_samples(model, x, n=4000, num_samples=20_000, seed=1)
-    assert [layer.shape for layer in draws] == [(4000, 1, units) for units in model.latent_units]
-    assert all(layer.dtype == tf.float32 for layer in draws)
-    z = np.linalg.solve(np.linalg.cholesky(covariance), (np.concatenate(draws, axis=-1)[:, 0] - mean).T)  # N(0, I)
-    # variance of each mean: 1 / 4000 of the choice and about 2 / 20,000 of what there was to choose from
-    assert np.abs(z.mean(axis=1)).max() < 4 * np.sqrt(1 / 4000 + 2 / 20_000)
-    # a variance or a correlation has twice that variance or less
-    assert np.abs(np.cov(z) - np.eye(len(z))).max() < 4 * np.sqrt(2 / 4000 + 4 / 20_000)

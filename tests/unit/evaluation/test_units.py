@@ -7,7 +7,6 @@ import reference
 import tensorflow as tf
 from small_models import SMALL_DIM, SMALL_NETWORKS, binary_images, reference_weights, small_model
 
-import iwae_tf
 from iwae_tf import IWAE, InputError
 from iwae_tf.declarations import declared
 from iwae_tf.evaluation import active_units, pruned, unit_activities
@@ -68,9 +67,9 @@ def test_second_layer_activity_is_right_on_average():
     exact = (x @ loc1 @ loc2).var(axis=0, ddof=1)
     noise = 0.25 * np.sum(loc2**2, axis=0)
     assert (noise > exact / 3).all()
-    estimates = np.array([unit_activities(model, x, num_samples=2, seed=seed)[1] for seed in range(12)])
-    error = estimates.std(axis=0, ddof=1) / np.sqrt(12)
-    assert (np.abs(estimates.mean(axis=0) - exact) < 6.0 * error).all()  # Student's t with 11 degrees: p = 9e-5
+    estimates = np.array([unit_activities(model, x, num_samples=2, seed=seed)[1] for seed in range(6)])
+    error = estimates.std(axis=0, ddof=1) / np.sqrt(6)
+    assert (np.abs(estimates.mean(axis=0) - exact) < 6.0 * error).all()  # Student's t with 5 degrees: p = 0.002
     assert (error < noise / 25).all()  # so that the test would see a fifth of the noise
 
 
@@ -198,9 +197,15 @@ def test_pruning_nothing_leaves_every_bit_of_the_log_weights(likelihood):
     np.testing.assert_array_equal(same.log_weights_from_noise(x, noise), model.log_weights_from_noise(x, noise))
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("networks", ["hidden", "no hidden"])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize(
+    ("layers", "networks", "likelihood"),
+    [
+        (1, "no hidden", "gaussian"),
+        (2, "hidden", "gaussian"),
+        (3, "hidden", "bernoulli"),
+        (3, "no hidden", "bernoulli"),
+    ],
+)
 def test_the_rows_and_columns_that_stay_are_those_of_the_active_units(layers, networks, likelihood):
     # Where the generative network gives the dropped units the mean 0, their readers' biases stay as they are.
     model, x = mild_model(layers, networks, likelihood=likelihood), binary_images(4)
@@ -215,7 +220,7 @@ def test_the_rows_and_columns_that_stay_are_those_of_the_active_units(layers, ne
     np.testing.assert_allclose(log_w, reference_log_weights(model, x, noise, activities), rtol=5e-6, atol=5e-5)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("networks", ["hidden", "no hidden"])
 @pytest.mark.parametrize("read", [False, True])
 def test_inactive_units_take_no_log_weight_with_them_and_are_read_at_their_mean(layers, networks, read):
@@ -254,10 +259,11 @@ def test_a_pruned_model_is_a_model_like_any_other(tmp_path):
     assert {**smaller.get_config(), "latent_units": None} == {**model.get_config(), "latent_units": None}
     smaller.save(tmp_path / "small.keras")
     loaded = keras.saving.load_model(tmp_path / "small.keras")
-    np.testing.assert_array_equal(loaded.log_likelihood(x, 60), smaller.log_likelihood(x, 60))
+    noise = np.random.default_rng(1).standard_normal((6, 20, 5)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.log_weights_from_noise(x, noise), smaller.log_weights_from_noise(x, noise))
     before = [variable.numpy() for variable in model.trainable_variables]
-    smaller.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
-    smaller.fit(x, epochs=1, verbose=0)
+    for variable in smaller.trainable_variables:
+        variable.assign(variable + 1.0)
     for variable, value in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)  # the large model shares nothing with the small one
 
@@ -287,17 +293,3 @@ def test_units_at_the_threshold_go_but_the_most_active_of_a_layer_stays_with_a_w
 def test_activities_that_do_not_fit_are_refused(activities, threshold, message):
     with pytest.raises(InputError, match=message):
         pruned(small_model(2), activities, threshold)
-
-
-@pytest.mark.slow
-def test_pruning_a_trained_model_moves_the_likelihood_by_less_than_the_paper_found():
-    digits, rng = iwae_tf.data.load("digits"), np.random.default_rng(0)
-    intensities = np.repeat(digits.intensities("train"), 4, axis=0), digits.intensities("test")[:100]
-    x_train, x_test = ((rng.random(x.shape) < x).astype(np.float32) for x in intensities)
-    model = IWAE(64, (20,), ((50,),), data_mean=x_train.mean(axis=0))
-    model.compile(keras.optimizers.Adam(4e-3), objective=iwae_tf.objectives.ELBO(1))
-    model.fit(x_train, epochs=10, batch_size=50, verbose=0)
-    smaller = pruned(model, unit_activities(model, x_test))
-    assert smaller.latent_units[0] < 20
-    moved = smaller.log_likelihood(x_test, 500).numpy() - model.log_likelihood(x_test, 500).numpy()
-    assert abs(moved.mean()) < 0.06  # the paper's figure; the standard error of the mean is 0.02

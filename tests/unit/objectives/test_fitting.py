@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from objective_table import CLOSE, TABLE, K, bound_and_gradients, key_of, made, table_cases
-from small_models import binary_images, small_model
+from objective_table import CLOSE, TABLE, K, bound_and_gradients, made, table_cases
+from small_models import binary_images, small_model, standard_noise
 
 from iwae_tf import seeds
+from iwae_tf.adam import Adam
 from iwae_tf.objectives import CIWAE, IWAEBound, KLAnnealing
 
 N = 20
@@ -24,7 +25,7 @@ def _tiny():
 
 def _compiled(objective):
     model = _tiny()
-    model.compile(keras.optimizers.Adam(0.01), objective=objective)
+    model.compile(Adam(0.01), objective=objective)
     return model
 
 
@@ -46,27 +47,28 @@ def test_keras_serialises_every_objective_with_its_settings(name, k, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", [_learning(backward_samples=2), made("rws-sleep")], ids=["ciwae", "rws-sleep"])
-def test_a_saved_model_trains_on_as_the_original_with_what_its_objective_has_learned(tmp_path, objective):
+def test_a_saved_model_trains_on_as_the_original_with_what_its_objective_has_learned(tmp_path):
+    objective = _learning(backward_samples=2)
     x, model = binary_images(N), _compiled(objective)
     before = _values(model)
     model.fit(x, batch_size=N, verbose=0)
     assert all(np.abs(after - value).max() > 0.0 for after, value in zip(_values(model), before, strict=True))
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert type(loaded.objective) is type(objective)
+    assert (type(loaded.objective), type(loaded.optimizer)) == (CIWAE, Adam)
     assert loaded.objective.get_config() == objective.get_config()
-    if objective.state is not None:
-        assert 0.38 < float(objective.current_beta()) == float(loaded.objective.current_beta()) < 0.4 - 1e-3
-        model.save_weights(tmp_path / "m.weights.h5")
-        other = _compiled(_learning())
-        other.load_weights(tmp_path / "m.weights.h5")
-        assert float(other.objective.current_beta()) == float(objective.current_beta())
-        scored = keras.saving.load_model(tmp_path / "m.keras", compile=False)  # it is not needed to score
-        np.testing.assert_array_equal(scored.log_weights(x, 5), model.log_weights(x, 5))
-        assert len(scored.trainable_variables) == len(model.trainable_variables) - 1
+    assert 0.38 < float(objective.current_beta()) == float(loaded.objective.current_beta()) < 0.4 - 1e-3
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = _compiled(_learning())
+    other.load_weights(tmp_path / "m.weights.h5")
+    assert float(other.objective.current_beta()) == float(objective.current_beta())
+    scored = keras.saving.load_model(tmp_path / "m.keras", compile=False)  # it is not needed to score
+    noise = standard_noise(model, 5, N)
+    np.testing.assert_array_equal(scored.log_weights_from_noise(x, noise), model.log_weights_from_noise(x, noise))
+    assert len(scored.trainable_variables) == len(model.trainable_variables) - 1
     for one in (model, loaded):
         one.fit(x, batch_size=N, verbose=0)
+    assert loaded.step == model.step == 2
     for one, other in zip(_values(model), _values(loaded), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)  # float32, graphs traced anew
 
@@ -83,15 +85,11 @@ def test_another_objective_leaves_nothing_of_the_one_before():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "backward_samples"), [("vimco", 3), ("rws-sleep", None), ("jvi", None)])
-def test_a_step_is_the_same_eagerly_in_a_graph_of_any_batch_size_and_under_xla(monkeypatch, name, backward_samples):
-    model, x = _tiny(), tf.constant(binary_images(N))
-    objective = made(name, backward_samples=backward_samples)
+def test_a_step_is_the_same_eagerly_in_a_graph_of_any_batch_size_and_under_xla(monkeypatch):
+    model, x, objective = _tiny(), tf.constant(binary_images(N)), made("jvi", backward_samples=3)
     noise, uniforms = tf.random.stateless_normal([K, N, 3], (0, 1)), tf.random.stateless_uniform([3, N], (0, 2))
-    dreamt = model.generative_network.sample(N, lambda layer: (5, layer))
     # XLA draws other random numbers from the same key; the step as a function of them is the same.
     monkeypatch.setattr(seeds, "uniform", lambda shape, key: uniforms[: shape[0]])
-    monkeypatch.setattr(model.generative_network, "sample", lambda n, key_of: dreamt)
 
     def step(x):
         return bound_and_gradients(model, objective, x, noise, lambda purpose, counter=0: None)
@@ -103,15 +101,6 @@ def test_a_step_is_the_same_eagerly_in_a_graph_of_any_batch_size_and_under_xla(m
         np.testing.assert_allclose(other[0], eager[0], rtol=1e-5)  # float32, sums in another order
         for one, expected in zip(other[1], eager[1], strict=True):
             np.testing.assert_allclose(one, expected, **CLOSE)
-
-
-@pytest.mark.parametrize(("name", "backward_samples"), [("dreg", None), ("vimco", 2), ("rws-sleep", None), ("jvi", 2)])
-def test_hidden_layers_in_bfloat16_give_finite_gradients_in_float32(name, backward_samples):
-    model, x = small_model(2, dtype="mixed_bfloat16"), tf.constant(binary_images(N))
-    noise = tf.random.stateless_normal([K, N, 8], (0, 1))
-    bound, gradients = bound_and_gradients(model, made(name, backward_samples=backward_samples), x, noise, key_of)
-    assert bound.dtype == tf.float32
-    assert all(gradient.dtype == tf.float32 and np.isfinite(gradient).all() for gradient in gradients)
 
 
 class _Weights(keras.callbacks.Callback):
@@ -130,9 +119,9 @@ def test_annealing_raises_the_weight_by_epoch_also_when_resumed_and_leaves_nothi
     model.fit(x, batch_size=10, epochs=5, verbose=0, callbacks=[KLAnnealing(4), noted])
     np.testing.assert_allclose(noted.seen, np.repeat([0.25, 0.5, 0.75, 1.0, 1.0], 2))
     noted.seen.clear()
-    model.fit(x, batch_size=N, initial_epoch=2, epochs=3, verbose=0, callbacks=[KLAnnealing(4), noted])
-    model.fit(x, batch_size=N, verbose=0, callbacks=[noted])
-    np.testing.assert_allclose(noted.seen, [0.75, 1.0])
+    model.fit(x, batch_size=10, initial_epoch=2, epochs=3, verbose=0, callbacks=[KLAnnealing(4), noted])
+    model.fit(x, batch_size=10, verbose=0, callbacks=[noted])
+    np.testing.assert_allclose(noted.seen, [0.75, 0.75, 1.0, 1.0])
 
 
 def test_annealing_shapes_the_step_and_not_the_reported_bound():

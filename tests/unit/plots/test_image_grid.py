@@ -34,13 +34,8 @@ def binary_images(count, size, seed=3):
     return np.random.default_rng(seed).integers(0, 2, (count, size)).astype(np.float32)
 
 
-def test_a_hundred_samples_stand_in_ten_rows_and_the_others_are_left_out(tmp_path):
-    images = binary_images(103, 64)
-    save_samples(tmp_path / "samples.png", images, (8, 8))
-    found = cells(tmp_path / "samples.png", (8, 8))
-    np.testing.assert_array_equal([image.reshape(64) for _, image in found], images[:100])
-    assert len({rows.start for (rows, _), _ in found}) == len({columns.start for (_, columns), _ in found}) == 10
-    assert all(900 < side < 1100 for side in read(tmp_path / "samples.png").shape[:2])
+def normal(n):
+    return -22 + 4 * np.random.default_rng(0).standard_normal(n)
 
 
 def test_one_is_white_zero_is_black_and_every_pixel_is_a_sharp_rectangle(tmp_path):
@@ -52,17 +47,21 @@ def test_one_is_white_zero_is_black_and_every_pixel_is_a_sharp_rectangle(tmp_pat
     np.testing.assert_array_equal(drawn, np.kron(255 * image, np.ones((side, side)))[..., None] * np.ones(3))
 
 
-@pytest.mark.parametrize("image_shape", [(28, 28), (4, 10), (20, 5), (1, 5), (1, 784)])
-@pytest.mark.parametrize("count", [1, 7, 30])
-def test_any_number_of_samples_of_any_shape_is_drawn_in_shape(tmp_path, count, image_shape):
+@pytest.mark.parametrize(
+    ("count", "image_shape"), [(103, (8, 8)), (1, (28, 28)), (7, (4, 10)), (30, (20, 5)), (7, (1, 5)), (30, (1, 784))]
+)
+def test_up_to_a_hundred_samples_of_any_shape_are_drawn_in_shape(tmp_path, count, image_shape):
     images = binary_images(count, image_shape[0] * image_shape[1])
     save_samples(tmp_path / "few.png", images, image_shape, "a title that is far longer than a small image is wide")
     found = cells(tmp_path / "few.png", image_shape)
-    np.testing.assert_array_equal([image.reshape(-1) for _, image in found], images)
+    np.testing.assert_array_equal([image.reshape(-1) for _, image in found], images[:100])
     for (rows, columns), _ in found:
         height, width = rows.stop - rows.start, columns.stop - columns.start
         assert height * image_shape[1] == width * image_shape[0] or height == 40  # a band is 40 pixels high at least
     assert all(100 < side < 1700 for side in read(tmp_path / "few.png").shape[:2])
+    if count == 103:
+        assert len({rows.start for (rows, _), _ in found}) == len({columns.start for (_, columns), _ in found}) == 10
+        assert all(900 < side < 1100 for side in read(tmp_path / "few.png").shape[:2])
 
 
 def test_a_row_of_twenty_thousand_values_still_fits_a_page(tmp_path):
@@ -92,13 +91,9 @@ def test_every_reconstruction_stands_below_its_original_with_words_at_the_left(t
             assert picture[band, : MARGIN - 2].min() == 255
 
 
-@pytest.mark.parametrize("image_shape", [(28, 28), (4, 10), (1, 64)])
-@pytest.mark.parametrize("n", [1, 7, 30])
+@pytest.mark.parametrize(("n", "image_shape"), [(1, (4, 10)), (7, (1, 64)), (30, (28, 28))])
 def test_the_best_and_the_worst_images_stand_in_order_above_their_scores(tmp_path, image_shape, n):
-    images, scores = (
-        binary_images(n, image_shape[0] * image_shape[1]),
-        -22 + 4 * np.random.default_rng(0).standard_normal(n),
-    )
+    images, scores = binary_images(n, image_shape[0] * image_shape[1]), normal(n)
     save_extremes(tmp_path / "extremes.png", images, scores, image_shape)
     order = np.argsort(scores)
     rows = [*order[::-1][: min(10, n - n // 2)], *order[: min(10, n // 2)]]
@@ -113,14 +108,11 @@ def test_the_best_and_the_worst_images_stand_in_order_above_their_scores(tmp_pat
         assert rectangle.stop < y + read(tmp_path / "extremes.png").shape[0] - axes.get_ylim()[0] < rectangle.stop + 12
 
 
-@pytest.mark.parametrize(("n", "best", "worst"), [(1, 1, 0), (2, 1, 1), (7, 4, 3), (19, 10, 9), (20, 10, 10)])
-def test_of_few_images_none_is_among_both(n, best, worst):
-    found = extremes(np.random.default_rng(0).standard_normal(n))
-    assert [len(rows) for rows in found] == [best, worst]
-    assert len(set(np.concatenate(found))) == best + worst
-
-
-def test_no_score_is_worse_than_the_lowest_score():
+def test_of_few_images_none_is_among_both_and_no_score_is_worse_than_the_lowest():
+    for n, best, worst in [(1, 1, 0), (2, 1, 1), (7, 4, 3), (19, 10, 9), (20, 10, 10)]:
+        found = extremes(normal(n))
+        assert [len(rows) for rows in found] == [best, worst]
+        assert len(set(np.concatenate(found))) == best + worst
     best, worst = extremes(np.array([-1.0, -np.inf, np.nan, -2.0, -3.0]))
     assert (worst.tolist(), best.tolist()) == ([2, 1], [0, 3, 4])
 

@@ -131,26 +131,23 @@ def test_images_after_the_sixth_are_left_out_and_the_same_arguments_give_the_sam
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("units", "x", "draws", "shape", "message"),
-    [
-        (5, binary_images(2), draws_for(2), SHAPE, "^posteriors are drawn for 2 units .*, got 5$"),
-        (2, binary_images(2), draws_for(3), SHAPE, r"\[n, 2, 2\], n >= 1, got shape \(40, 3, 2\)$"),
-        (2, binary_images(2), draws_for(2)[:, :, 0], SHAPE, r"\[n, 2, 2\], n >= 1, got shape \(40, 2\)$"),
-        (2, binary_images(2), np.full((3, 2, 2), np.nan), SHAPE, "^draws must be finite"),
-        (2, binary_images(2), draws_for(2)[:0], SHAPE, r"got shape \(0, 2, 2\)$"),
-        (2, binary_images(2), draws_for(2), (4, 4), "cannot be drawn as 4 x 4"),
-        (2, binary_images(2)[:, :5], draws_for(2), SHAPE, r"shape \(2, 5\)"),
-        (2, binary_images(0), draws_for(0), SHAPE, "no rows"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(tmp_path, units, x, draws, shape, message):
-    with pytest.raises(InputError, match=message):
-        save_posteriors(tmp_path / "none.png", small_model(latent_units=(units,)), x, draws, shape)
-    assert not (tmp_path / "none.png").exists()
-
-
-def test_binary_units_have_no_density_and_are_refused(tmp_path):
-    model = small_model(latent_units=(2,), latent="bernoulli")
-    with pytest.raises(InputError, match=r"figure of the posterior exists for Gaussian units, .* density"):
-        save_posteriors(tmp_path / "none.png", model, binary_images(2), draws_for(2), SHAPE)
+def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(tmp_path):
+    path, x, draws = tmp_path / "none.png", binary_images(2), draws_for(2)
+    model, five, binary = (
+        small_model(latent_units=(units,), latent=latent)
+        for units, latent in ((2, "gaussian"), (5, "gaussian"), (2, "bernoulli"))
+    )
+    for arguments, message in [
+        ((five, x, draws, SHAPE), "^posteriors are drawn for 2 units .*, got 5$"),
+        ((model, x, draws_for(3), SHAPE), r"\[n, 2, 2\], n >= 1, got shape \(40, 3, 2\)$"),
+        ((model, x, draws[:, :, 0], SHAPE), r"\[n, 2, 2\], n >= 1, got shape \(40, 2\)$"),
+        ((model, x, np.full((3, 2, 2), np.nan), SHAPE), "^draws must be finite"),
+        ((model, x, draws[:0], SHAPE), r"got shape \(0, 2, 2\)$"),
+        ((model, x, draws, (4, 4)), "cannot be drawn as 4 x 4"),
+        ((model, x[:, :5], draws, SHAPE), r"shape \(2, 5\)"),
+        ((model, x[:0], draws_for(0), SHAPE), "no rows"),
+        ((binary, x, draws, SHAPE), r"figure of the posterior exists for Gaussian units, .* density"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            save_posteriors(path, *arguments)
+    assert not path.exists()

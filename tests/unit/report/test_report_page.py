@@ -44,54 +44,27 @@ class Page(HTMLParser):
         return [(tag, attributes) for tag, attributes in self.tags if tag in names]
 
 
-@pytest.fixture(params=["one", "several", "begun", "begun and finished"])
-def text(request, tmp_path):
+@pytest.mark.parametrize("kind", ["one", "several", "begun and finished"])
+def test_the_page_is_well_formed_accessible_and_needs_nothing_else(tmp_path, kind):
+    one, other = record_of(tmp_path / "a"), record_of(tmp_path / "bb", config=config_of(training={"k": 7}))
     begun = read_record(write_run(tmp_path / "begun"))
-    one = record_of(tmp_path / "one")
-    records = {
-        "one": [one],
-        "several": [
-            record_of(tmp_path / name, config=config_of(training={"k": 5 + len(name)})) for name in ("a", "bb")
-        ],
-        "begun": [begun],
-        "begun and finished": [begun, one],
-    }
-    return page(records[request.param])
-
-
-def test_the_page_is_well_formed_and_says_its_language_and_title(text):
-    tags = Page(text)
+    text = page({"one": [one], "several": [one, other], "begun and finished": [begun, one]}[kind])
+    tags = Page(text)  # closed in order
     assert text.startswith("<!DOCTYPE html>")
     assert tags.all("html") == [("html", {"lang": "en"})]
     assert len(tags.all("title")) == len(tags.all("h1")) == len(tags.all("main")) == 1
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags.tags
-
-
-def test_headings_go_down_one_level_at_a_time(text):
-    levels = [int(tag[1]) for tag, _ in Page(text).all("h1", "h2", "h3", "h4")]
+    levels = [int(tag[1]) for tag, _ in tags.all("h1", "h2", "h3", "h4")]
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    assert levels.count(1) == 1
-
-
-def test_figures_have_words_and_tables_have_heads_and_scroll_in_themselves(text):
-    tags = Page(text)
     assert all(attributes.get("alt") for _, attributes in tags.all("img"))
     assert len(tags.all("thead")) == len(tags.all("caption")) == len(tags.all("table")) > 0
     assert all("scope" in attributes for _, attributes in tags.all("th"))
     scrolling = [attributes for _, attributes in tags.all("div") if attributes.get("class") == "scroll"]
     assert [attributes["role"] for attributes in scrolling] == ["region"] * len(tags.all("table"))
-
-
-def test_ids_are_unique_and_those_that_are_named_exist(text):
-    tags = Page(text)
     ids = [attributes["id"] for _, attributes in tags.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {attributes["aria-labelledby"] for _, attributes in tags.all("section")} <= set(ids)
-
-
-def test_the_page_needs_nothing_else(text):
-    tags = Page(text)
     assert tags.all("script", "iframe", "object", "embed") == []
     links = [value for _, attributes in tags.tags for name, value in attributes.items() if name in ("src", "href")]
     assert all(link.startswith("data:") for link in links)
@@ -135,8 +108,8 @@ def test_one_run_shows_its_result_figures_settings_and_commands(tmp_path):
     assert alt.startswith("Mean of the maximised bound by epoch solid: training images")
     told = {"": (record.metrics["bounds"], record.metrics["bound_standard_errors"])}
     assert learning == style.encode(curves.learning_figure({"": record.history}), "svg")
-    assert bounds == style.encode(curves.bounds_of_runs(told), "svg")
-    assert units == style.encode(curves.activities_figure(record.scores.unit_activities), "svg")
+    assert bounds == style.encode(curves.bounds_figure(told), "svg")
+    assert units == style.encode(curves.activities_figure({"": record.scores.unit_activities}), "svg")
 
 
 def test_several_runs_show_what_differs_and_fold_what_is_common(tmp_path):
@@ -156,26 +129,17 @@ def test_several_runs_show_what_differs_and_fold_what_is_common(tmp_path):
     assert "active: A 2 of 4; B 2 of 4" in figures(text)[2][1]
 
 
-def test_runs_under_other_protocols_are_shown_with_a_warning(tmp_path):
-    records = [record_of(tmp_path / "a"), record_of(tmp_path / "b", config=config_of(data={"dataset": "mnist"}))]
-    assert "do not compare: they differ in dataset." in page(records)
-
-
-def test_a_run_that_was_stopped_says_so_and_shows_what_there_is(tmp_path):
-    text = page([read_record(write_run(tmp_path / "run", history=history_of(2)))])
+def test_what_is_missing_or_does_not_compare_is_said(tmp_path):
+    one, mnist = record_of(tmp_path / "a"), record_of(tmp_path / "b", config=config_of(data={"dataset": "mnist"}))
+    assert "do not compare: they differ in dataset." in page([one, mnist])
+    text = page([read_record(write_run(tmp_path / "stopped", history=history_of(2)))])
     assert "not finished: its history has 6 of 12 steps (50%)" in text
     assert len(figures(text)) == 1
     assert "no pictures before" in text
     assert "not evaluated yet" in text
-
-
-def test_a_run_without_scores_of_images_says_which_command_writes_them(tmp_path):
-    assert "the command Evaluate below writes them" in page([record_of(tmp_path / "run", scores=None)])
-
-
-def test_a_metric_that_is_not_finite_is_not_drawn_as_a_number(tmp_path):
     metrics = metrics_of(standard_error=float("nan"), train_seconds=float("nan"))
-    text = page([record_of(tmp_path / "run", metrics=metrics)])
+    text = page([record_of(tmp_path / "run", metrics=metrics, scores=None)])
+    assert "the command Evaluate below writes them" in text
     assert "−27.12 ± not known nats" in text
     assert ">not known<" in text
 

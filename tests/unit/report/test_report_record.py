@@ -23,19 +23,12 @@ def test_an_evaluated_run_is_read_from_its_files(tmp_path):
     assert not record.has_model
 
 
-def test_a_run_that_has_only_just_begun_is_read(tmp_path):
-    record = read_record(write_run(tmp_path / "run"))
+def test_a_history_may_be_missing_cut_off_or_without_validation(tmp_path):
+    record = read_record(write_run(tmp_path / "begun"))
     assert (record.metrics, record.scores, record.steps) == (None, None, (0, 12))
     assert all(values.shape == (0,) for values in record.history.values())
-
-
-def test_a_line_of_the_history_that_was_cut_off_is_left_out(tmp_path):
-    record = read_record(write_run(tmp_path / "run", history=history_of(2) + "3,9,-34.0,"))
+    record = read_record(write_run(tmp_path / "cut-off", history=history_of(2, validated=False) + "3,9,-34.0,"))
     np.testing.assert_array_equal(record.history["step"], [3, 6])
-
-
-def test_without_validation_images_there_is_no_validation_bound(tmp_path):
-    record = read_record(write_run(tmp_path / "run", history=history_of(2, validated=False)))
     assert np.isnan(record.history["val_bound"]).all()
 
 
@@ -93,15 +86,12 @@ def test_what_is_no_run_folder_is_refused(tmp_path):
         read_record(tmp_path / "empty")
 
 
-def test_a_run_is_shown_once_and_eight_at_most(tmp_path):
+def test_a_run_is_shown_once_eight_at_most_and_folders_of_one_name_go_by_their_paths(tmp_path):
     run = write_run(tmp_path / "run")
     with pytest.raises(InputError, match="given twice"):
         read_records([run, tmp_path / "run" / ".." / "run"])
     with pytest.raises(InputError, match="at most 8 runs go side by side, got 9"):
         read_records([tmp_path / str(number) for number in range(9)])
     assert len(read_records([run])) == 1
-
-
-def test_folders_of_one_name_go_by_their_paths(tmp_path):
     paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "c"]
     assert names_of(paths) == [str(paths[0]), str(paths[1]), "c"]

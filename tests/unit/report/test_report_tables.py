@@ -19,32 +19,23 @@ from iwae_tf.report.tables import run_commands, setting_tables, state, timing_ta
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(-22.8604, "−22.86"), (0.0, "0.00"), (-12345.678, "−12,345.68"), (float("nan"), "not finite")],
+    ("write", "values"),
+    [
+        (number, {-22.8604: "−22.86", 0.0: "0.00", -12345.678: "−12,345.68", float("nan"): "not finite"}),
+        (lambda error: tables.with_error(-1.0, error), {0.25: "−1.00 ± 0.25", float("nan"): "−1.00 ± not known"}),
+        (
+            tables.duration,
+            {0.00826: "8.26 ms", 5.72: "5.7 s", 119.9: "119.9 s", 125.2: "2 min 5 s", 7261: "2 h 1 min"},
+        ),
+        (tables.setting, {None: "none", True: "yes", 1e-7: "1e-07", "a": "a"}),
+    ],
 )
-def test_numbers_have_two_decimals_and_a_true_minus_sign(value, text):
-    assert number(value) == text
+def test_values_are_written_as_one_would_say_them(write, values):
+    assert [write(value) for value in values] == list(values.values())
 
 
-def test_a_standard_error_that_is_not_known_is_not_written_as_a_number():
-    assert tables.with_error(-1.0, 0.25) == "−1.00 ± 0.25"
-    assert tables.with_error(-1.0, float("nan")) == "−1.00 ± not known"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.00826, "8.26 ms"), (5.72, "5.7 s"), (119.9, "119.9 s"), (125.2, "2 min 5 s"), (7261, "2 h 1 min")],
-)
-def test_durations_are_written_as_one_would_say_them(seconds, text):
-    assert tables.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "none"), ([], "none"), (True, "yes"), ([100, 50], "100, 50"), ([[20, 10], []], "20, 10 | none")],
-)
-def test_settings_are_written_in_a_line(value, text):
-    assert tables.setting(value) == text
+def test_settings_that_are_lists_are_written_in_a_line():
+    assert [tables.setting(value) for value in ([], [100, 50], [[20, 10], []])] == ["none", "100, 50", "20, 10 | none"]
 
 
 # ---------------------------------------------------------------------------------------------- commands
@@ -105,10 +96,7 @@ def test_runs_are_told_apart_by_what_differs(tmp_path):
     assert ("seed", ["0", "0"]) in common["training"]
     assert ("optimizer name", ["adam", "adam"]) in common["training"]
     assert not any("clipnorm" in name for name, _ in common["training"])  # not set
-
-
-def test_of_one_run_all_settings_are_shown(tmp_path):
-    differing, common = setting_tables([record_of(tmp_path / "run")])
+    differing, common = setting_tables([one])
     assert differing == {}
     assert ("k", ["50"]) in common["training"]
 
@@ -132,7 +120,7 @@ def test_scores_under_other_protocols_are_said_not_to_compare(tmp_path, change, 
 
 def test_results_have_their_standard_errors(tmp_path):
     assert dict(tables.result_table([record_of(tmp_path / "run", metrics=metrics_of(best_epoch=3))])) == {
-        "log p(x)": ["−27.12 ± 0.25 nats"],  # -27.125
+        "lower bound on log p(x)": ["−27.12 ± 0.25 nats"],  # -27.125; 14 of 20 scores are reliable
         "k of the estimate": ["50"],
         "test images": ["20"],
         "L_1, the VAE's bound": ["−30.50 ± 0.50 nats"],
@@ -144,25 +132,23 @@ def test_results_have_their_standard_errors(tmp_path):
     }
 
 
-def test_a_pareto_k_that_is_unknown_is_unreliable(tmp_path):
+def test_a_pareto_k_that_is_unknown_is_unreliable_and_many_make_the_mean_a_lower_bound(tmp_path):
     record = record_of(tmp_path / "run")
-    shapes = np.array([0.0, 0.69, 0.7, np.nan, np.inf])
-    record = dataclasses.replace(record, scores=dataclasses.replace(record.scores, pareto_k=shapes))
-    assert ("unreliable scores", ["3 of 5"]) in tables.result_table([record])
+    for shapes, name in (([0.69] * 18 + [0.7, np.nan], "log p(x)"), ([0.0] * 17 + [0.7, 3, np.inf], "lower bound on")):
+        scores = dataclasses.replace(record.scores, pareto_k=np.array(shapes))
+        rows = tables.result_table([dataclasses.replace(record, scores=scores)])
+        assert rows[0][0].startswith(name)  # log p(x) from nine reliable scores in ten on
+        assert ("unreliable scores", [f"{np.sum(~(np.array(shapes) < 0.7))} of 20"]) in rows
 
 
-def test_a_run_that_is_not_evaluated_has_dashes_next_to_one_that_is(tmp_path):
+def test_what_only_one_run_has_is_a_dash_in_the_others(tmp_path):
     done, stopped = record_of(tmp_path / "done"), read_record(write_run(tmp_path / "stopped", history=history_of(1)))
     assert all(values[1] == "–" for _, values in tables.result_table([done, stopped]))
-    assert tables.bounds_table([done, stopped])[2] == ("50", ["−27.125 ± 0.250", "–"])
     assert tables.result_table([stopped]) == []
-
-
-def test_a_k_that_only_one_run_has_is_a_dash_in_the_others(tmp_path):
-    fewer = metrics_of(bounds={"1": -31.0}, bound_standard_errors={"1": 0.5})
-    rows = tables.bounds_table([record_of(tmp_path / "one"), record_of(tmp_path / "two", metrics=fewer)])
-    assert rows[0] == ("1", ["−30.500 ± 0.500", "−31.000 ± 0.500"])
-    assert rows[1] == ("5", ["−28.250 ± 0.375", "–"])
+    fewer = record_of(tmp_path / "fewer", metrics=metrics_of(bounds={"1": -31.0}, bound_standard_errors={"1": 0.5}))
+    rows = tables.bounds_table([done, stopped, fewer])
+    assert rows[0] == ("1", ["−30.500 ± 0.500", "–", "−31.000 ± 0.500"])
+    assert rows[1:] == [("5", ["−28.250 ± 0.375", "–", "–"]), ("50", ["−27.125 ± 0.250", "–", "–"])]
 
 
 def test_what_a_run_lacks_is_said(tmp_path):
@@ -176,7 +162,7 @@ def test_what_a_run_lacks_is_said(tmp_path):
     assert state(whole) == ""
 
 
-def test_times_are_those_of_the_history_and_the_evaluation(tmp_path):
+def test_times_are_those_of_the_history_and_the_evaluation_and_dashes_where_unknown(tmp_path):
     assert dict(timing_table([record_of(tmp_path / "run")])) == {
         "training": ["90.5 s"],
         "first epoch, with compilation": ["2.0 s"],
@@ -185,11 +171,7 @@ def test_times_are_those_of_the_history_and_the_evaluation(tmp_path):
         "evaluation": ["4.0 s"],
         "evaluation, an image": ["200 ms"],  # 20 images
     }
-
-
-@pytest.mark.parametrize("epochs", [0, 1])
-def test_times_that_are_not_known_are_dashes(tmp_path, epochs):
-    record = read_record(write_run(tmp_path / "run", history=history_of(epochs)))
-    times = dict(timing_table([record]))
-    assert times["training"] == (["2.0 s"] if epochs else ["–"])
-    assert times["a step (median)"] == times["evaluation"] == ["–"]
+    for epochs, training in ((0, "–"), (1, "2.0 s")):
+        record = read_record(write_run(tmp_path / f"{epochs} epochs", history=history_of(epochs)))
+        times = dict(timing_table([record]))
+        assert (times["training"], times["a step (median)"], times["evaluation"]) == ([training], ["–"], ["–"])

@@ -1,11 +1,9 @@
 """The scoring client: addresses, images, requests over REST to a server that fails."""
 
 import json
-import re
 import socket
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,20 +71,17 @@ def test_images_become_float32_rows_as_models_are_trained_on():
     np.testing.assert_array_equal(as_rows(wild), np.array([[np.nan, -3, np.inf, 0.1]], np.float32))
 
 
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
+def test_arrays_that_are_no_images_are_refused():
+    for x, message in [
         (np.zeros((0, 4)), "empty"),
         (np.zeros((3, 0)), "empty"),
         (np.zeros(4), r"shape \[4\]"),
         (np.zeros((1, 2, 3, 4)), r"shape \[1, 2, 3, 4\]"),
         (np.zeros((2, 2), np.int64), "dtype int64"),
         (np.array([["a"]]), "dtype <U1"),
-    ],
-)
-def test_arrays_that_are_no_images_are_refused(x, message):
-    with pytest.raises(InputError, match=message):
-        as_rows(x)
+    ]:
+        with pytest.raises(InputError, match=message):
+            as_rows(x)
 
 
 def test_images_are_found_in_their_file_and_other_files_are_refused(tmp_path):
@@ -124,15 +119,16 @@ def test_rows_come_back_in_order_from_requests_that_grow(server, client):
     assert (scores.status[3], scores.pareto_k[5]) == (1, np.inf)
     assert server.rows() == done
     assert done[:4] == [8, 16, 32, 64]  # begins small and doubles at most
-    batching = (Path(__file__).parents[3] / "export" / "serving" / "batching_parameters.txt").read_text()
-    assert [str(max(done))] == re.findall(r"^max_batch_size { value: (\d+) }", batching, re.MULTILINE)
+    assert max(done) == client_module.MAX_ROWS
 
 
 def test_floats_pass_through_json_bit_for_bit(server, client):
     x = np.random.default_rng(0).integers(0, 2**32, (200, 4), dtype=np.uint32).view(np.float32)
     x = np.where(np.isfinite(x), x, np.float32(1e-45))
-    server.script = [(200, json.dumps({"outputs": {"loc_1": x.tolist()}}))]
-    np.testing.assert_array_equal(client.predict("encode", {"x": x})["loc_1"], x)
+    server.script = [(200, json.dumps({"outputs": {"loc_1": x.tolist(), "status": [0] * 200}}))]
+    answer = client.predict("encode", {"x": x})
+    np.testing.assert_array_equal(answer["loc_1"], x)
+    assert (answer["loc_1"].dtype, answer["status"].dtype) == (np.float32, np.int32)
     np.testing.assert_array_equal(np.array(server.predictions()[0][1]["inputs"]["x"]).astype(np.float32), x)
 
 
@@ -145,42 +141,32 @@ def test_samples_and_seed_go_to_the_signature_that_takes_them(server, client):
     assert numbers == [{}, {"num_samples": [7, 7], "seed": [0, 0]}, {"num_samples": [50, 50], "seed": [3, 3]}]
 
 
-@pytest.mark.parametrize(
-    ("x", "arguments", "message"),
-    [
+def test_what_does_not_fit_is_refused_before_anything_is_sent(server, client):
+    for x, arguments, message in [
         (X, (None, 3), "seed 3 without num_samples"),
         (X, (0,), "num_samples must be an integer >= 1"),
         (X, (2**31,), "num_samples must be at most"),
         (X, (5, -1), "seed must be"),
         (X[:, :3], (), r"images have 3 values each, the model at http.* takes 4"),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_anything_is_sent(server, client, x, arguments, message):
-    with pytest.raises(InputError, match=message):
-        client.score(x, *arguments)
+    ]:
+        with pytest.raises(InputError, match=message):
+            client.score(x, *arguments)
     assert not server.predictions()
 
 
-def test_a_request_stays_small_in_bytes():
+def test_requests_stay_small_in_bytes_and_short_in_time(monkeypatch):
+    monkeypatch.setattr(client_module, "TARGET_SECONDS", 0.1)
     with ScriptedServer(dim=20_000) as server, ScoringClient(server.url, **QUICK) as client:
         client.score(np.full((7, 20_000), 0.1, np.float32))
         assert max(server.rows()) == 2  # at 22 bytes a value, 2 rows are the most below 1 MiB
-
-
-def test_a_slow_server_gets_fewer_rows(server, client, monkeypatch):
-    monkeypatch.setattr(client_module, "TARGET_SECONDS", 0.1)
-    server.seconds = 0.3
-    client.score(X[:10])
-    assert server.rows()[0] == 8
-    assert server.rows()[1] <= 2  # 8 rows took three times the aim
+    with ScriptedServer() as server, ScoringClient(server.url, **QUICK) as client:
+        server.seconds = 0.3
+        client.score(X[:10])
+        assert server.rows()[0] == 8
+        assert server.rows()[1] <= 2  # 8 rows took three times the aim
 
 
 # ------------------------------------------------------------------------------------------- servers that fail
-
-
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 def test_a_busy_server_is_asked_again_and_given_up_after_seven_times(server, client):
@@ -210,8 +196,15 @@ def test_waiting_between_tries_doubles_and_stays_within_its_bound(monkeypatch):
         assert most / 2 <= wait <= most
 
 
-def test_a_server_that_starts_late_is_waited_for():
-    port, servers = _free_port(), []
+def test_a_server_that_starts_late_is_waited_for_and_none_or_a_silent_one_is_one_clear_line():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(InputError, match=r"within 0.2 s.*address"):
+            ScoringClient(f"http://127.0.0.1:{port}/v1/models/m", timeout=0.2, retry_seconds=5.0)
+    with pytest.raises(InputError, match=f"no server answers at 127.0.0.1:{port} .*refused") as raised:
+        ScoringClient(f"http://127.0.0.1:{port}/v1/models/m", **QUICK)
+    assert "\n" not in str(raised.value)
+    servers = []
     timer = threading.Timer(0.3, lambda: servers.append(ScriptedServer(port=port).__enter__()))
     timer.start()
     try:
@@ -222,35 +215,22 @@ def test_a_server_that_starts_late_is_waited_for():
         servers[0].__exit__()
 
 
-def test_no_server_and_a_silent_one_are_one_clear_line():
-    port = _free_port()
-    with pytest.raises(InputError, match=f"no server answers at 127.0.0.1:{port} .*refused") as raised:
-        ScoringClient(f"http://127.0.0.1:{port}/v1/models/m", **QUICK)
-    assert "\n" not in str(raised.value)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError, match=r"within 0.2 s.*address"):
-        ScoringClient(f"http://127.0.0.1:{silent.getsockname()[1]}/v1/models/m", timeout=0.2, retry_seconds=5.0)
-
-
-@pytest.mark.parametrize("status", [504, 408])
-def test_requests_that_time_out_at_the_server_are_halved(server, client, status):
-    server.script = [(status, '{"error": "Timed out"}')] * 2
-    server.most_rows = 3
-    assert_scores_of(client.score(X), X)
-    assert server.rows() == [8, 4, 2] + [3] * 9 + [1]  # a size that timed out is not sent again
-
-
-def test_requests_that_time_out_at_the_client_are_halved_and_not_repeated():
-    with ScriptedServer() as server, ScoringClient(server.url, timeout=0.5, retry_seconds=5.0) as client:
-        server.most_rows, server.hang = 4, 1.5
-        assert_scores_of(client.score(X[:6]), X[:6])
-        assert server.rows() == [6, 3, 3]
-
-
-def test_a_single_row_that_times_out_says_what_to_do(server, client):
+def test_requests_that_time_out_are_halved_and_a_single_row_says_what_to_do(server, client):
+    for status in (504, 408):
+        server.requests.clear()
+        server.script, server.most_rows = [(status, '{"error": "Timed out"}')] * 2, 3
+        assert_scores_of(client.score(X), X)
+        assert server.rows() == [8, 4, 2] + [3] * 9 + [1]  # a size that timed out is not sent again
+    server.requests.clear()
     server.most_rows = 0
     with pytest.raises(InputError, match=r"single row took too long.*--num-samples.*--rest_api_timeout_in_ms"):
         client.score(X)
     assert server.rows() == [8, 4, 2, 1]
+    server.requests.clear()
+    server.most_rows, server.hang = 4, 1.0
+    with ScoringClient(server.url, timeout=0.4, retry_seconds=5.0) as impatient:  # gives up before the server does
+        assert_scores_of(impatient.score(X[:6]), X[:6])
+    assert server.rows() == [6, 3, 3]
 
 
 FIVE_ROWS = json.dumps({"outputs": {name: values.tolist() for name, values in scores_of(X[:5]).items()}})

@@ -17,7 +17,7 @@ from small_models import SMALL_DIM, binary_images, small_model
 import iwae_tf
 from iwae_tf import InputError
 from iwae_tf.serving import export_saved_model, saved_model
-from iwae_tf.serving.model_folder import checksum, find_version, load, versions
+from iwae_tf.serving.model_folder import checksum, find_version, load
 from iwae_tf.serving.row import RowSettings, observe
 from iwae_tf.serving.signatures import signatures
 
@@ -47,7 +47,6 @@ def test_versions_count_up_from_the_highest_and_older_ones_are_left_alone(model,
     for name in ("7", "007", "notes", ".part-x", "1.5"):
         (tmp_path / "m" / name).mkdir()
     (tmp_path / "m" / "12").write_text("a file is no version")
-    assert versions(tmp_path / "m") == [1, 2, 7, 7]
     last = export_saved_model(model, tmp_path / "m")
     assert last.name == "8"
     assert stat.S_IMODE(last.stat().st_mode) == 0o755  # a server runs as another user
@@ -88,7 +87,7 @@ def test_a_watching_server_sees_a_version_whole_or_not_at_all(model, tmp_path, m
     monkeypatch.setattr(saved_model, "signatures", lambda *given: {"sample": signatures(*given)["sample"]})  # quicker
     monkeypatch.setattr(Path, "write_text", watching(Path.write_text))
     monkeypatch.setattr(saved_model, "write_warmup_requests", watching(saved_model.write_warmup_requests))
-    monkeypatch.setattr(os, "rename", watching(os.rename))
+    monkeypatch.setattr(Path, "rename", watching(Path.rename))
     export_saved_model(model, tmp_path / "m")
     assert len(seen) >= 3
     assert [name for names in seen for name in names if name.isdecimal()] == []
@@ -116,16 +115,16 @@ def test_the_newest_version_is_found_under_the_name_of_its_folder(tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             find_version(folder / path)
-    with pytest.raises(InputError, match="10 cannot be loaded as a SavedModel"):
+    with pytest.raises(InputError, match="10 cannot be loaded as a SavedModel") as raised:
         load(folder / "10")
+    assert "\n" not in str(raised.value).strip()
 
 
 # ------------------------------------------------------------------------------------------- provenance, checksum
 
 
-def test_provenance_says_where_the_numbers_come_from(exports):
-    _, folder = exports("bernoulli")
-    provenance = json.loads((folder / "assets.extra" / "provenance.json").read_text())
+def test_provenance_says_where_the_numbers_come_from(small_folder):
+    provenance = json.loads((small_folder / "assets.extra" / "provenance.json").read_text())
     expected = {
         "model_name": "small",
         "data_dim": SMALL_DIM,
@@ -139,20 +138,13 @@ def test_provenance_says_where_the_numbers_come_from(exports):
         "chunk": [50, 450],
         "config": {"training": {"k": 50}},
         "metrics": {"log_likelihood": -80.5},
-        "checksum": checksum(folder),
+        "checksum": checksum(small_folder),
     }
     assert {name: provenance[name] for name in expected} == expected
     assert "philox" in provenance["random_numbers"]
     assert set(provenance["statuses"]) == {"0", "1", "2", "3"}
     assert provenance["versions"]["tensorflow"] == tf.__version__
     assert provenance["versions"]["iwae-tf"] == iwae_tf.__version__
-    others = [
-        json.loads((exports(n)[1] / "assets.extra/provenance.json").read_text()) for n in ("gaussian", "binary units")
-    ]
-    assert [(p["input"], p["latent"], p["likelihood"]) for p in others] == [
-        ("real", "gaussian", "gaussian"),
-        ("binary", "bernoulli", "bernoulli"),
-    ]
 
 
 @pytest.mark.parametrize(
@@ -192,20 +184,19 @@ def test_the_checksum_changes_with_every_file_and_name(tmp_path):
 
 
 def test_the_rules_agree_on_binary_images_and_differ_between(model):
-    x = binary_images(4)
+    x = binary_images(2)
     grey = 0.8 * x + 0.1
-    request = scores_request(np.concatenate([x, grey]), 400)
+    request = scores_request(np.concatenate([x, grey]), [50, 51, 50, 20])
     binary, intensity = (
-        through_function(signatures(model, RowSettings(60, 400, rule))["log_prob_k"], request)
+        through_function(signatures(model, RowSettings(60, 50, rule))["log_prob_k"], request)
         for rule in ("binary", "intensity")
     )
-    np.testing.assert_array_equal(binary["log_prob"] == intensity["log_prob"], [True] * 4 + [False] * 4)
+    for answer in (binary, intensity):
+        np.testing.assert_array_equal(answer["status"], [0, 2, 0, 0])  # max_samples is the last that is allowed
+    np.testing.assert_array_equal(binary["log_prob"] == intensity["log_prob"], [True, False, False, False])  # NaN
     # The expected log-likelihood of grey pixels is that of the model's own estimate at the same intensities.
-    expected = model.log_likelihood(grey, 5000).numpy()
-    np.testing.assert_allclose(intensity["log_prob"][4:], expected, atol=6 * intensity["standard_error"].max())
-    request = scores_request(x[:3], [400, 401, 60])
-    answer = through_function(signatures(model, RowSettings(60, 400, "binary"))["log_prob_k"], request)
-    np.testing.assert_array_equal(answer["status"], [0, 2, 0])  # max_samples is the last that is allowed
+    expected = model.log_likelihood(grey[:1], 50)
+    np.testing.assert_allclose(intensity["log_prob"][2:3], expected, rtol=1e-5)  # float32, one row at a time
 
 
 def test_drawn_pixels_follow_their_intensity_and_depend_on_the_seed_and_the_image(model):

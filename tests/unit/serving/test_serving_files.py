@@ -5,53 +5,30 @@ from pathlib import Path
 
 import pytest
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from iwae_tf.serving.client import MAX_ROWS
 from iwae_tf.serving.saved_model import WARMUP_BATCH_SIZES
 
 EXPORT = Path(__file__).parents[3] / "export"
 SERVING = EXPORT / "serving"
 MODEL, GRPC, REST = "digits", "8500", "8501"
-INTEGER, BOOLEAN = ".google.protobuf.Int64Value", ".google.protobuf.BoolValue"
-# The fields of TensorFlow Serving's session_bundle_config.proto, which the package tensorflow-serving-api lacks.
-BATCHING = {
-    "max_batch_size": INTEGER,
-    "batch_timeout_micros": INTEGER,
-    "max_enqueued_batches": INTEGER,
-    "num_batch_threads": INTEGER,
-    "thread_pool_name": ".google.protobuf.StringValue",
-    "allowed_batch_sizes": "repeated int64",
-    "pad_variable_length_inputs": "bool",
-    "enable_large_batch_splitting": BOOLEAN,
-    "max_execution_batch_size": INTEGER,
-}
-
-
-def _parse(file: str, **messages: dict[str, str]):
-    """Reads a file in protobuf's text format as the first of some messages; numbers of fields do not matter to it."""
-    proto = descriptor_pb2.FileDescriptorProto(name=file, package="serving_files", syntax="proto3")
-    proto.dependency.append("google/protobuf/wrappers.proto")
-    kinds = descriptor_pb2.FieldDescriptorProto
-    for name, fields in messages.items():
-        message = proto.message_type.add(name=name)
-        for number, (field, kind) in enumerate(fields.items(), start=1):
-            added = message.field.add(name=field, number=number, label=3 if kind.startswith("repeated ") else 1)
-            kind = kind.removeprefix("repeated ")
-            if kind.startswith("."):
-                added.type, added.type_name = kinds.TYPE_MESSAGE, kind
-            else:
-                added.type = getattr(kinds, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(proto)
-    message = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"serving_files.{next(iter(messages))}"))
-    return text_format.Parse((SERVING / file).read_text(), message())
+# Fields of session_bundle_config.proto, which the package tensorflow-serving-api lacks: value { } around all but a list
+BATCHING = {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"}
+BATCHING |= {"enable_large_batch_splitting", "max_execution_batch_size"}
 
 
 @pytest.fixture(scope="module")
 def batching():
-    return _parse("batching_parameters.txt", BatchingParameters=BATCHING)
+    """The batching parameters; `allowed_batch_sizes` is a list."""
+    lines = (SERVING / "batching_parameters.txt").read_text().splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    wrapped = [re.fullmatch(r"(\w+) \{ value: (\d+|true) \}", line) for line in lines if "{" in line]
+    fields = {field: yaml.safe_load(value) for field, value in (match.groups() for match in wrapped)}
+    assert fields.keys() == BATCHING
+    sizes = [re.fullmatch(r"allowed_batch_sizes: (\d+)", line)[1] for line in lines if "{" not in line]
+    return fields | {"allowed_batch_sizes": list(map(int, sizes))}
 
 
 @pytest.fixture(scope="module")
@@ -77,33 +54,21 @@ def test_one_exported_version_is_enough_for_both_labels_of_the_readme():
     assert all(f"labels/{label}" in readme for label in config.version_labels)
 
 
-def test_the_server_takes_the_batching_parameters_and_pads_no_batch(batching):
+def test_the_server_pads_no_batch_and_its_queue_takes_the_largest_request_within_the_time_out(batching, flags):
     # TensorFlow Serving checks these when it loads a model, TensorFlow's batch scheduler when it makes a queue.
-    sizes, largest = list(batching.allowed_batch_sizes), batching.max_execution_batch_size.value
+    sizes, largest = batching["allowed_batch_sizes"], batching["max_execution_batch_size"]
     assert sizes == sorted(set(sizes))
-    assert sizes[-1] == batching.max_batch_size.value
-    assert batching.enable_large_batch_splitting.value
-    assert batching.batch_timeout_micros.value >= 0
-    assert batching.num_batch_threads.value >= 1
+    assert sizes[-1] == batching["max_batch_size"] == MAX_ROWS  # the client sends no more
+    assert batching["enable_large_batch_splitting"] is True
+    assert batching["batch_timeout_micros"] >= 0
     assert tuple(size for size in sizes if size <= largest) == tuple(range(1, largest + 1)) == WARMUP_BATCH_SIZES
-
-
-def test_an_empty_queue_takes_the_largest_request_and_a_full_one_is_done_before_the_time_out(batching, flags):
-    rows = batching.max_enqueued_batches.value * batching.max_execution_batch_size.value
-    assert 200 <= batching.max_batch_size.value <= rows
+    rows = batching["max_enqueued_batches"] * largest
+    assert 200 <= batching["max_batch_size"] <= rows
     # 17 ms a row alone, 9 in parallel with others: 784 pixels and 5000 samples on two cores.
     assert rows * 17 < int(flags["rest_api_timeout_in_ms"])
 
 
-def test_metrics_have_a_path():
-    prometheus = {"enable": "bool", "path": "string"}
-    messages = {"MonitoringConfig": {"prometheus_config": ".serving_files.Prometheus"}, "Prometheus": prometheus}
-    config = _parse("monitoring.config", **messages)
-    assert config.prometheus_config.enable
-    assert config.prometheus_config.path.startswith("/")
-
-
-def test_compose_mounts_the_files_that_its_flags_name(service, flags):
+def test_compose_mounts_the_files_that_its_flags_name_and_has_an_operation_for_each_cpu(service, flags, batching):
     volumes = [volume.split(":") for volume in service["volumes"]]
     mounts = {target: (SERVING / source).resolve() for source, target, _ in volumes}
     assert mounts["/models"] == EXPORT / "models"
@@ -112,11 +77,10 @@ def test_compose_mounts_the_files_that_its_flags_name(service, flags):
     assert files.keys() == {"model_config_file", "batching_parameters_file", "monitoring_config_file"}
     assert all((mounts[str(path.parent)] / path.name).is_file() for path in files.values())
     assert flags["allow_version_labels_for_unavailable_models"] == "true"
-
-
-def test_compose_has_a_thread_for_an_operation_and_as_many_operations_at_once_as_cpus(service, flags, batching):
     assert int(flags["tensorflow_intra_op_parallelism"]) == 1
-    assert service["cpus"] == int(flags["tensorflow_inter_op_parallelism"]) == batching.num_batch_threads.value
+    assert service["cpus"] == int(flags["tensorflow_inter_op_parallelism"]) == batching["num_batch_threads"]
+    monitoring = re.sub("#.*", "", (SERVING / "monitoring.config").read_text())
+    assert re.fullmatch(r'\s*prometheus_config {\s*enable: true\s*path: "/[\w/]+"\s*}\s*', monitoring)
 
 
 def test_compose_and_kserve_serve_the_model_of_models_config_by_the_same_server(service):

@@ -1,5 +1,6 @@
 """Checkpoints and atomic writes: what is kept, restored, and done about damage and a full disk."""
 
+import contextlib
 import hashlib
 import os
 
@@ -31,22 +32,16 @@ def steps_of(path):
     return int(path.name.split("-")[1])
 
 
-def test_a_checkpoint_is_named_by_its_step_and_the_checksum_of_the_file(tmp_path):
+def test_the_last_two_checkpoints_are_kept_each_named_by_its_step_and_the_checksum_of_the_file(tmp_path):
     model, lines = compiled(), []
-    step(model, 12)
-    path = save_checkpoint(model, tmp_path)
+    for _ in range(4):
+        step(model, 3)
+        path = save_checkpoint(model, tmp_path)
+    assert save_checkpoint(model, tmp_path) == path  # the same step again
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     assert path == tmp_path / f"step-000000012-{digest}.weights.h5"
     assert latest_checkpoint(tmp_path, lines.append) == path
     assert lines == []
-
-
-def test_the_last_two_checkpoints_are_kept_and_nothing_else_is_left(tmp_path):
-    model = compiled()
-    for _ in range(4):
-        step(model, 3)
-        save_checkpoint(model, tmp_path)
-    save_checkpoint(model, tmp_path)  # the same step again
     assert sorted(map(steps_of, tmp_path.iterdir())) == [9, 12]
 
 
@@ -66,22 +61,16 @@ def test_a_run_that_continues_from_a_checkpoint_is_the_same_run(tmp_path):
     assert all((v.numpy() != 0).all() for v in moments)
 
 
-@pytest.mark.parametrize("name", [".writing-checkpoint.weights.h5", "step-5.weights.h5", "my-step-7.weights.h5"])
-def test_a_file_that_is_no_finished_checkpoint_does_not_count(tmp_path, name):
-    (tmp_path / name).write_text("half a file")
+def test_the_latest_checkpoint_is_the_finished_one_of_the_highest_step(tmp_path):
+    for name in (".writing-checkpoint.weights.h5", "step-5.weights.h5", "my-step-7.weights.h5"):
+        (tmp_path / name).write_text("half a file")
     assert latest_checkpoint(tmp_path) is None
-    path = save_checkpoint(compiled(), tmp_path)
-    assert latest_checkpoint(tmp_path) == path
-
-
-def test_the_latest_checkpoint_is_the_one_of_the_highest_step(tmp_path):
     for number in (999, 20_000, 1_000, 3):
         (tmp_path / f"step-{number:09d}-0123456789abcdef.weights.h5").touch()
     assert steps_of(latest_checkpoint(tmp_path)) == 20_000
 
 
-@pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+@pytest.mark.parametrize(("damage", "number"), [("cut", 1), ("flipped", 1), ("emptied", 2)])
 def test_damaged_checkpoints_are_reported_and_deleted_and_the_one_before_used(tmp_path, damage, number):
     model, paths, lines = compiled(), [], []
     for _ in range(2):
@@ -103,7 +92,7 @@ def test_a_save_that_fails_leaves_the_checkpoints_as_they_were(tmp_path, monkeyp
     for _ in range(2):
         step(model)
         save_checkpoint(model, tmp_path)
-    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
     def disk_full(path):
         assert path.stat().st_size > sum(v.numpy().nbytes for v in state_of(model))  # the space was reserved
@@ -113,7 +102,7 @@ def test_a_save_that_fails_leaves_the_checkpoints_as_they_were(tmp_path, monkeyp
     monkeypatch.setattr(model, "save_weights", disk_full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(model, tmp_path)
-    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, None])
@@ -121,18 +110,11 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, error):
     path = tmp_path / "a.json"
     path.write_text("old")
 
-    def write():
-        with atomic_write(path) as temporary:
-            temporary.write_text("new")
-            assert (temporary.parent, temporary.suffix) == (tmp_path, ".json")
-            assert path.read_text() == "old"
-            if error:
-                raise error
-
-    if error:
-        with pytest.raises(error):
-            write()
-    else:
-        write()
+    with pytest.raises(error) if error else contextlib.nullcontext(), atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert (temporary.parent, temporary.suffix) == (tmp_path, ".json")
+        assert path.read_text() == "old"
+        if error:
+            raise error
     assert path.read_text() == ("old" if error else "new")
     assert os.listdir(tmp_path) == ["a.json"]

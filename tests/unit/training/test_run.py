@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from reference import log_mean_exp
 from served import reference_log_weights, scores_request, through_python
+from test_event_files import events
 
 from iwae_tf import InputError
 from iwae_tf.commands.main import main
@@ -24,13 +25,14 @@ FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 def make_run(images, tmp_path, without_figures):
     """Starts a run on grey images of 30 pixels with some settings."""
 
-    def make(name="run", resume=False, model=None, **settings):
+    def make(name="run", resume=False, model=None, tensorboard=False, **settings):
         config = RunConfig(
             data=DataConfig(dataset=images),
             model=ModelConfig(**{"latent_units": (3,), "hidden_units": ((8,),)} | (model or {})),
             training=TrainingConfig(**{"epochs": 2, "k": 2, "batch_size": 10} | settings),
         )
-        run = training.start(config, OutputConfig(output_dir=str(tmp_path / name), resume=resume))
+        output = OutputConfig(output_dir=str(tmp_path / name), resume=resume, tensorboard=tensorboard)
+        run = training.start(config, output)
         run.close()  # several runs of a test work on a folder one after the other
         return run
 
@@ -51,7 +53,7 @@ def rows_of(run):
     return [line.split(",") for line in (run.path / "history.csv").read_text().splitlines()[1:]]
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "continuous-bernoulli", "student-t"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous-bernoulli"])
 def test_pixels_are_binarised_for_the_likelihood_that_declares_it_alone(make_run, monkeypatch, likelihood):
     run = make_run(model={"likelihood": likelihood})
     assert run.model.likelihood_name == likelihood
@@ -71,33 +73,25 @@ def test_seed_objective_and_the_mean_of_the_training_images_reach_the_model(make
     np.testing.assert_allclose(run.model.data_mean, run.dataset.x_train.mean(axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("model", "prior", "has_scales"),
-    [
-        ({}, "N(0, I)", True),
-        ({"latent": "bernoulli"}, "independent Bernoulli, learned logits that start at 0", False),
-        (
-            {"latent": "bernoulli", "likelihood": "gaussian"},
-            "independent Bernoulli, learned logits that start at 0",
-            True,
-        ),
-    ],
-)
-def test_config_json_names_the_units_their_prior_and_how_scales_are_bounded(make_run, model, prior, has_scales):
-    run = make_run(model=model | {"hidden_units": ((),)}, objective="vimco" if model else "iwae")
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_config_json_names_the_units_their_prior_and_how_scales_are_bounded(make_run, likelihood):
+    run = make_run(
+        model={"latent": "bernoulli", "likelihood": likelihood, "hidden_units": ((),)}, objective="vimco"
+    )  # tests/integration/test_cli.py has Gaussian units
     content = json.loads((run.path / "config.json").read_text())["model"]
-    assert (run.model.hidden_units, content["prior"]) == (((),), prior)
-    assert content["latent"] == run.model.latent == model.get("latent", "gaussian")
-    assert ("log_scale" in content) == has_scales
+    assert content["prior"] == "independent Bernoulli, learned logits that start at 0"
+    assert (run.model.hidden_units, content["latent"], run.model.latent) == (((),), "bernoulli", "bernoulli")
+    assert ("log_scale" in content) == (likelihood == "gaussian")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_bits(make_run, monkeypatch, precision):
+@pytest.mark.parametrize(("precision", "watched"), [("float32", True), ("float16", False)])
+def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_weights_even_if_watched(
+    make_run, monkeypatch, precision, watched
+):
     settings = {"epochs": 2, "batch_size": 2, "model": {"precision": precision}}  # 25 steps an epoch, 5 in one call
-    whole, stopped = make_run("whole", **settings), make_run("stopped", **settings)
-    policy = {"float32": "float32"}.get(precision, f"mixed_{precision}")
-    assert whole.model.dtype_policy.name == policy
+    whole, stopped = make_run("whole", **settings), make_run("stopped", tensorboard=watched, **settings)
+    assert whole.model.dtype_policy.name == {"float32": "float32", "float16": "mixed_float16"}[precision]
     training.fit(whole, verbose=0)
 
     def interrupt(bar, batch, logs=None):
@@ -108,9 +102,7 @@ def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_bits(make_run, monkey
         patch.setattr(training.ProgressBar, "on_train_batch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
             training.fit(stopped, verbose=0)
-    with pytest.raises(InputError, match=f"precision is '{precision}' there and "):
-        make_run("stopped", resume=True, model={"precision": "float16" if precision == "float32" else "float32"})
-    resumed = make_run("stopped", resume=True, **settings)
+    resumed = make_run("stopped", resume=True, tensorboard=watched, **settings)
     assert int(resumed.model.optimizer.iterations) == 30
     training.fit(resumed, verbose=0)
     assert int(resumed.model.optimizer.iterations) == 50
@@ -121,13 +113,19 @@ def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_bits(make_run, monkey
     assert [row[:2] for row in rows[0]] == [row[:2] for row in rows[1]]
     bounds = [[[float(value) for value in row[2:4]] for row in history] for history in rows]
     np.testing.assert_allclose(*bounds, rtol=1e-5)  # the epoch that was cut has the bound of all its steps
+    assert not (whole.path / "tensorboard").exists()
+    if watched:
+        found = events(stopped.path / "tensorboard")
+        assert len(list((stopped.path / "tensorboard").iterdir())) == 2
+        assert list(found["bound/training"]) == list(found["samples"]) == [25, 50]
 
 
 def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_run):
     first = make_run("first", objective="elbo")
     with pytest.raises(InputError, match="is not finished"):
         make_run("second", init_from=str(first.path))
-    finish(first)
+    first.model.save(first.path / "model.keras")
+    (first.path / "metrics.json").write_text("{}")
     second = make_run("second", seed=9, init_from=str(first.path), model={"precision": "float16"})
     assert_same_weights(first.model, second.model)
     assert int(second.model.optimizer.iterations) == 0
@@ -137,16 +135,16 @@ def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, precision, tmp_path):
-    run = finish(make_run(model={"precision": precision}))
+def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, tmp_path):
+    run = finish(make_run(model={"precision": "bfloat16"}, epochs=1))
+    assert run.model.dtype_policy.name == "mixed_bfloat16"
     again = read_trained(run.path).model
     np.testing.assert_array_equal(again.log_weights(run.x_test[:4], 60), run.model.log_weights(run.x_test[:4], 60))
     folder = export_saved_model(run.model, tmp_path / "models" / "mine", num_samples=50, max_samples=1000)
     request = scores_request(run.x_test[:4], 200, seed=3)
     (answer,) = through_python(folder, [request])
     expected = [log_mean_exp(reference_log_weights(run.model, x, 200, 3)) for x in run.x_test[:4]]
-    # Hidden values have 8 or 11 bits; scores lose what 30 pixels and 3 units make of it.
+    # Hidden values have 8 bits; scores lose what 30 pixels and 3 units make of it.
     np.testing.assert_allclose(answer["log_prob"], expected, atol=0.02)
 
 
@@ -154,13 +152,10 @@ def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, precision, t
 
 
 @pytest.mark.slow
-def test_a_run_stops_early_at_its_best_epoch_and_resumes_to_its_bits(tmp_path, without_figures, monkeypatch, capsys):
-    rng = np.random.default_rng(0)
-    splits = {name: rng.random((number, 5, 6)) for name, number in (("x_train", 20), ("x_valid", 60), ("x_test", 20))}
-    np.savez(tmp_path / "mine.npz", **splits)
-    flags = ["--dataset", str(tmp_path / "mine.npz"), "--k", "2", "--batch-size", "5", "--learning-rate", "0.05"]
-    flags += ["--hidden-units", "10", "--latent-units", "3", "--eval-samples", "50", "--verbose", "0", "--seed", "4"]
-    flags = ["train", *flags, "--epochs", "60", "--early-stopping", "2", "--output-dir"]
+def test_a_run_stops_early_at_its_best_epoch_and_resumes_to_its_bits(make_run, images, tmp_path, monkeypatch, capsys):
+    settings = {"epochs": 60, "early_stopping": 2, "learning_rate": 0.05, "batch_size": 25, "seed": 4}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    words += ["--dataset", images, "--k", "2", "--latent-units", "3", "--hidden-units", "8", "--eval-samples", "5"]
     seen, ended = [], training.EarlyStopping.on_epoch_end
 
     def records(self, epoch, logs):
@@ -169,15 +164,14 @@ def test_a_run_stops_early_at_its_best_epoch_and_resumes_to_its_bits(tmp_path, w
 
     with monkeypatch.context() as patch:
         patch.setattr(training.EarlyStopping, "on_epoch_end", records)
-        assert main([*flags, str(tmp_path / "whole")]) == 0
+        assert main(["train", *words, "--verbose", "0", "--output-dir", str(tmp_path / "whole")]) == 0
     assert {"bound", "loss", "val_bound", "val_loss"} == set().union(*seen)  # nothing of the test images
-    history = [line.split(",") for line in (tmp_path / "whole" / "history.csv").read_text().splitlines()[1:]]
-    bounds = [float(row[3]) for row in history]
+    whole = read_trained(tmp_path / "whole")
+    bounds = [float(row[3]) for row in rows_of(whole)]
     best = int(np.argmax(bounds)) + 1
     assert best > 1
     assert len(bounds) == best + 2 < 60
-    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
-    assert metrics["best_epoch"] == best
+    assert whole.metrics["best_epoch"] == best
     assert f"the model is that of epoch {best}," in capsys.readouterr().out
     for epoch in (best, best + 2):  # stopped after the best epoch, and again when patience has ended
         saved = training.Checkpoints.on_epoch_end
@@ -187,21 +181,15 @@ def test_a_run_stops_early_at_its_best_epoch_and_resumes_to_its_bits(tmp_path, w
             if number + 1 == epoch:
                 raise KeyboardInterrupt
 
+        stopped = make_run("stopped", resume=(tmp_path / "stopped").exists(), **settings)
         with monkeypatch.context() as patch:
             patch.setattr(training.Checkpoints, "on_epoch_end", stops)
-            resume = ["--resume"] if (tmp_path / "stopped").exists() else []
-            assert main([*flags, str(tmp_path / "stopped"), *resume]) == 130
-    assert main([*flags, str(tmp_path / "stopped"), "--resume"]) == 0
-    whole, stopped = (keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "stopped"))
-    assert_same_weights(whole, stopped)
-    assert whole.step == best * 4  # the optimiser is that of the best epoch as well
-    assert json.loads((tmp_path / "stopped" / "metrics.json").read_text())["bounds"] == metrics["bounds"]
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_patience_is_a_number_of_epochs(value):
-    with pytest.raises(InputError, match="early_stopping must be an integer >= 1"):
-        TrainingConfig(early_stopping=value)
+            with pytest.raises(KeyboardInterrupt):
+                training.fit(stopped, verbose=0)
+    resumed = make_run("stopped", resume=True, **settings)
+    training.fit(resumed, verbose=0)
+    assert_same_weights(whole.model, resumed.model)
+    assert resumed.model.step == best * 2  # the optimiser is that of the best epoch as well
 
 
 # the paper's learning rates
@@ -211,7 +199,7 @@ def rates(schedule, steps):
     return np.asarray(schedule(np.array(steps)), np.float64)
 
 
-@pytest.mark.parametrize(("learning_rate", "steps_per_epoch"), [(1e-3, 1), (5e-4, 10), (1e-3, 2980)])
+@pytest.mark.parametrize(("learning_rate", "steps_per_epoch"), [(5e-4, 10), (1e-3, 2980)])
 def test_stage_i_of_the_paper_lasts_3_to_the_i_epochs_at_its_rate(learning_rate, steps_per_epoch):
     schedule = paper_schedule(learning_rate, 3280 * steps_per_epoch)
     first = 0
@@ -224,7 +212,7 @@ def test_stage_i_of_the_paper_lasts_3_to_the_i_epochs_at_its_rate(learning_rate,
     np.testing.assert_array_equal(rates(again, [0, 1, first - 1]), rates(schedule, [0, 1, first - 1]))
 
 
-@pytest.mark.parametrize("total_steps", [6560, 1640, 100, 5, 2, 1])
+@pytest.mark.parametrize("total_steps", [6560, 100, 2, 1])
 def test_a_run_of_another_length_stretches_every_stage_in_proportion(total_steps):
     found = rates(paper_schedule(1e-3, total_steps), range(total_steps))
     np.testing.assert_allclose(found[-1], 1e-4, **FLOAT32)
@@ -247,9 +235,9 @@ def test_the_optimizer_takes_the_rate_of_the_step_that_it_is_about_to_take():
     np.testing.assert_allclose(taken, [10 ** (-stage / 7) for stage in (0, 1, 1, 1, 2)], atol=1e-6)
 
 
-def test_the_papers_schedule_reaches_the_history(make_run):
-    run = make_run(schedule="paper", epochs=4, learning_rate=0.01)
-    training.fit(run, verbose=0)
-    found = [float(row[4]) for row in rows_of(run)]
-    assert found[-1] == pytest.approx(0.001)
-    assert found[0] > 0.001
+def test_the_papers_schedule_over_all_steps_reaches_the_optimiser(make_run):
+    optimizer, found = make_run(schedule="paper", epochs=4, learning_rate=0.01).model.optimizer, []
+    for step in (0, 19):  # the first and the last one
+        optimizer.iterations.assign(step)
+        found.append(float(optimizer.learning_rate))
+    assert found[0] > found[1] == pytest.approx(0.001)

@@ -45,11 +45,7 @@ def refusal(path, **kwargs):
     [
         ({}, "digits-iwae-k50-l1-seed0"),
         (
-            {
-                "data": DataConfig("mnist"),
-                "model": ModelConfig(layers=2),
-                "training": TrainingConfig("dreg", 5, seed=3),
-            },
+            {"data": DataConfig("mnist"), "model": ModelConfig(2), "training": TrainingConfig("dreg", 5, seed=3)},
             "mnist-dreg-k5-l2-seed3",
         ),
         ({"data": DataConfig("/data/my.images.npz")}, "my.images-iwae-k50-l1-seed0"),
@@ -67,13 +63,19 @@ def test_a_run_folder_is_named_after_what_tells_runs_apart(sections, name):
     assert path_of(RunConfig(**sections), OutputConfig()).as_posix() == f"runs/{name}"
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("mine")
+def test_a_file_in_the_place_of_the_folder_and_a_folder_that_cannot_be_written_are_refused(folder, monkeypatch):
+    path = folder / "notes.txt"
     for flags in ({}, {"resume": True}, {"overwrite": True}):
         assert refusal(path, **flags) == f"output folder {path} is a file; give another --output-dir"
     message = refusal(path / "run")
     assert message == f"output folder {path / 'run'} cannot be written: Not a directory; give another --output-dir"
+
+    def no_permission(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", no_permission)  # root may write anywhere, so no folder is unwritable
+    message = refusal(folder, resume=True)
+    assert message == f"output folder {folder} cannot be written: Permission denied; give another --output-dir"
 
 
 @pytest.mark.parametrize("name", ["none", "run"])
@@ -83,23 +85,14 @@ def test_resume_without_the_settings_of_a_run_is_refused_and_makes_no_folder(fol
     assert refusal(path, resume=True).startswith(f"--resume: there is no run in {path} (no config.json)")
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_any_single_file_of_a_run_is_protected(tmp_path, name):
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / name).write_text("precious")
-    message = refusal(path)
-    assert message.startswith(f"{path} already holds a run ({name})")
-    assert all(flag in message for flag in ("--resume", "--overwrite", "--output-dir"))
-
-
-def test_a_folder_without_permission_to_write_is_refused_in_one_line(folder, monkeypatch):
-    def no_permission(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(FileLock, "acquire", no_permission)  # root may write anywhere, so no folder is unwritable
-    message = refusal(folder, resume=True)
-    assert message == f"output folder {folder} cannot be written: Permission denied; give another --output-dir"
+def test_any_single_file_of_a_run_is_protected(tmp_path):
+    for name in FILES:
+        path = tmp_path / name / "run"
+        path.mkdir(parents=True)
+        (path / name).write_text("precious")
+        message = refusal(path)
+        assert message.startswith(f"{path} already holds a run ({name})")
+        assert all(flag in message for flag in ("--resume", "--overwrite", "--output-dir"))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -117,16 +110,10 @@ def test_resume_keeps_every_file_and_overwrite_deletes_those_of_the_run_alone(fo
     prepare(folder, resume=False, overwrite=True).release()
     kept = {name: text for name, text in before.items() if name in {*NOT_A_RUN, "sub"}}
     assert content(folder) == {**kept, "checkpoints": None}
-    prepare(folder, resume=False, overwrite=False)  # other files may stay
+    lock = prepare(folder, resume=False, overwrite=False)  # other files may stay
     assert content(folder) == {**kept, "checkpoints": None}
-
-
-def test_a_folder_that_another_process_works_on_is_refused_until_it_ends(folder):
-    lock = prepare(folder, resume=True, overwrite=False)
-    for flags in ({"resume": True}, {"overwrite": True}):
-        assert refusal(folder, **flags).startswith(f"another process is at work on the run in {folder}; wait for it")
-    lock.release()
-    prepare(folder, resume=True, overwrite=False)
+    assert lock.is_locked
+    assert refusal(folder, overwrite=True).startswith(f"another process is at work on the run in {folder}; wait for it")
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
@@ -139,30 +126,25 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     assert os.listdir(tmp_path) == ["metrics.json"]
 
 
-@pytest.mark.parametrize("text", [None, "", '{"a": 1', "\x00"])
+@pytest.mark.parametrize("text", [None, "", '{"a": 1', "\x00", "[1, 2]"])
 def test_a_file_that_is_missing_or_no_json_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "config.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError, match=r"cannot be read as JSON \(.*\); is this the folder of a run\?$") as error:
+    words = "holds no settings" if text == "[1, 2]" else r"cannot be read as JSON \(.*\)"
+    with pytest.raises(InputError, match=rf"{words}; is this the folder of a run\?$") as error:
         read_json(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
 
 
-CONFIG = RunConfig(model=ModelConfig(layers=2), training=TrainingConfig(k=5, seed=3))
-
-
-def test_the_same_settings_may_resume_whatever_else_the_manifest_holds(tmp_path):
-    stored = CONFIG.to_json()
+def test_the_same_settings_may_resume_and_every_setting_that_differs_is_named_with_both_values(tmp_path):
+    config = RunConfig(model=ModelConfig(layers=2), training=TrainingConfig(k=5, seed=3))
+    stored = config.to_json()
     stored["training"]["optimizer"] = {"name": "adam"}
     stored["versions"] = {"python": "3.11"}
     write_json(tmp_path / "config.json", stored)
-    check_same_settings(tmp_path, CONFIG)
-
-
-def test_every_setting_that_differs_is_named_with_both_values(tmp_path):
-    write_json(tmp_path / "config.json", CONFIG.to_json())
+    check_same_settings(tmp_path, config)
     other = RunConfig(
         model=ModelConfig(layers=2, latent_units=(100, 7)), training=TrainingConfig(k=50, seed=3, objective="dreg")
     )
@@ -180,9 +162,3 @@ def test_a_setting_that_the_manifest_lacks_has_its_default(tmp_path, stored):
     check_same_settings(tmp_path, RunConfig())
     with pytest.raises(InputError, match=r"settings: k is 50 there and 5 here$"):
         check_same_settings(tmp_path, RunConfig(training=TrainingConfig(k=5)))
-
-
-def test_a_manifest_of_another_form_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="holds no settings"):
-        check_same_settings(tmp_path, CONFIG)
