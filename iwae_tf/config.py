@@ -340,6 +340,11 @@ class ExportConfig(Settings):
         "log-likelihood (intensity); for Bernoulli pixels only",
         choices=("binary", "intensity"),
     )
+    refine: str = setting(
+        "auto",
+        "serving_default scores with a proposal refined for each image; auto: of Gaussian units; off: q(h given x)",
+        choices=REFINE,
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -63,7 +63,7 @@ def run(arguments) -> int:
             f"{listed} were not scored alike: {differences}; score them under one protocol, or compare them all the "
             "same by --force"
         )
-    scores = [Scores(*(run.columns[name] for name in COLUMNS[1:])) for run in runs]
+    scores = [Scores(*(run.columns[name] for name in Scores._fields)) for run in runs]
     found = [
         compare_scores(scores[0], of_other, paired=same_images(first, other))
         for of_other, other in zip(scores[1:], others, strict=True)

@@ -46,6 +46,7 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig) -> Path
         num_samples=settings.num_samples,
         max_samples=settings.max_samples,
         input_rule=settings.input,
+        refine=settings.refine,
         run=run,
     )
 

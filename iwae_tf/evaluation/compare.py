@@ -28,7 +28,7 @@ LEVEL = 0.95
 
 
 class Scores(NamedTuple):
-    """Scores of one model: log p(x) with its Monte Carlo error, float64 [N], in nats, and whether to rely on it, bool."""
+    """Scores of one model: log p(x) and its Monte Carlo error, float64 [N] in nats, and whether to rely on it, bool."""
 
     log_likelihood: np.ndarray
     standard_error: np.ndarray

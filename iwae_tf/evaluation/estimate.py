@@ -21,13 +21,13 @@ class LikelihoodEstimate:
     Attributes:
         log_likelihood: log of the mean importance weight, float64.
         elbo: mean of the log-weights, float64; from a refined proposal it is above the model's own L_1.
-        standard_error: of `log_likelihood`, by the delta method, float64; NaN for one sample. Biased low where the
-            effective sample size is small.
+        standard_error: of `log_likelihood`, by the delta method, float64; NaN for one sample. The largest of that of
+            the estimate and those that two pilot runs predict, since a single run often misses the largest weights.
         effective_sample_size: (sum w)^2 / sum w^2, float64.
         pareto_k: shape of the tail of the weights, float64.
         num_samples: samples of the estimate, int32.
-        reliable: whether a pilot run of other samples has a Pareto k below 0.7 and predicts a standard error of at most
-            0.1 nats, or the target; bool.
+        reliable: whether the pilot runs have a mean Pareto k below 0.7 and predict a standard error of at most 0.1
+            nats, or the target; bool.
         bounds: for each k an unbiased estimate of L_k under q(h | x), float64.
     """
 
@@ -70,7 +70,7 @@ def estimate_log_likelihood(
     without refinement. Memory does not grow with the number of samples. The noise of a row depends on (seed, content of
     the row) alone, so the order of the rows and the batch size change nothing.
 
-    A pilot run, whose samples are not used again, tells whether the estimate is reliable, and with a target how many
+    Two pilot runs, whose samples are not used again, tell whether the estimate is reliable, and with a target how many
     samples each row needs.
 
     Args:

@@ -94,9 +94,9 @@ def _results(record: Record) -> dict[str, str]:
 
 RESULT_NOTES = (
     "log p(x): mean of the estimates over the test images ± standard error; called a lower bound if fewer than "
-    f"{RELIABLE_SHARE:.0%} of the scores are reliable. Active units: variance of the posterior mean above {ACTIVE:g}. "
-    "Reliable scores: test images for which a pilot run predicts a small error. Effective samples: median over the test "
-    "images. Best epoch: by the validation bound; the model is that of this epoch."
+    f"{RELIABLE_SHARE:.0%} of the scores are reliable. Reliable scores: test images for which pilot runs predict a "
+    f"small error. Active units: variance of the posterior mean above {ACTIVE:g}. Effective samples: median over the "
+    "test images. Best epoch: by the validation bound; the model is that of this epoch."
 )
 
 

@@ -1,11 +1,12 @@
 """One row of a request: its pixels, its score, its status, all independent of the other rows of the batch."""
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.models.streaming import row_estimate
+from iwae_tf.models.streaming import row_estimate, row_noise, stream_row
 from iwae_tf.seeds import Purpose
 from iwae_tf.serving.scores import BAD_NUM_SAMPLES, BAD_X, NOT_FINITE, OK
 from iwae_tf.weight_statistics import summarize
@@ -24,12 +25,14 @@ class RowSettings(NamedTuple):
         num_samples: k of `serving_default`.
         max_samples: the largest `num_samples` that a request may ask for.
         input_rule: a key of `INPUT_RULES`.
+        refine: whether `serving_default` scores with a proposal refined for each row.
         seed: seed of all signatures without a seed among their inputs.
     """
 
     num_samples: int
     max_samples: int
     input_rule: str
+    refine: bool = False
     seed: int = 0
 
 
@@ -53,15 +56,35 @@ def observe(model, x: tf.Tensor, seed: tf.Tensor, rule: str) -> tuple[tf.Tensor,
     return pixels[None], tf.where(good, OK, BAD_X)
 
 
-def score(model, x: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor, settings: RowSettings) -> dict[str, tf.Tensor]:
-    """Estimates log p(x) of a row and the reliability of the estimate.
-
-    The samples are those of `IWAE.log_likelihood` for the same pixels and seed; fewer samples are the first of more.
+def log_prob(model, x: tf.Tensor, settings: RowSettings) -> dict[str, tf.Tensor]:
+    """Estimates log p(x) of a row, as `estimate_log_likelihood` does for the same pixels and seed.
 
     Args:
         model: an `IWAE`.
         x: float32 [D].
-        num_samples: int32 scalar.
+        settings: the settings of the export.
+
+    Returns:
+        Scalars by the names of `Scores`; NaN where the status is not 0.
+    """
+    seed = tf.constant(settings.seed, tf.int64)
+    pixels, status = observe(model, x, seed, settings.input_rule)
+    stream, wanted = seeds.row_streams(seed, pixels)[0], tf.where(status == OK, settings.num_samples, 0)
+    estimate = row_estimate(model, pixels, stream, wanted, settings.num_samples, refined=settings.refine)
+    return _outputs(estimate.summary, estimate.reliable, status)
+
+
+def log_prob_k(
+    model, x: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor, settings: RowSettings
+) -> dict[str, tf.Tensor]:
+    """Estimates L_k of a row under q(h | x), as `IWAE.log_likelihood` does for the same pixels and seed.
+
+    Fewer samples are the first of more.
+
+    Args:
+        model: an `IWAE`.
+        x: float32 [D].
+        num_samples: k, int32 scalar.
         seed: int64 scalar.
         settings: the settings of the export.
 
@@ -71,14 +94,19 @@ def score(model, x: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor, settings
     pixels, status = observe(model, x, seed, settings.input_rule)
     in_range = (num_samples >= 1) & (num_samples <= settings.max_samples)
     status = tf.where((status == OK) & ~in_range, BAD_NUM_SAMPLES, status)
-    wanted = tf.where(status == OK, num_samples, 0)
-    stream = seeds.row_streams(seed, pixels)[0]
-    statistics, _ = row_estimate(model, pixels, stream, wanted, settings.max_samples)
-    summary = summarize(statistics)._asdict()
-    outputs = {"log_prob": summary.pop("log_likelihood"), **summary}
+    log_weights = functools.partial(model.log_weights_from_noise, pixels)
+    noise_of = functools.partial(row_noise, seeds.row_streams(seed, pixels)[0], units=sum(model.latent_units))
+    statistics, _ = stream_row(log_weights, noise_of, tf.where(status == OK, num_samples, 0), settings.max_samples)
+    return _outputs(summarize(statistics), tf.constant([False]), status)
+
+
+def _outputs(summary, reliable, status) -> dict[str, tf.Tensor]:
+    values = summary._asdict()
+    outputs = {"log_prob": values.pop("log_likelihood"), **values}
     outputs = {name: tf.cast(value[0], tf.float32) for name, value in outputs.items()}
     finite = tf.math.is_finite(outputs["log_prob"]) & tf.math.is_finite(outputs["elbo"])
-    return with_status(outputs, tf.where((status == OK) & ~finite, NOT_FINITE, status))
+    status = tf.where((status == OK) & ~finite, NOT_FINITE, status)
+    return {**with_status(outputs, status), "reliable": tf.cast(reliable[0] & (status == OK), tf.int32)}
 
 
 def with_status(outputs: dict[str, tf.Tensor], status: tf.Tensor) -> dict[str, tf.Tensor]:

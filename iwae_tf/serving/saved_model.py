@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
+from iwae_tf.evaluation.estimate import refines
 from iwae_tf.models.streaming import CHUNK, FIRST_CHUNK
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, versions
 from iwae_tf.serving.row import INPUT_RULES, RowSettings
@@ -35,6 +36,7 @@ def export_saved_model(
     num_samples: int = ExportConfig.num_samples,
     max_samples: int = ExportConfig.max_samples,
     input_rule: str | None = ExportConfig.input,
+    refine: str = ExportConfig.refine,
     run: dict | None = None,
 ) -> Path:
     """Writes the next version of a model for TensorFlow Serving.
@@ -49,6 +51,8 @@ def export_saved_model(
         max_samples: the most that a request of `log_prob_k` may ask for; it sets the memory for the tail of weights.
         input_rule: the treatment of values between 0 and 1: "binary" (the default for Bernoulli pixels) draws the
             pixel from its intensity, "intensity" scores the expected log-likelihood. None for other likelihoods.
+        refine: "auto" lets `serving_default` score with a proposal refined for each row if the latent units are
+            Gaussian, "on" also raises an error if they are not, "off" scores with q(h | x).
         run: `config` and `metrics` of the training run, for the provenance.
 
     Returns:
@@ -58,7 +62,7 @@ def export_saved_model(
         InputError: (a `ValueError`) for numbers out of range, a rule that does not fit the likelihood or a folder that
             cannot be written.
     """
-    ExportConfig(num_samples, max_samples, input_rule)  # raises for values out of range
+    ExportConfig(num_samples, max_samples, input_rule, refine)  # raises for values out of range
     if model.likelihood_head.binarised:
         rule = input_rule or "binary"
     elif input_rule is None:
@@ -67,7 +71,7 @@ def export_saved_model(
         raise InputError(
             f"the input rule {input_rule} is for Bernoulli pixels; this model's likelihood is {model.likelihood_name}"
         )
-    settings = RowSettings(int(num_samples), int(max_samples), rule)
+    settings = RowSettings(int(num_samples), int(max_samples), rule, refines(model, refine))
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -102,6 +106,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "input_rule": INPUT_RULES[settings.input_rule],
         "num_samples": settings.num_samples,
         "max_samples": settings.max_samples,
+        "refine": settings.refine,
         "seed": settings.seed,
         "chunk": [FIRST_CHUNK, CHUNK],
         "random_numbers": "philox, from (fingerprint of the pixels xor seed, block of 50 samples)",

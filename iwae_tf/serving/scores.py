@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
 
 OK, BAD_X, BAD_NUM_SAMPLES, NOT_FINITE = range(4)
@@ -28,8 +27,8 @@ class Scores(NamedTuple):
         elbo: the mean of the log importance weights, float32, in nats.
         standard_error: of log_prob, float32, in nats; NaN for one sample.
         effective_sample_size: float32, between 1 and the number of samples.
-        pareto_k: shape of the tail of the importance weights, float32; log_prob is unreliable above 0.7. inf for fewer
-            than 21 samples.
+        pareto_k: shape of the tail of the importance weights, float32; inf for fewer than 21 samples.
+        reliable: int32, 1 if pilot runs call log_prob reliable; 0 from `log_prob_k`, which makes none.
         status: int32, a key of `STATUSES`; 0 is good.
     """
 
@@ -38,10 +37,11 @@ class Scores(NamedTuple):
     standard_error: np.ndarray
     effective_sample_size: np.ndarray
     pareto_k: np.ndarray
+    reliable: np.ndarray
     status: np.ndarray
 
 
-DTYPES = {name: np.int32 if name == "status" else np.float32 for name in Scores._fields}
+DTYPES = {name: np.int32 if name in ("reliable", "status") else np.float32 for name in Scores._fields}
 COLUMNS = ("row", *Scores._fields)
 _RECORD = np.dtype([("row", "<i8"), *((name, np.dtype(dtype).newbyteorder("<")) for name, dtype in DTYPES.items())])
 
@@ -67,14 +67,13 @@ def concatenate(chunks: list[Scores]) -> Scores:
 
 
 def summary(scores: Scores) -> str:
-    """Returns one line: the number of rows, the mean log p(x), and the numbers of unreliable and of bad rows."""
+    """Returns one line: the number of rows, the mean log p(x), and the numbers of reliable and of bad rows."""
     good = scores.status == OK
     facts = [f"{len(good)} rows"]
     if good.any():
         mean = scores.log_prob[good].mean(dtype=np.float64)
-        unreliable = np.count_nonzero(scores.pareto_k[good] > RELIABLE_PARETO_K)
         facts.append(f"mean log_prob {mean:.3f} over {np.count_nonzero(good)} good rows")
-        facts.append(f"{unreliable} of them with pareto_k > {RELIABLE_PARETO_K}")
+        facts.append(f"{np.count_nonzero(scores.reliable[good])} of them reliable")
     for status in np.unique(scores.status[~good]):
         meaning = STATUSES.get(int(status), "unknown to this client")
         facts.append(f"{np.count_nonzero(scores.status == status)} with status {status} ({meaning})")

@@ -38,12 +38,15 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
     x = tf.TensorSpec([None, model.data_dim], tf.float32, name="x")
     num_samples = tf.TensorSpec([None], tf.int32, name="num_samples")
     seed = tf.TensorSpec([None], tf.int64, name="seed")
-    own_samples, own_seed = tf.constant(settings.num_samples), tf.constant(settings.seed, tf.int64)
+    own_seed = tf.constant(settings.seed, tf.int64)
     stages = model.inference_network.stages
     encoded = [(layer, field) for layer, stage in enumerate(stages) for field in stage.head.display_fields]
 
-    def score(x, num_samples=own_samples, seed=own_seed):
-        return row.score(model, x, num_samples, seed, settings)
+    def log_prob(x):
+        return row.log_prob(model, x, settings)
+
+    def log_prob_k(x, num_samples, seed):
+        return row.log_prob_k(model, x, num_samples, seed, settings)
 
     def encode(x):
         pixels, status = row.observe(model, x, own_seed, settings.input_rule)
@@ -64,8 +67,8 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
     scores = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items()}
     encodings = {f"{field}_{layer + 1}": tf.float32 for layer, field in encoded}
     return {
-        "serving_default": _by_row(model, score, [x], scores),
-        "log_prob_k": _by_row(model, score, [x, num_samples, seed], scores),
+        "serving_default": _by_row(model, log_prob, [x], scores),
+        "log_prob_k": _by_row(model, log_prob_k, [x, num_samples, seed], scores),
         "encode": _by_row(model, encode, [x], {**encodings, "status": tf.int32}),
         "reconstruct": _by_row(model, reconstruct, [x], {"x_mean": tf.float32, "status": tf.int32}),
         "sample": _by_row(model, sample, [seed], {"x_mean": tf.float32, "x": tf.float32}),

@@ -292,17 +292,16 @@ def table(report: dict) -> str:
         f"{k:>8}  {mean:10.3f} +- {report['bound_standard_errors'][k]:.3f}" for k, mean in report["bounds"].items()
     ]
     aim = "" if target is None else f" and reach the target of {target:g} nats"
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{name} {report['log_likelihood']:.3f}, standard error over images {report['standard_error']:.3f}, of the "
-            f"samples {report['monte_carlo_error']:.4f}",
-            f"{reliable} of {number} scores are reliable{aim}"
-            + ("" if reliable == number else "; the others may be too low"),
-            *([f"bits per dimension {report['bits_per_dimension']:.4f}"] if "bits_per_dimension" in report else []),
-            f"samples per image: {reliability['mean_num_samples']:.0f} on average, at most "
-            f"{reliability['largest_num_samples']}; effective {reliability['median_effective_sample_size']:.0f} (median)",
-            f"active units {' + '.join(map(str, report['active_units']))}",
-        ]
-    )
+    others = "" if reliable == number else "; the others may be too low"
+    effective = reliability["median_effective_sample_size"]
+    lines += [
+        "",
+        f"{name} {report['log_likelihood']:.3f}, standard error over images {report['standard_error']:.3f}, of the "
+        f"samples {report['monte_carlo_error']:.4f}",
+        f"{reliable} of {number} scores are reliable{aim}{others}",
+        *([f"bits per dimension {report['bits_per_dimension']:.4f}"] if "bits_per_dimension" in report else []),
+        f"samples per image: {reliability['mean_num_samples']:.0f} on average, at most "
+        f"{reliability['largest_num_samples']}; effective {effective:.0f} (median)",
+        f"active units {' + '.join(map(str, report['active_units']))}",
+    ]
+    return "\n".join(lines)

@@ -18,6 +18,7 @@ def check_extras(model, settings: ScoringConfig) -> None:
     needed = {
         "--annealed": (settings.annealed, "its transitions follow the gradient with respect to the units"),
         "--prune": (settings.prune, "a binary unit cannot be replaced by its mean"),
+        "--refine on": (settings.refine == "on", "the fit follows the gradient with respect to the units"),
     }
     for flag, (wanted, reason) in needed.items():
         if wanted:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
 from iwae_tf.training.run_folder import read_json

@@ -44,14 +44,15 @@ def test_without_a_file_the_scores_are_on_stdout_and_the_rest_on_stderr_without_
     command = [sys.executable, "-X", "importtime", "export/score.py", images, "--url", server.url]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith("row,log_prob,elbo,standard_error,effective_sample_size,pareto_k,status\n0,")
+    columns = "row,log_prob,elbo,standard_error,effective_sample_size,pareto_k,reliable,status"
+    assert process.stdout.startswith(f"{columns}\n0,")
     (tmp_path / "scores.csv").write_text(process.stdout)
     _check_scores(tmp_path / "scores.csv")
     assert re.search(r"\| +requests\b", process.stderr)  # the list of imports is complete
     assert not re.search(r"\| +(tensorflow|keras)\b", process.stderr)
     lines = [line for line in re.split("[\r\n]", process.stderr) if line and not line.startswith("import time:")]
     assert all(line.startswith("scoring:") for line in lines[:-1])
-    assert re.match(r"60 rows; mean log_prob -\d\.\d{3} over 60 good rows; \d+ of them with pareto_k > 0.7$", lines[-1])
+    assert re.match(r"60 rows; mean log_prob -\d\.\d{3} over 60 good rows; \d+ of them reliable$", lines[-1])
 
 
 def test_a_reader_that_closes_the_pipe_is_no_error(server, tmp_path):

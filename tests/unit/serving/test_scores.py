@@ -27,7 +27,7 @@ def _scores(rows):
     """Any bits that float32 has, NaN and infinities included."""
     floats = np.random.default_rng(0).integers(0, 2**32, (5, rows), dtype=np.uint32).view(np.float32)
     floats[:, 0] = np.nan, np.inf, -np.inf, np.float32(1e-45), -0.0
-    return Scores(*floats, np.arange(rows, dtype=np.int32) % 4)
+    return Scores(*floats, np.arange(rows, dtype=np.int32) % 2, np.arange(rows, dtype=np.int32) % 4)
 
 
 def _rows(scores, start, stop):
@@ -52,7 +52,7 @@ def _read(path):
         return dict(np.load(path))
     with path.open(newline="") as file:
         names, *rows = csv.reader(file)
-    dtypes = {"row": np.int64, "status": np.int32}
+    dtypes = {"row": np.int64, "reliable": np.int32, "status": np.int32}
     return {
         n: np.array(c).astype(dtypes.get(n, np.float32)) for n, c in zip(names, zip(*rows, strict=True), strict=True)
     }
@@ -70,7 +70,7 @@ def test_every_format_holds_the_same_bits_and_nothing_else_is_left(tmp_path, end
     assert tuple(found) == COLUMNS
     np.testing.assert_array_equal(found["row"], np.arange(2000))
     _same_bits(scores._asdict(), found)
-    assert csv_lines(7, _rows(scores, 0, 1)) == ["7,nan,inf,-inf,1e-45,-0.0,0"]
+    assert csv_lines(7, _rows(scores, 0, 1)) == ["7,nan,inf,-inf,1e-45,-0.0,0,0"]
 
 
 def test_a_stopped_job_resumes_after_its_last_whole_record(tmp_path):
@@ -174,9 +174,9 @@ def test_chunks_are_concatenated_in_order():
 
 def test_the_summary_counts_unreliable_and_bad_rows():
     values = np.array([-1.0, -3.0, np.nan, np.nan, -5.0], np.float32)
-    pareto_k = np.array([0.5, np.inf, np.nan, np.nan, 0.71], np.float32)
-    line = summary(Scores(values, values, values, values, pareto_k, np.array([0, 0, 1, 3, 0], np.int32)))
+    reliable, status = np.array([1, 0, 0, 1, 0], np.int32), np.array([0, 0, 1, 3, 0], np.int32)
+    line = summary(Scores(values, values, values, values, values, reliable, status))
     assert line == (
-        "5 rows; mean log_prob -3.000 over 3 good rows; 2 of them with pareto_k > 0.7; 1 with status 1 (x has NaN or "
+        "5 rows; mean log_prob -3.000 over 3 good rows; 1 of them reliable; 1 with status 1 (x has NaN or "
         "values that the likelihood cannot observe); 1 with status 3 (the score is not finite)"
     )
