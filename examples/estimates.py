@@ -20,11 +20,12 @@ def main(run: Path, images: int, num_temperatures: int, sizes: tuple[int, int] =
     model = keras.saving.load_model(run / "model.keras")
     x = binarize_once(iwae_tf.data.load("digits").intensities("test"), "test")[:images]
     print("| estimate | mean log p(x) | error of the samples | seconds |\n|---|---|---|---|")
-    for k in sizes:
-        evaluation.estimate_log_likelihood(model, x, k)  # builds the graph
+    for name, refine, k in (*((f"L_{k}", "off", k) for k in sizes), ("refined proposal", "on", sizes[-1])):
+        settings = {"num_samples": k, "sample_sizes": (), "refine": refine}
+        evaluation.estimate_log_likelihood(model, x, **settings)  # builds the graph
         begin = time.perf_counter()
-        bound = evaluation.estimate_log_likelihood(model, x, k)
-        row(f"L_{k}", bound.log_likelihood, bound.standard_error, begin)
+        found = evaluation.estimate_log_likelihood(model, x, **settings)
+        row(name, found.log_likelihood, found.standard_error, begin)
     for k in sizes:
         begin = time.perf_counter()
         corrected = evaluation.jackknife_log_likelihood(model, x, k)

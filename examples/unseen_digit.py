@@ -31,40 +31,41 @@ def prepare(folder: Path) -> None:
 
 
 def report(folder: Path, picture: Path) -> None:
-    """Prints how well the scores tell the nines from the others, and how far each can be trusted; draws the figure."""
+    """Prints how well each score tells the nines from the others, and what the refined proposals find; draws it."""
     unseen = np.load(folder / "test.npz")["y"] == UNSEEN
-    scores, again = np.load(folder / "scores.npz"), np.load(folder / "scores-again.npz")
-    print(f"{(~unseen).sum()} held-out digits 0 to 8, {unseen.sum()} nines")
-    for name in ("log_prob", "elbo"):
-        print(f"AUROC of -{name}: {roc_auc_score(unseen, -scores[name]):.3f}")
-    moved = np.abs(scores["log_prob"] - again["log_prob"])
-    trusted = scores["pareto_k"] < 0.7
-    print("\nmedians             rows  nines  AUROC  sample size  standard error  moved by another seed")
-    for title, rows in (("pareto_k < 0.7", trusted), ("pareto_k >= 0.7", ~trusted)):
-        auroc = roc_auc_score(unseen[rows], -scores["log_prob"][rows])
-        size, error = (np.median(scores[name][rows]) for name in ("effective_sample_size", "standard_error"))
-        share, median = unseen[rows].mean(), np.median(moved[rows])
-        print(f"{title:<18}{rows.sum():6}{share:7.0%}{auroc:7.3f}{size:13.0f}{error:16.3f}{median:23.3f}")
+    refined, plain = np.load(folder / "scores.npz"), np.load(folder / "scores-q.npz")
+    scores = {"log p(x), refined": refined["log_prob"], "L_5000": plain["log_prob"], "ELBO": plain["elbo"]}
+    print(f"{(~unseen).sum()} held-out digits 0 to 8, {unseen.sum()} nines\n")
+    print("score              AUROC    mean of 0 to 8    mean of 9")
+    for name, values in scores.items():
+        auroc = roc_auc_score(unseen, -values)
+        print(f"{name:<18} {auroc:.3f}{values[~unseen].mean():18.2f}{values[unseen].mean():13.2f}")
+    for name, found in (("refined", refined), ("q", plain)):
+        sizes = [np.median(found["effective_sample_size"][rows]) for rows in (~unseen, unseen)]
+        print(f"effective samples of 5000, {name:<8} {sizes[0]:.0f} (0 to 8), {sizes[1]:.0f} (9), medians")
+    print(f"reliable: {refined['reliable'].mean():.1%} of the refined scores")
     _draw(unseen, scores, picture)
 
 
 def _draw(unseen, scores, picture: Path) -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
-    bins = np.linspace(scores["log_prob"].min(), scores["log_prob"].max(), 40)
+    refined, plain, _ = scores.values()
+    bins = np.linspace(refined.min(), refined.max(), 40)
     for rows, label in ((~unseen, "held-out digits 0 to 8"), (unseen, "the unseen 9")):
-        left.hist(scores["log_prob"][rows], bins, density=True, alpha=0.6, label=label)
-        right.plot(scores["log_prob"][rows], scores["pareto_k"][rows], ".", ms=4)
+        left.hist(refined[rows], bins, density=True, alpha=0.6, label=label)
+        right.plot(refined[rows], refined[rows] - plain[rows], ".", ms=4, label=label)
     left.set(xlabel="log p(x) in nats", ylabel="density", title="Scores")
     left.margins(y=0.3)
     left.legend(loc="upper left")
-    for name in ("log_prob", "elbo"):
-        false_alarms, found, _ = roc_curve(unseen, -scores[name])
-        middle.plot(false_alarms, found, label=f"-{name}, AUROC {roc_auc_score(unseen, -scores[name]):.3f}")
+    for name, values in scores.items():
+        false_alarms, found, _ = roc_curve(unseen, -values)
+        middle.plot(false_alarms, found, label=f"{name}, AUROC {roc_auc_score(unseen, -values):.3f}")
     middle.plot([0, 1], [0, 1], ":", color="grey")
     middle.set(xlabel="share of digits 0 to 8 flagged", ylabel="share of nines found", title="ROC")
     middle.legend(loc="lower right")
-    right.axhline(0.7, ls=":", color="grey")
-    right.set(xlabel="log p(x) in nats", ylabel="pareto_k", title="How far to trust each score")
+    right.axhline(0.0, ls=":", color="grey")
+    right.set(xlabel="log p(x) in nats", ylabel="log p(x) - L_5000 in nats", title="What q(h | x) misses")
+    right.legend(loc="upper right")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=110)
 

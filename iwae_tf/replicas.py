@@ -106,7 +106,11 @@ def split_rows(strategy: tf.distribute.Strategy, function: Callable) -> Callable
             context = tf.distribute.get_replica_context()
             size = -(-tf.shape(x)[0] // replicas)  # equal sizes: the last row may be repeated
             mine = tf.minimum(context.replica_id_in_sync_group * size + tf.range(size), tf.shape(x)[0] - 1)
-            return context.all_gather(function(tf.gather(x, mine), *others), axis=0)
+            own = function(tf.gather(x, mine), *others)
+            # Workers gather no bool.
+            numbers = tf.nest.map_structure(lambda v: tf.cast(v, tf.int32) if v.dtype == tf.bool else v, own)
+            whole = context.all_gather(numbers, axis=0)
+            return tf.nest.map_structure(lambda values, like: tf.cast(values, like.dtype), whole, own)
 
         on_all = strategy.run(on_replica)
         return tf.nest.map_structure(

@@ -66,6 +66,7 @@ def stream_row(
     num_samples: tf.Tensor,
     max_samples: tf.Tensor | int,
     sample_sizes: tuple[int, ...] = (),
+    first_chunk: int = FIRST_CHUNK,
 ) -> tuple[WeightStatistics, dict[int, GroupedBound]]:
     """Streams the samples of one row into statistics; the loop holds one chunk at a time.
 
@@ -75,6 +76,7 @@ def stream_row(
         num_samples: int32 scalar; with 0 the statistics are those of no sample.
         max_samples: the largest number of samples, >= `num_samples`; it sets the size of the kept tail.
         sample_sizes: k to estimate L_k for.
+        first_chunk: samples in the first chunk; 0 for chunks of one size, whose graph is half as large.
 
     Returns:
         The statistics, [1], and a `GroupedBound` of [1] for each k.
@@ -86,11 +88,11 @@ def stream_row(
         bounds = {k: update_grouped_bound(bound, log_w, k) for k, bound in bounds.items()}
         return tf.minimum(begin + size, num_samples), update_statistics(statistics, log_w), bounds
 
-    empty = empty_statistics(1, max_samples), {k: empty_grouped_bound(1) for k in sample_sizes}
+    state = tf.constant(0), empty_statistics(1, max_samples), {k: empty_grouped_bound(1) for k in sample_sizes}
     _, statistics, bounds = tf.while_loop(
         lambda first, *_: first < num_samples,
         lambda first, *state: take(first, *state, CHUNK),
-        take(tf.constant(0), *empty, FIRST_CHUNK),
+        take(*state, first_chunk) if first_chunk else state,
         parallel_iterations=1,
     )
     return statistics, bounds
@@ -157,11 +159,12 @@ def row_estimate(
             lambda first, count: row_noise(stream, number * PILOT_SAMPLES + first, count, units, Purpose.PILOT),
             size,
             PILOT_SAMPLES,
+            first_chunk=0,
         )
         summary = summarize(found)
         return tf.square(summary.standard_error[0]) * tf.cast(size, tf.float64), summary.pareto_k[0]
 
-    variances, shapes = zip(*map(pilot, range(PILOTS)), strict=True)
+    variances, shapes = tf.map_fn(pilot, tf.range(PILOTS), fn_output_signature=(tf.float64, tf.float64))
     variance, pareto_k = tf.reduce_max(variances), tf.reduce_mean(shapes)  # NaN without samples
     sound = (pareto_k < RELIABLE_PARETO_K) | (variance < EVEN_VARIANCE)
     count, limit = num_samples, RELIABLE_ERROR
@@ -169,7 +172,8 @@ def row_estimate(
         limit = target_standard_error
         wanted = tf.where(sound, tf.math.ceil(variance / limit**2), tf.constant(float("inf"), tf.float64))
         count = tf.maximum(count, tf.cast(tf.minimum(wanted, tf.cast(max_samples, tf.float64)), tf.int32))
-    statistics, own_bounds = stream_row(log_weights, samples, count, max_samples, sample_sizes)
+    first_chunk = 0 if refined else FIRST_CHUNK
+    statistics, own_bounds = stream_row(log_weights, samples, count, max_samples, sample_sizes, first_chunk)
     predicted, summary = tf.sqrt(variance / tf.cast(count, tf.float64)), summarize(statistics)
     return RowEstimate(
         summary._replace(standard_error=tf.maximum(summary.standard_error, predicted)),

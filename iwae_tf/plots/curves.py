@@ -9,13 +9,16 @@ from iwae_tf.plots import style
 ACTIVE, LOWEST = 0.01, 1e-8  # threshold of Burda et al. (2016); smaller activities are rounding errors
 
 
-def bounds_figure(runs: dict[str, tuple[dict[int, float], dict[int, float]]], of: str = "test images") -> Figure:
+def bounds_figure(
+    runs: dict[str, tuple[dict[int, float], dict[int, float]]], of: str = "test images", log_p: float | None = None
+) -> Figure:
     """Draws the mean of L_k against k; of a single run also its value below each k.
 
     Args:
         runs: name of a run -> means of L_k over the images, and their standard errors (NaN or inf where unknown), both
             by the same k, at least one, in nats.
         of: name of the images for the title, e.g. "400 test images".
+        log_p: mean estimate of log p(x) by refined proposals, drawn as a line above the bounds; None for none.
 
     Raises:
         InputError: there is no k, a k is below 1, a bound is not finite, or the standard errors have other k.
@@ -23,7 +26,9 @@ def bounds_figure(runs: dict[str, tuple[dict[int, float], dict[int, float]]], of
     curves = [_checked_bounds(*values) for values in runs.values()]
     notes = ["bars: one standard error either way"] if any(errors.any() for *_, errors in curves) else []
     if any(ks[0] == 1 for ks, *_ in curves):
-        notes.append("k = 1: the VAE's bound (ELBO); largest k: estimate of log p(x)")
+        notes.append("k = 1: the VAE's bound (ELBO)")
+    if log_p is not None:
+        notes.append(f"line: log p(x) by refined proposals, {log_p:.2f}")
     figure = style.page(f"Mean L_k over {of}", notes)
     (axes,) = style.panels(figure, [("k, samples per image (log scale)", "mean L_k (nats)")])
     for number, (name, (ks, means, errors)) in enumerate(zip(runs, curves, strict=True)):
@@ -31,6 +36,9 @@ def bounds_figure(runs: dict[str, tuple[dict[int, float], dict[int, float]]], of
         axes.errorbar(ks, means, yerr=errors if errors.any() else None, capsize=3, elinewidth=1, label=name, **look)
     low = min((means - errors).min() for _, means, errors in curves)
     high = max((means + errors).max() for _, means, errors in curves)
+    if log_p is not None:
+        axes.axhline(log_p, linestyle="--", linewidth=1.2, color=style.SERIES[1])
+        low, high = min(low, log_p), max(high, log_p)
     room = max(0.08 * (high - low), 0.15)  # 0.3 nats at least: a smaller range would show noise as a finding
     axes.set_ylim(low - room, high + room)
     ks = np.unique(np.concatenate([ks for ks, *_ in curves]))

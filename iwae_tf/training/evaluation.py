@@ -75,7 +75,7 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
     plots.save_samples(file("samples"), samples, shape)
     plots.save_reconstructions(file("reconstructions"), x, means, shape)
     images = f"{len(run.x_test):,} test images"
-    plots.save_bounds(file("bounds"), {"": (estimate.mean_bounds, estimate.bound_standard_errors)}, images)
+    _draw_bounds(file("bounds"), estimate, images)
 
 
 def evaluate_run(
@@ -120,6 +120,13 @@ def evaluate_run(
     return report, folder
 
 
+def _draw_bounds(path: Path, estimate: LikelihoodEstimate, images: str) -> None:
+    """Draws L_k, and the refined estimate of log p(x) as a line if it is another number."""
+    bounds, log_p = estimate.mean_bounds, float(estimate.log_likelihood.mean())
+    line = log_p if log_p != bounds[max(bounds)] else None
+    plots.save_bounds(path, {"": (bounds, estimate.bound_standard_errors)}, images, line)
+
+
 def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format) -> None:
     """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
     log_p, images = estimate.log_likelihood, f"{len(x):,} {settings.split} images"
@@ -127,7 +134,7 @@ def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settin
     def file(name):
         return folder / f"{name}.{figure_format}"
 
-    plots.save_bounds(file("bounds"), {"": (estimate.mean_bounds, estimate.bound_standard_errors)}, images)
+    _draw_bounds(file("bounds"), estimate, images)
     plots.save_scores(file("scores"), log_p, images)
     plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, images)
     plots.save_extremes(file("extremes"), x, log_p, image_shape, images)

@@ -1,0 +1,98 @@
+"""How far scores can be relied on: `python -m benchmarks.reliability RUN [RUN ...]`.
+
+Scores the first test images of finished runs under several seeds, with a refined proposal and with q(h | x), and prints
+for each a row of a table: the mean, the effective sample size, the share of scores called reliable, how often the 95%
+interval of a reliable score covers the estimate that the other seeds give together, and the time in units of L_k.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.special import logsumexp
+
+from iwae_tf.config import ScoringConfig
+from iwae_tf.evaluation import estimate_log_likelihood
+from iwae_tf.replicas import one_thread_per_operation
+from iwae_tf.training.evaluation import evaluation_images
+from iwae_tf.training.run_folder import read_trained
+
+COLUMNS = ("run", "proposal", "mean", "sd over seeds", "ESS", "reliable", "covered", "all covered", "time")
+
+
+def main() -> None:
+    """Prints the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--images", type=int, default=100, help="test images of each run (default: 100)")
+    parser.add_argument("--seeds", type=int, default=20, help="seeds of the samples (default: 20)")
+    parser.add_argument("--num-samples", type=int, default=5000, help="k (default: 5000)")
+    parser.add_argument("--data-dir", help="folder to read the data from, if it is not the run's")
+    arguments = parser.parse_args()
+    one_thread_per_operation()
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    for path in arguments.runs:
+        trained = read_trained(path)
+        x, _ = evaluation_images(trained, ScoringConfig(data_dir=arguments.data_dir), "test")
+        for row in measured(trained.model, x[: arguments.images], arguments.num_samples, arguments.seeds):
+            print(f"| {path.name} | {' | '.join(row)} |", flush=True)
+
+
+def measured(model, x: np.ndarray, num_samples: int, seeds: int) -> list[tuple[str, ...]]:
+    """Returns the row of each proposal, scored in turns so that their times can be compared."""
+    found, seconds = {"auto": [], "off": []}, {"auto": [], "off": [], "L_k": []}
+    model.log_likelihood(x, num_samples)  # the first call of a graph is slow
+    for refine in found:
+        estimate_log_likelihood(model, x, num_samples, refine=refine, sample_sizes=())
+    for seed in range(seeds):
+        begin = time.perf_counter()
+        model.log_likelihood(x, num_samples, seed)
+        seconds["L_k"].append(time.perf_counter() - begin)
+        for refine, estimates in found.items():
+            begin = time.perf_counter()
+            estimates.append(estimate_log_likelihood(model, x, num_samples, seed, sample_sizes=(), refine=refine))
+            seconds[refine].append(time.perf_counter() - begin)
+    names = {"auto": "refined", "off": "q"}
+    return [_row(names[refine], found[refine], np.divide(seconds[refine], seconds["L_k"])) for refine in found]
+
+
+def _row(name: str, estimates: list, times: np.ndarray) -> tuple[str, ...]:
+    log_p, error, reliable = (
+        np.array([getattr(estimate, field) for estimate in estimates])  # [seeds, images]
+        for field in ("log_likelihood", "standard_error", "reliable")
+    )
+    covered = intervals_cover(log_p, error)
+    ess = np.median([estimate.effective_sample_size for estimate in estimates])
+    of_reliable = f"{covered[reliable].mean():.3f}" if reliable.any() else ""
+    means = log_p.mean(axis=1)
+    return (
+        name,
+        f"{means.mean():.3f}",
+        f"{means.std(ddof=1):.3f}",
+        f"{ess:.0f}",
+        f"{reliable.mean():.3f}",
+        of_reliable,
+        f"{covered.mean():.3f}",
+        f"{np.median(times):.2f}",
+    )
+
+
+def intervals_cover(log_p: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Returns whether the 95% interval of each seed covers the mean estimate of p(x) by the other seeds.
+
+    Args:
+        log_p: estimates, [seeds, images].
+        error: their standard errors, the same.
+
+    Returns:
+        bool, the same shape. The error of the others' mean is added to the interval.
+    """
+    seeds = len(log_p)
+    others = np.stack([logsumexp(np.delete(log_p, s, axis=0), axis=0) for s in range(seeds)]) - np.log(seeds - 1)
+    of_others = np.sqrt((error**2).mean(axis=0) / (seeds - 1))
+    return np.abs(log_p - others) < 1.96 * np.hypot(error, of_others)
+
+
+if __name__ == "__main__":
+    main()
