@@ -78,6 +78,7 @@ def scores_of(log_likelihood) -> dict:
         "standard_error": np.full(values.shape, 0.125),
         "effective_sample_size": np.arange(1.0, len(values) + 1),
         "pareto_k": np.linspace(0.0, 1.0, len(values)),
+        "reliable": np.arange(len(values)) < 0.7 * len(values),
         "unit_activities_1": np.array([0.02, 0.5, 0.009, 0.01]),
     }
 

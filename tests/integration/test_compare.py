@@ -28,6 +28,7 @@ VALUES = {
     "images": tuple("sha256:" + hashlib.sha256(pixels).hexdigest() for pixels in (b"pixels", b"other pixels")),
     "num_samples": (5000, 500),
     "target_standard_error": (None, 0.1),
+    "refine": ("auto", "off"),
 }
 PROTOCOL = {"seed": 0} | {name: value for name, (value, _) in VALUES.items()}
 OTHER = {name: value for name, (_, value) in VALUES.items()}
@@ -35,7 +36,7 @@ IMAGES = -22 + 4 * np.random.default_rng(0).standard_normal(N)
 NEW = IMAGES + 0.5 + np.random.default_rng(1).standard_normal(N)
 
 
-def write_run(path, values, order=None, k=0.2, trained=False, **changes):
+def write_run(path, values, order=None, reliable=True, trained=False, **changes):
     """A run folder with the scores of `evaluate`, or of `train`, in rows of some order."""
     order = np.arange(len(values)) if order is None else order
     folder, name = (path, "metrics.json") if trained else (path / "evaluation", "report.json")
@@ -44,8 +45,8 @@ def write_run(path, values, order=None, k=0.2, trained=False, **changes):
     report = {"protocol": PROTOCOL | {"num_images": len(values)} | changes, "log_likelihood": float(np.mean(values))}
     (folder / name).write_text(json.dumps(report))
     columns = {"row": np.arange(len(values), dtype=np.int64)[order], "log_likelihood": np.asarray(values)[order]}
-    columns |= {"standard_error": np.full(len(values), 0.05), "pareto_k": np.broadcast_to(k, len(values))[order]}
-    columns |= {"converged": np.ones(len(values), bool), "num_samples": np.full(len(values), 5000, np.int32)}
+    columns |= {"standard_error": np.full(len(values), 0.05), "pareto_k": np.full(len(values), 0.9)}
+    columns |= {"reliable": np.broadcast_to(reliable, len(values))[order]}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "scores.parquet")
     return path
 
@@ -94,7 +95,7 @@ def test_it_says_what_scipy_says_and_leaves_nothing_in_the_current_folder(compar
     assert "log p(x) of 60 test images of digits, in nats" in out
     assert f"for A on {(NEW > IMAGES).mean():.1%}" in out
     assert f"{0.05 * np.sqrt(2 / N):.4f}" in line(out, "of the error")
-    assert line(out, "Pareto k").endswith("0 of 60 rows")
+    assert line(out, "scores that are not reliable").endswith("0 of 60 rows")
     assert "FORCED" not in out
     assert "written" not in out
     assert sorted(here.iterdir()) == before
@@ -165,16 +166,15 @@ def test_rows_are_paired_by_their_number_and_the_seed_of_the_samples_may_differ(
 
 
 def test_doubtful_rows_are_counted_once_in_either(compare, here, monkeypatch):
-    k = np.zeros((2, N))
-    k[0, :3], k[1, 2:6], k[1, 10] = 0.8, np.inf, np.nan
-    write_run(here / "a", NEW, k=k[0])
-    write_run(here / "b", IMAGES, k=k[1])
+    rows = np.arange(N)
+    write_run(here / "a", NEW, reliable=rows >= 3)
+    write_run(here / "b", IMAGES, rows[::-1], reliable=(rows < 2) | (rows > 5) & (rows != 10))
     notes = []
     monkeypatch.setattr(plots, "save_differences", lambda *arguments: notes.append(arguments[4]))
-    assert line(compare("a", "b", "--output", "x.png")[1], "Pareto k").endswith("7 of 60 rows")
-    assert notes[0][0].endswith("probably too low: 7 of 60 rows")
+    assert line(compare("a", "b", "--output", "x.png")[1], "scores that are not reliable").endswith("7 of 60 rows")
+    assert notes[0][0].endswith("may be too low: 7 of 60 rows")
     compare("new", "old", "--output", "x.png")
-    assert "Pareto" not in notes[1][0]
+    assert "reliable" not in notes[1][0]
     assert notes[1][0].startswith("A is better by")  # no name of a run
 
 
@@ -215,7 +215,7 @@ def test_forced_over_other_images_it_never_pairs(compare, here, number):
     assert "NOT PAIRED" in line(out, "A - B")
     assert "compared as two samples and NOT PAIRED" in out.splitlines()[0]
     assert "for A on" not in out
-    assert line(out, "Pareto k").endswith(f"0 of {number + N} rows")
+    assert line(out, "scores that are not reliable").endswith(f"0 of {number + N} rows")
 
 
 def test_rows_of_other_numbers_are_never_paired(compare, here):
@@ -310,9 +310,10 @@ DAMAGE = [
     (report(lambda content: content["protocol"].update(num_images=N + 1)), "60 rows"),
     (table(lambda found: found.slice(0, N - 1)), "59 rows"),
     (table(lambda found: found.slice(0, 0)), "no row"),
-    (table(lambda found: found.drop_columns(["pareto_k"])), "pareto_k"),
+    (table(lambda found: found.drop_columns(["reliable"])), "no values in ['reliable']"),
+    (column("reliable", [0.2] * N), "no values in ['reliable']"),
     (column("row", [0, *range(N - 1)]), "twice"),
-    (column("log_likelihood", ["a"] * N), "no numbers in"),
+    (column("log_likelihood", ["a"] * N), "no values in"),
     (lambda folder: os.truncate(folder / "scores.parquet", 900), "scores.parquet is damaged"),
 ]
 

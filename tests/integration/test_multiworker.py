@@ -126,6 +126,7 @@ def test_two_workers_score_the_images_of_a_run_as_one_does(folder, alone):
     assert "done; the chief worker wrote the scores to" in printed(folder, 1)
     tables = [pyarrow.parquet.read_table(path / "scores.parquet") for path in (alone / "evaluation", alone)]
     assert tables[0].column_names == tables[1].column_names
-    for name in ("log_likelihood", "standard_error", "pareto_k"):  # batches of other sizes: rounding of float32
+    # Batches of other sizes: rounding of float32.
+    for name in ("log_likelihood", "standard_error", "pareto_k", "reliable"):
         scores, expected = (table[name].to_numpy() for table in tables)
         np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5, err_msg=name)

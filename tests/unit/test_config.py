@@ -37,8 +37,9 @@ DEFAULTS = {
     OutputConfig: {"output_dir": None, **OFF, "verbose": 1},
     WorkersConfig: {"strategy": "none", "worker_timeout": 300},
     ScoringConfig: {"split": "test", "num_samples": 5000, "target_standard_error": None, "max_samples": None, "seed": 0}
+    | {"refine": "auto"}
     | {"gap": False, "prune": False, "jackknife": False, "annealed": 0, "deviation": False, "data_dir": None},
-    ExportConfig: {"num_samples": 5000, "max_samples": 50_000, "input": None},
+    ExportConfig: {"num_samples": 5000, "max_samples": 50_000, "input": None, "refine": "auto"},
 }
 
 
@@ -87,7 +88,9 @@ CHOICES = [
     (TrainingConfig, "jit", "yes"),
     (OutputConfig, "verbose", 3),
     (ScoringConfig, "split", "all"),
+    (ScoringConfig, "refine", "yes"),
     (ExportConfig, "input", "grey"),
+    (ExportConfig, "refine", True),
     (WorkersConfig, "strategy", "tpu"),
 ]
 

@@ -16,9 +16,9 @@ INF, NAN = float("inf"), float("nan")
 EXACT = {"rtol": 1e-10}  # the same float64 formulas in another order
 
 
-def scores(values, error=0.05, pareto_k=0.2):
+def scores(values, error=0.05, reliable=True):
     values = np.asarray(values, np.float64)
-    return Scores(values, np.full(values.shape, error), np.full(values.shape, pareto_k))
+    return Scores(values, np.full(values.shape, error), np.full(values.shape, reliable))
 
 
 def two_models(n=50, difference=0.4, seed=0):
@@ -46,7 +46,7 @@ def test_intervals_are_those_of_scipys_tests(n, m):
 @pytest.mark.parametrize("paired", [True, False])
 def test_swapped_scores_swap_or_negate_everything(paired):
     a, b = two_models(60)
-    first, second = scores(a, 0.1, 0.9), scores(b, 0.3, 0.2)
+    first, second = scores(a, 0.1, False), scores(b, 0.3)
     one, other = compare_scores(first, second, paired), compare_scores(second, first, paired)
     assert dataclasses.asdict(other) == {
         **dataclasses.asdict(one),
@@ -90,9 +90,9 @@ def test_a_tie_is_better_for_neither_and_the_same_scores_do_not_differ():
     assert (constants.interval, constants.better) == ((0.5, 0.5), None)
 
 
-def test_doubtful_rows_are_those_above_the_line_or_unknown_in_either():
-    k_a, k_b = np.array([0.7, 0.71, INF, -INF, NAN, 0.1]), np.array([0.1, 0.9, 0.1, 0.1, 0.1, 0.8])
-    first, second = (Scores(np.arange(6.0), np.ones(6), k) for k in (k_a, k_b))
+def test_doubtful_rows_are_those_that_are_not_reliable_in_either():
+    of_a, of_b = [True, False, False, True, False, True], [True, False, True, True, True, False]
+    first, second = (Scores(np.arange(6.0), np.ones(6), np.array(reliable)) for reliable in (of_a, of_b))
     assert compare_scores(first, second).doubtful == 4  # rows 1, 2, 4, 5
     assert compare_scores(first, second, paired=False).doubtful == 5  # three of A, two of B
 
@@ -152,7 +152,7 @@ def test_a_command_compares_scores_without_tensorflow():
 from iwae_tf import evaluation
 from iwae_tf.evaluation.compare import Scores, compare_scores
 assert evaluation.compare_scores is compare_scores and "jackknife" in dir(evaluation)
-print(compare_scores(Scores([1, 2], [0, 0], [0, 0]), Scores([0, 1.5], [0, 0], [0, 0])).difference)
+print(compare_scores(Scores([1, 2], [0, 0], [1, 1]), Scores([0, 1.5], [0, 0], [1, 1])).difference)
 assert not {"tensorflow", "keras"} & set(sys.modules)"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("0.75\n", 0), done.stderr

@@ -56,7 +56,8 @@ def test_scores_of_a_thousand_nats_are_those_of_float64():
     log_w, scores = check_scores(model, x, atol=2e-3)
     assert -4000.0 < scores.min() < scores.max() < -300.0
     assert np.ptp(log_w, axis=0).min() > 20.0
-    estimate, log_w = estimate_log_likelihood(model, x, K, sample_sizes=(1, 10)), model.log_weights(x, K)
+    estimate = estimate_log_likelihood(model, x, K, sample_sizes=(1, 10), refine="off")
+    log_w = model.log_weights(x, K)
     np.testing.assert_allclose(estimate.log_likelihood, reference.log_mean_exp(log_w), atol=1e-3)
     for k in (1, 10):
         np.testing.assert_allclose(estimate.bounds[k], reference.grouped_bound(log_w, k), atol=1e-3)

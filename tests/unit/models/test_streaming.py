@@ -8,11 +8,12 @@ from small_models import binary_images, small_model
 
 from iwae_tf import InputError, seeds
 from iwae_tf.evaluation.estimate import estimate_log_likelihood
-from iwae_tf.models import streaming
+from iwae_tf.models import proposal, streaming
 
 # Log-weights are float32 sums of tens here; another number of rows in a product rounds otherwise.
 ROUNDING = {"rtol": 1e-5, "atol": 1e-4}
 N = 5
+INF, NAN = float("inf"), float("nan")
 
 
 @pytest.fixture(scope="module")
@@ -107,26 +108,114 @@ def row_estimate(model, row, seed, num_samples, max_samples, *options):
 
 
 def test_the_estimate_of_a_row_is_that_of_the_batch(model, x):
-    whole = estimate_log_likelihood(model, x, 133, seed=7, sample_sizes=(7, 60))
-    statistics, bounds = row_estimate(model, x[2:3], 7, 133, 1000, (7, 60, 133))
-    summary = streaming.summarize(statistics)
-    assert statistics.count.numpy().tolist() == [133]
-    for name in ("log_likelihood", "elbo", "standard_error", "effective_sample_size"):
-        np.testing.assert_allclose(getattr(summary, name)[0], getattr(whole, name)[2], **ROUNDING)
-    for k, bound in bounds.items():
-        np.testing.assert_allclose(streaming.grouped_bound(bound)[0], whole.bounds[k][2], **ROUNDING)
+    whole = estimate_log_likelihood(model, x, 133, seed=7, sample_sizes=(7, 60), refine="off")
+    found = row_estimate(model, x[2:3], 7, 133, 133, (7, 60, 133))
+    assert found.count.numpy().tolist() == [133]
+    assert found.reliable.numpy().tolist() == [whole.reliable[2]]
+    for name, values in found.summary._asdict().items():
+        np.testing.assert_allclose(values[0], getattr(whole, name)[2], err_msg=name, **ROUNDING)
+    assert list(found.bounds) == [7, 60, 133]
+    for k, bound in found.bounds.items():
+        np.testing.assert_allclose(bound[0], whole.bounds[k][2], **ROUNDING)
 
 
 @pytest.mark.parametrize("target", [None, 0.1])
 def test_no_samples_give_nan_and_not_an_error(model, x, target):
-    statistics, _ = row_estimate(model, x[:1], 0, 0, 0, (), target)
-    summary = streaming.summarize(statistics)
-    assert statistics.count.numpy().tolist() == [0]
-    for values in (summary.log_likelihood, summary.elbo, summary.standard_error, summary.pareto_k):
-        assert np.isnan(values).all()
+    found = row_estimate(model, x[:1], 0, 0, 0, (), target)
+    assert (found.count.numpy().tolist(), found.reliable.numpy().tolist()) == ([0], [False])
+    for name in ("log_likelihood", "elbo", "standard_error", "pareto_k"):
+        assert np.isnan(getattr(found.summary, name)).all()
 
 
-def test_converged_asks_for_a_pareto_k_below_seven_tenths_and_for_the_target_if_there_is_one():
-    k, error = np.array([0.69, 0.7, 0.69, np.nan, -np.inf, 0.1]), np.array([0.1, 0.1, 0.2, 0.1, 0.0, np.nan])
-    assert streaming.converged(k, error, None).tolist() == [True, False, True, False, True, True]
-    assert streaming.converged(k, error, 0.1).tolist() == [True, False, False, False, True, False]
+# Variances of a weight over its squared mean in the two pilots; their Pareto k; target; samples, and whether reliable.
+# The estimate has 100 samples, with a target 1000 at most.
+PILOTS = [
+    ((0.9, 0.9), (0.69, 0.69), None, 100, True),
+    ((0.9, 0.9), (0.7, 0.7), None, 100, False),
+    ((0.9, 0.9), (0.9, 0.45), None, 100, True),  # the mean of k counts
+    ((0.9, 0.9), (0.9, 0.55), None, 100, False),
+    ((0.9, 0.9), (0.2, INF), None, 100, False),
+    ((0.9, 0.9), (0.2, NAN), None, 100, False),
+    ((0.2, 0.99), (0.5, 0.5), None, 100, True),  # sqrt(0.99 / 100) < 0.1 nats
+    ((0.2, 1.01), (0.5, 0.5), None, 100, False),  # the larger variance counts, in either run
+    ((1.01, 0.2), (0.5, 0.5), None, 100, False),
+    ((NAN, 0.2), (0.5, 0.5), None, 100, False),
+    ((9e-4, 2e-4), (INF, INF), None, 100, True),  # nearly equal weights: their tail is rounding
+    ((1.1e-3, 2e-4), (INF, INF), None, 100, False),
+    ((0.0, 0.0), (-INF, -INF), None, 100, True),
+    ((0.2, 0.9), (0.5, 0.5), 0.05, 360, True),  # 0.9 / 0.05^2
+    ((0.2, 0.9001), (0.5, 0.5), 0.05, 361, True),
+    ((3.9, 0.2), (0.5, 0.5), 0.2, 100, True),  # 98 would do, and at more than 0.1 nats
+    ((0.2, 0.9), (0.5, 0.5), 0.02, 1000, False),  # 2250 would be needed
+    ((0.2, 0.2), (0.8, 0.7), 0.05, 1000, False),  # the tail is too heavy for any number
+    ((9e-4, 9e-4), (INF, INF), 0.002, 225, True),
+    ((9e-4, 9e-4), (INF, INF), 5e-4, 1000, False),
+    ((NAN, NAN), (NAN, NAN), 0.05, 1000, False),
+]
+
+
+@pytest.mark.parametrize("own", [(0.001, 0.1), (0.3, 0.9)])  # error and Pareto k of the estimate itself
+@pytest.mark.parametrize(("variances", "shapes", "target", "count", "reliable"), PILOTS)
+def test_two_pilots_alone_decide_samples_and_reliability_and_the_error_is_the_largest(
+    model, x, monkeypatch, own, variances, shapes, target, count, reliable
+):
+    of_pilots = zip(np.sqrt(np.array(variances) / 100), shapes, strict=True)
+    faked = iter([*of_pilots, own])
+
+    def summary(state):
+        error, shape = next(faked)
+        same = tf.zeros([1], tf.float64)
+        return streaming.WeightSummary(same, same, same + error, same, same + shape)
+
+    monkeypatch.setattr(streaming, "summarize", summary)
+    found = row_estimate(model, x[:1], 0, 100, 100 if target is None else 1000, (), target)
+    assert next(faked, None) is None
+    assert found.count.numpy().tolist() == [count]
+    assert found.reliable.numpy().tolist() == [reliable]
+    predicted = np.sqrt(np.max(variances) / count)
+    np.testing.assert_allclose(found.summary.standard_error, [np.maximum(own[0], predicted)], rtol=1e-12)  # float64
+    assert found.summary.pareto_k.numpy().tolist() == [own[1]]
+
+
+def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_2000_samples_at_most(model, x):
+    row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
+    fitted, units = proposal.refine(model, row, stream), sum(model.latent_units)
+
+    def log_w(first, number, purpose=seeds.Purpose.EVALUATION_NOISE):
+        return fitted.log_weights(model, row, streaming.row_noise(stream, first, number, units, purpose)).numpy()
+
+    of_pilots = [log_w(first, 2000, seeds.Purpose.PILOT) for first in (0, 2000)]
+    variance = max(2000 * reference.standard_error(w)[0] ** 2 for w in of_pilots)
+    target = np.sqrt(variance / 2700)
+    found = row_estimate(model, x[:1], 3, 2300, 4000, (1, 2300), target, True)
+    assert np.mean([reference.pareto_shape(w) for w in of_pilots]) < 0.7
+    np.testing.assert_allclose(found.count, [2700], atol=3)  # float32 log-weights: a thousandth of the variance
+    number = int(found.count[0])
+    weights = log_w(0, 2750)[:number]
+    np.testing.assert_allclose(found.summary.log_likelihood, reference.log_mean_exp(weights), **ROUNDING)
+    np.testing.assert_allclose(found.summary.pareto_k, reference.pareto_shape(weights), atol=1e-3)
+    own, predicted = reference.standard_error(weights)[0], np.sqrt(variance / number)
+    np.testing.assert_allclose(found.summary.standard_error, [max(own, predicted)], rtol=1e-3)
+    assert found.reliable.numpy().tolist() == [True]
+    plain = model.log_weights(x[:1], 2300, seed=3)  # of q(h | x), as the bounds are
+    for k, bound in found.bounds.items():
+        np.testing.assert_allclose(bound, reference.grouped_bound(plain, k), **ROUNDING)
+
+
+def test_fit_pilots_and_estimate_share_no_noise(model, x, monkeypatch):
+    drawn, draw, units = [], seeds.row_normals, sum(model.latent_units)
+
+    def row_normals(first, count, width, key):
+        drawn.append((int(key[1]) >> 32, draw(first, count, width, key)))
+        return drawn[-1][1]
+
+    monkeypatch.setattr(seeds, "row_normals", row_normals)
+    row_estimate(model, x[:1], 0, 500, 500, (), None, True)  # a pilot and the estimate are whole chunks
+    numbers = {purpose: [] for purpose, _ in drawn}
+    for purpose, values in drawn:
+        numbers[purpose].append(values.numpy().reshape(-1, units))
+    purpose = seeds.Purpose
+    assert set(numbers) == {purpose.REFINEMENT, purpose.PILOT, purpose.EVALUATION_NOISE}
+    assert [sum(map(len, numbers[p])) for p in (purpose.PILOT, purpose.EVALUATION_NOISE)] == [1000, 500]
+    samples = np.concatenate([values for found in numbers.values() for values in found])
+    assert len(np.unique(samples, axis=0)) == len(samples)  # of 8 numbers each: none by chance
