@@ -10,15 +10,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import iwae_tf
-from iwae_tf import evaluation
+from iwae_tf import IWAE, data, evaluation
 from iwae_tf.data.binarization import binarize_once
 
 
 def main(run: Path, images: int, num_temperatures: int, sizes: tuple[int, int] = (50, 5000)) -> None:
     """Prints a table for a run on the digits."""
-    model = keras.saving.load_model(run / "model.keras")
-    x = binarize_once(iwae_tf.data.load("digits").intensities("test"), "test")[:images]
+    model = keras.saving.load_model(run / "model.keras", custom_objects={"IWAE": IWAE}, compile=False)
+    x = binarize_once(data.load("digits").intensities("test"), "test")[:images]
     print("| estimate | mean log p(x) | error of the samples | seconds |\n|---|---|---|---|")
     for name, refine, k in (*((f"L_{k}", "off", k) for k in sizes), ("refined proposal", "on", sizes[-1])):
         settings = {"num_samples": k, "sample_sizes": (), "refine": refine}
