@@ -19,7 +19,7 @@ from iwae_tf.config import FIGURE_FORMATS
 from iwae_tf.errors import InputError
 from iwae_tf.report.record import check_paths, names_of
 from iwae_tf.training.run_folder import check_trained, read_json
-from iwae_tf.training.scores_file import read_columns
+from iwae_tf.training.scores_file import read_columns, wrong_columns
 
 LETTERS = "ABCDEFGH"  # of the runs
 # column -> kind of its dtype
@@ -102,8 +102,7 @@ def read_scored(path: Path) -> ScoredRun:
 
 def _read_columns(path: Path, file: Path) -> dict:
     columns = read_columns(file)
-    wrong = [name for name, kind in COLUMNS.items() if name not in columns or columns[name].dtype.kind != kind]
-    if wrong:
+    if wrong := wrong_columns(columns, COLUMNS):
         raise _damaged(path, f"{file.name} holds no values in {wrong}")
     columns = {name: columns[name] for name in COLUMNS}
     if len(np.unique(columns["row"])) < max(len(columns["row"]), 1):

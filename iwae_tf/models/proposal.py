@@ -9,6 +9,7 @@ r = N(loc, A A') the weight of a sample is f / r, whose mean is p(x) as well, be
 for the estimate.
 """
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -46,15 +47,11 @@ class Proposal(NamedTuple):
         return Proposal(self.loc, width * self.factor, self.log_det + units * tf.math.log(width))
 
     def log_weights(self, model, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-        """Returns log of the weight f / r of the noise at z: x [1, D], z [n, 1, H] -> [n, 1]."""
-        noise, change = self.transform(z)
-        return model.log_weights_from_noise(x, noise) + change
-
-    def transform(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the noise at z, and log N(noise; 0, I) - log r(noise): [n, 1, H] -> float32 [n, 1, H] and [n, 1]."""
+        """Returns log of the weight f / r of the noise at z, float32: x [1, D], z [n, 1, H] -> [n, 1]."""
         loc, factor, log_det = (tf.cast(value, z.dtype) for value in self)
         noise = loc + tf.matmul(z[:, 0], factor, transpose_b=True)[:, None]
-        return noise, 0.5 * (_squared_norm(z) - _squared_norm(noise)) + log_det
+        prior_over_proposal = 0.5 * (_squared_norm(z) - _squared_norm(noise)) + log_det  # log N(noise; 0, I) - log r
+        return model.log_weights_from_noise(x, noise) + prior_over_proposal
 
 
 def inference_proposal(units: int) -> Proposal:
@@ -81,28 +78,32 @@ def refine(model, x: tf.Tensor, stream: tf.Tensor) -> Proposal:
     key, units = seeds.stream_key(stream, Purpose.REFINEMENT), sum(model.latent_units)
     fit_width, final_width = (1.0 + excess / units**0.5 for excess in (1.4, 0.7))
 
-    def draw(proposal, first, count, width=1.0):
-        """Returns z, log f / r and the gradient of log f by z, at draws of a Gaussian `width` times as wide as r."""
-        z = width * seeds.row_normals(first, count, units, key)
-        return z, *_log_weights_and_gradient(model, x, proposal, z)
+    draws = functools.partial(seeds.row_normals, width=units, key=key)  # (first, count) -> z, [count, H]
+    first_draws = FIRST_FITS * FIRST_DRAWS
 
     def first_fit(number, proposal, best, best_bound, rate):
-        z, log_ratio, gradient = draw(proposal, number * FIRST_DRAWS, FIRST_DRAWS)
+        z = draws(number * FIRST_DRAWS, FIRST_DRAWS)
+        log_ratio, gradient = _log_weights_and_gradient(model, x, proposal, z)
         bound = log_mean_exp(log_ratio)
         bound = tf.where(tf.math.is_nan(bound), -float("inf"), bound)
         good = bound >= best_bound - SLACK
-        best = Proposal(*(tf.where(good, new, old) for new, old in zip(proposal, best, strict=True)))
+        best = _select(good, proposal, best)
         weights = tf.fill([FIRST_DRAWS], tf.constant(1.0 / FIRST_DRAWS, tf.float64))
         found = matched(proposal, z, gradient, weights, rate / (tf.cast(number, tf.float64) + 1.0))
         # A step that went too far is taken back, and the next one from there is shorter.
-        following = Proposal(*(tf.where(good, new, old) for new, old in zip(found, best, strict=True)))
-        return number + 1, following, best, tf.maximum(bound, best_bound), tf.where(good, rate, rate / 10.0)
+        return (
+            number + 1,
+            _select(good, found, best),
+            best,
+            tf.maximum(bound, best_bound),
+            tf.where(good, rate, rate / 10.0),
+        )
 
     def weighted_fit(number, proposal, _):
-        z, log_ratio, gradient = draw(proposal, FIRST_FITS * FIRST_DRAWS + number * DRAWS, DRAWS, fit_width)
-        wider = -0.5 * _squared_norm(z) / fit_width**2  # log-density of the draws; that of r is -|z|^2 / 2
-        log_ratio = tf.cast(log_ratio, tf.float64)
-        weights = tf.nn.softmax(log_ratio - tf.cast(0.5 * _squared_norm(z) + wider, tf.float64))
+        z = fit_width * draws(first_draws + number * DRAWS, DRAWS)
+        log_ratio, gradient = _log_weights_and_gradient(model, x, proposal, z)
+        log_ratio = tf.cast(log_ratio, tf.float64)  # log f / r; the weights are f over the density of the draws
+        weights = tf.nn.softmax(log_ratio - tf.cast(0.5 * (1.0 - fit_width**-2) * _squared_norm(z), tf.float64))
         misfit = tf.reduce_sum(weights * tf.square(log_ratio - tf.reduce_sum(weights * log_ratio)))
         rate = tf.where(number == 0, tf.constant(DRAWS, tf.float64), 1.0 / tf.cast(tf.maximum(number, 1), tf.float64))
         return number + 1, matched(proposal, z, gradient, weights, rate), misfit
@@ -122,9 +123,8 @@ def refine(model, x: tf.Tensor, stream: tf.Tensor) -> Proposal:
         maximum_iterations=MAX_FITS,
         parallel_iterations=1,
     )
-    _, log_ratio, _ = draw(proposal, FIRST_FITS * FIRST_DRAWS + fits * DRAWS, FIRST_DRAWS)
-    good = log_mean_exp(log_ratio) >= best_bound - SLACK
-    proposal = Proposal(*(tf.where(good, new, old) for new, old in zip(proposal, best, strict=True)))
+    bound = log_mean_exp(proposal.log_weights(model, x, draws(first_draws + fits * DRAWS, FIRST_DRAWS)[:, None]))[0]
+    proposal = _select(bound >= best_bound - SLACK, proposal, best)
     # The weights of a proposal that is too wide have lighter tails than those of one that is too narrow.
     return proposal.wider(tf.where(misfit < GAUSSIAN_MISFIT, tf.constant(1.0, tf.float64), final_width))
 
@@ -186,7 +186,12 @@ def matched(proposal: Proposal, z: tf.Tensor, gradient: tf.Tensor, weights: tf.T
         tf.matmul(proposal.factor, factor),
         proposal.log_det + log_det,
     )
-    return Proposal(*(tf.where(finite, new, old) for new, old in zip(found, proposal, strict=True)))
+    return _select(finite, found, proposal)
+
+
+def _select(condition: tf.Tensor, chosen: Proposal, other: Proposal) -> Proposal:
+    """Returns the first proposal if the condition holds, else the other; a bool scalar."""
+    return tf.nest.map_structure(functools.partial(tf.where, condition), chosen, other)
 
 
 def _squared_norm(values):

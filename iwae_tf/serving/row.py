@@ -1,15 +1,13 @@
 """One row of a request: its pixels, its score, its status, all independent of the other rows of the batch."""
 
-import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.models.streaming import row_estimate, row_noise, stream_row
+from iwae_tf.models.streaming import row_bound, row_estimate
 from iwae_tf.seeds import Purpose
 from iwae_tf.serving.scores import BAD_NUM_SAMPLES, BAD_X, NOT_FINITE, OK
-from iwae_tf.weight_statistics import summarize
 
 INPUT_RULES = {
     "binary": "pixel = 1 with probability x, drawn from a key made of (x, seed); 0 and 1 stay as they are",
@@ -94,10 +92,9 @@ def log_prob_k(
     pixels, status = observe(model, x, seed, settings.input_rule)
     in_range = (num_samples >= 1) & (num_samples <= settings.max_samples)
     status = tf.where((status == OK) & ~in_range, BAD_NUM_SAMPLES, status)
-    log_weights = functools.partial(model.log_weights_from_noise, pixels)
-    noise_of = functools.partial(row_noise, seeds.row_streams(seed, pixels)[0], units=sum(model.latent_units))
-    statistics, _ = stream_row(log_weights, noise_of, tf.where(status == OK, num_samples, 0), settings.max_samples)
-    return _outputs(summarize(statistics), tf.constant([False]), status)
+    stream, wanted = seeds.row_streams(seed, pixels)[0], tf.where(status == OK, num_samples, 0)
+    summary = row_bound(model, pixels, stream, wanted, settings.max_samples)
+    return _outputs(summary, tf.constant([False]), status)
 
 
 def _outputs(summary, reliable, status) -> dict[str, tf.Tensor]:

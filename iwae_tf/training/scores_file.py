@@ -80,6 +80,11 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
+def wrong_columns(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> list[str]:
+    """Returns the names of columns that are absent or whose dtype is not of the kind stated."""
+    return [name for name, kind in kinds.items() if name not in columns or columns[name].dtype.kind != kind]
+
+
 def read_scores(path: Path) -> ImageScores | None:
     """Returns the scores of a run's test images, by `evaluate` if it scored those, else by `train`; None without any.
 
@@ -98,9 +103,9 @@ def read_scores(path: Path) -> ImageScores | None:
 
 
 def _checked(file: Path, columns: dict, activities: tuple, protocol: dict) -> ImageScores:
-    scores = {name: columns[name] for name in COLUMNS if name in columns}
-    if any(name not in scores or scores[name].dtype.kind != kind for name, kind in COLUMNS.items()):
+    if wrong_columns(columns, COLUMNS):
         raise _damaged(file, f"it does not hold a value for each image in each of {', '.join(COLUMNS)}")
+    scores = {name: columns[name] for name in COLUMNS}
     row = columns.get("row", np.arange(len(scores["log_likelihood"])))
     return ImageScores(**scores, unit_activities=activities, row=row, protocol=protocol)
 
