@@ -82,7 +82,10 @@ def _notes(scores, shapes) -> list[str]:
         count = int((shapes > limit).sum())
         return f"above {limit:g}: {count:,} of {len(shapes):,} images ({style.percent(count, len(shapes))})"
 
-    notes = [f"dashed: {above(TRUST_LIMIT)}, tails too heavy", f"dotted: {above(VARIANCE_LIMIT)}, no variance"]
+    notes = [
+        f"dashed: {above(TRUST_LIMIT)}, more samples hardly help",
+        f"dotted: {above(VARIANCE_LIMIT)}, infinite variance",
+    ]
     kinds = {
         "crosses: k-hat unknown": np.isnan(shapes),
         "triangles at the top: k-hat is inf": np.isposinf(shapes),
