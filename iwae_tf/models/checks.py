@@ -73,8 +73,14 @@ def check_size(model, x: tf.Tensor) -> None:
 
 
 def checked_rows(model, x) -> tf.Tensor:
-    """Returns x as float32 [B, D]; raises `InputError` for another size, impossible values or no rows. Eager only."""
+    """Returns x as float32 [B, D], checked at once, or in a graph by assertions.
+
+    Raises:
+        InputError: x has another size, impossible values, or eagerly no rows.
+    """
     x = tf.cast(tf.convert_to_tensor(x), tf.float32)
+    if not tf.executing_eagerly():
+        return _asserted_rows(model, x)
     check_size(model, x)
     if x.shape[0] == 0 or not model.likelihood_head.in_support(x):
         values = f"values from {np.min(x)} to {np.max(x)}" if x.shape[0] else "no rows"
@@ -86,7 +92,10 @@ def checked_batch(model, data) -> tf.Tensor:
     """Returns x of a batch of `fit` or `evaluate` as float32 [B, D], with assertions that hold in a graph."""
     x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     without_weights({"sample_weight": sample_weight})
-    x = tf.cast(x, tf.float32)
+    return _asserted_rows(model, tf.cast(x, tf.float32))
+
+
+def _asserted_rows(model, x: tf.Tensor) -> tf.Tensor:
     check_size(model, x)
     right_size = tf.equal(tf.rank(x), 2) & tf.equal(tf.shape(x)[-1], model.data_dim)
     with asserted(right_size, [BAD_INPUT, "shape", tf.shape(x)]):

@@ -27,7 +27,7 @@ from iwae_tf.objectives import bounds, estimators, score_function
 
 REGISTERED = (layers, bounds, estimators, score_function)  # `keras.saving.load_model` must know their classes
 
-ROWS_PER_CALL = 200  # rows that `log_likelihood` scores in one call of the compiled stream
+ROWS_PER_CALL = 200  # rows that `log_likelihood` scores in one call of the compiled stream, which no Ctrl-C stops
 CHUNK_SIZE = 1000  # samples of every row that `log_weight_chunks` yields by default
 
 
@@ -38,9 +38,12 @@ class IWAE(keras.Model):
     q(h | x) = q(h[0] | x) q(h[1] | h[0]) ... and p(x, h) = p(h[L-1]) ... p(h[0] | h[1]) p(x | h[0]); each conditional
     is a tanh network, or a user's, that ends in independent units, and p(x | h[0]) is the likelihood.
 
-    A step has no state but the weights, the optimiser's step count and `seed`: noise is drawn from the key (seed,
-    step), so a resumed run is the same run. Built and compiled in the scope of a `tf.distribute` strategy, the model
-    takes the step of the whole batch, whose rows the replicas share.
+    A step has no state but the weights, the optimiser and the number of batches seen, a weight of the model: noise is
+    drawn from the key (seed, batches seen), so a resumed run is the same run. Built and compiled in the scope of a
+    `tf.distribute` strategy, the model takes the step of the whole batch, whose rows the replicas share.
+
+    `log_likelihood`, `log_weights`, `posterior`, `encode`, `reconstruct` and `likelihood` also work inside
+    `tf.function`, `tf.data.Dataset.map` and exported endpoints, for any number of rows.
 
     Args:
         data_dim: D, the number of pixels.
@@ -113,6 +116,10 @@ class IWAE(keras.Model):
             prior,
             name="generative_network",
             dtype=policy,
+        )
+        # Not the optimiser's step count, which stands still while gradients accumulate and starts anew in `compile`.
+        self.batches_seen = keras.Variable(
+            0, dtype="int64", trainable=False, aggregation="only_first_replica", name="batches_seen"
         )
         self.bound_tracker = replicas.BoundTracker()
         self._estimate_rows = replicas.split_rows(
@@ -196,20 +203,21 @@ class IWAE(keras.Model):
         """Takes one gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""
         x = checks.checked_batch(self, data)  # [B, D]
         share = [replicas.share_of_batch(x)] if self.distributed else []  # XLA needs constants on a single replica
-        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.optimizer.iterations), *share)
+        bound, gradients = self._forward_backward(x, tf.convert_to_tensor(self.batches_seen), *share)
         finite = tf.math.is_finite(tf.reduce_sum(bound) + tf.linalg.global_norm(gradients))
         bound_sum, num_examples, num_bad = self._sums(bound, finite)
-        with checks.asserted(tf.equal(num_bad, 0.0), [checks.BAD_BOUND]):  # before any weight or the step count changes
+        with checks.asserted(tf.equal(num_bad, 0.0), [checks.BAD_BOUND]):  # before any weight or count changes
             self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self.trainable_variables)
+            self.batches_seen.assign_add(1)
         return self._logs(bound_sum, num_examples)
 
-    def _bound_and_gradients(self, x, step, *share):
-        """Returns the bound, [B], and the gradients of `trainable_variables`, with noise from the key (seed, step)."""
+    def _bound_and_gradients(self, x, batch, *share):
+        """Returns the bound, [B], and the gradients of `trainable_variables`, with noise from the key (seed, batch)."""
         share = share[0] if share else replicas.whole(x)
         num_samples, units = self.objective.num_samples, sum(self.latent_units)
 
         def key_of(purpose, counter=0):
-            return seeds.key(self.seed, purpose, step, counter)
+            return seeds.key(self.seed, purpose, batch, counter)
 
         def noise(share):
             rows = seeds.row_normals(share.first, share.here, num_samples * units, key_of(seeds.Purpose.TRAIN_NOISE))
@@ -302,6 +310,8 @@ class IWAE(keras.Model):
         """
         x, k = self.checked(x), tf.constant(positive_integer("num_samples", num_samples))
         seed = tf.constant(check_seed(seed), tf.int64)
+        if not tf.executing_eagerly():
+            return self._log_likelihood_rows(x, seed, k)
         batches = (x[first : first + ROWS_PER_CALL] for first in range(0, x.shape[0], ROWS_PER_CALL))
         return tf.concat([self._log_likelihood_rows(rows, seed, k) for rows in batches], axis=0)
 
@@ -388,7 +398,10 @@ class IWAE(keras.Model):
         return x_mean if mean else x
 
     def checked(self, x) -> tf.Tensor:
-        """Returns x as float32 [B, D]; raises `InputError` if it is anything else or empty."""
+        """Returns x as float32 [B, D]; raises `InputError` if it is anything else or empty.
+
+        In a graph the values are an assertion, which fails as `tf.errors.InvalidArgumentError`.
+        """
         return checks.checked_rows(self, x)
 
     # Keras

@@ -57,8 +57,8 @@ class EventFiles(keras.callbacks.Callback):
         self.writer.close()
 
     def _measured(self) -> dict[str, float]:
-        model, step = self.model, tf.convert_to_tensor(self.model.optimizer.iterations)
-        log_w, gradients = self.weights_and_gradients(step)
+        model, batch = self.model, tf.convert_to_tensor(self.model.batches_seen)
+        log_w, gradients = self.weights_and_gradients(batch)
         num_samples, num_images = log_w.shape
         statistics = update_statistics(empty_statistics(num_images, num_samples), log_w)
         middle = len(model.inference_network.trainable_variables)
@@ -72,12 +72,12 @@ class EventFiles(keras.callbacks.Callback):
             **{f"active_units/layer_{number}": count for number, count in enumerate(counts, start=1)},
         }
 
-    def _weights_and_gradients(self, step):
-        """Returns the images' log-weights [k, N] under the noise of a step, and the gradients of that step."""
+    def _weights_and_gradients(self, batch):
+        """Returns the images' log-weights [k, N] under the noise of a batch, and the gradients with that noise."""
         model = self.model
         shape = [model.objective.num_samples, self.x.shape[0], sum(model.latent_units)]
-        noise = seeds.normal(shape, seeds.key(model.seed, seeds.Purpose.TRAIN_NOISE, step))
-        return model.log_weights_from_noise(self.x, noise), model._bound_and_gradients(self.x, step)[1]
+        noise = seeds.normal(shape, seeds.key(model.seed, seeds.Purpose.TRAIN_NOISE, batch))
+        return model.log_weights_from_noise(self.x, noise), model._bound_and_gradients(self.x, batch)[1]
 
 
 def _write(name: str, value: tf.Tensor, plugin: str) -> None:

@@ -115,17 +115,44 @@ def test_evaluate_gives_the_bound_on_the_first_samples_of_every_rows_stream_what
     assert again["bound"] == pytest.approx(found["bound"], rel=1e-6)
 
 
-def test_noise_in_training_comes_from_the_key_of_seed_and_step():
+def once_more(model, folder):
+    return model
+
+
+def compiled_again(model, folder):
+    return compiled(optimizer=keras.optimizers.SGD(0.0), model=model)
+
+
+def saved_and_loaded(model, folder):
+    model.save(folder / "m.keras")
+    return keras.saving.load_model(folder / "m.keras")
+
+
+def with_its_weights(model, folder):
+    model.save_weights(folder / "m.weights.h5")
+    optimizer = keras.optimizers.SGD.from_config(model.optimizer.get_config())
+    other = compiled(optimizer=optimizer, model=small_model(seed=3))
+    other.load_weights(folder / "m.weights.h5")
+    return other
+
+
+@pytest.mark.parametrize("between", [once_more, compiled_again, saved_and_loaded, with_its_weights])
+@pytest.mark.parametrize("optimizer", [{}, {"gradient_accumulation_steps": 4}], ids=["plain", "accumulating"])
+def test_noise_in_training_comes_from_the_key_of_seed_and_batches_seen(optimizer, between, tmp_path):
     x, bounds = images(16), []
-    model = compiled(optimizer=keras.optimizers.SGD(0.0), model=small_model(seed=3))
-    history = model.fit(x, batch_size=8, epochs=2, shuffle=False, verbose=0).history["bound"]
-    for step in range(4):
-        rows = seeds.row_normals(0, 8, 5 * 5, seeds.key(3, seeds.Purpose.TRAIN_NOISE, step))
+    optimizer = keras.optimizers.SGD(0.0, **optimizer)
+    model = compiled(optimizer=optimizer, model=small_model(seed=3))
+    history = model.fit(x, batch_size=8, shuffle=False, verbose=0).history["bound"]
+    model = between(model, tmp_path)
+    history += model.fit(x, batch_size=8, shuffle=False, verbose=0).history["bound"]
+    for number in range(4):
+        rows = seeds.row_normals(0, 8, 5 * 5, seeds.key(3, seeds.Purpose.TRAIN_NOISE, number))
         noise = tf.transpose(tf.reshape(rows, [8, 5, 5]), [1, 0, 2])
-        batch = x[8 * (step % 2) :][:8]
+        batch = x[8 * (number % 2) :][:8]
         bounds.append(np.mean(model.objective.bound(model.log_weights_from_noise(batch, noise))))
     assert history == pytest.approx([np.mean(bounds[:2]), np.mean(bounds[2:])], rel=1e-5)  # float32
     assert len(set(bounds)) == 4
+    assert int(model.batches_seen) == 4
 
 
 @pytest.mark.slow
@@ -146,7 +173,7 @@ def test_a_step_that_is_not_taken_is_not_counted(optimizer):
     before = [variable.numpy() for variable in model.trainable_variables]
     with pytest.raises(InputError, match="not finite at step 0,"):
         model.fit(np.full((8, SMALL_DIM), 1e15, np.float32), verbose=0)  # its squared gradient overflows
-    assert model.step == 0
+    assert model.step == int(model.batches_seen) == 0
     for variable, value in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
