@@ -317,6 +317,11 @@ class ScoringConfig(Settings):
     annealed: int = setting(
         0, "also score this many of the images by annealed importance sampling, and certify it", parse=int
     )
+    inference_gap: int = setting(
+        0,
+        "also split log p(x) - L_1 of this many of the images into the cost of a diagonal Gaussian and of amortisation",
+        parse=int,
+    )
     deviation: bool = setting(False, "measure the spread of single estimates of L_50 against the paper's bound on it")
     data_dir: str | None = setting(None, "folder to read the data from, if it is not the run's")
 
@@ -324,8 +329,10 @@ class ScoringConfig(Settings):
         super().__post_init__()
         most_samples(self.num_samples, self.target_standard_error, self.max_samples)
         check_seed(self.seed)
-        if isinstance(self.annealed, bool) or not isinstance(self.annealed, int) or self.annealed < 0:
-            raise InputError(f"annealed must be a number of images >= 0, got {self.annealed!r}")
+        for name in ("annealed", "inference_gap"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise InputError(f"{name} must be a number of images >= 0, got {number!r}")
 
 
 @dataclasses.dataclass(frozen=True)

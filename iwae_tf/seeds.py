@@ -36,6 +36,7 @@ class Purpose(enum.IntEnum):
     SLEEP_PHASE = 17
     REFINEMENT = 18
     PILOT = 19
+    LOCAL_FIT = 20
 
 
 def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:

@@ -1,8 +1,8 @@
 """Says which of two or more scored runs is better, by how much, and how surely.
 
 Compares log p(x) of the same images under two runs, or under each of several runs and the first: the mean difference
-in nats with its 95% interval, and a figure if asked for. A run is scored by `train`, or by `evaluate`, which comes
-first. Runs that were scored under different protocols are not compared.
+in nats with its 95% interval, and a figure if asked for; with --bound K that of L_K, as in papers. A run is scored by
+`train`, or by `evaluate`, which comes first. Runs that were scored under different protocols are not compared.
 """
 
 import itertools
@@ -38,6 +38,9 @@ def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
     parser.add_argument("first", metavar="RUN_A", type=Path, help="folder of a scored run")
     parser.add_argument("others", metavar="RUN_B", nargs="+", type=Path, help="folder of another; at most 8 in all")
+    parser.add_argument(
+        "--bound", metavar="K", type=int, help="compare L_K, which papers report, and not log p(x); e.g. 5000"
+    )
     parser.add_argument("--force", action="store_true", help="compare although the protocols differ, and say so")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write a figure there, in the format of its suffix")
     flags.add_figure_format(parser)
@@ -51,7 +54,7 @@ def run(arguments) -> int:
     if output:
         check_output(output, tuple(f".{name}" for name in FIGURE_FORMATS))
     check_paths(list(dict.fromkeys(paths)) if len(paths) == 2 else paths)  # a run may be compared with itself
-    first, *others = runs = [read_scored(path) for path in paths]
+    first, *others = runs = [read_scored(path, arguments.bound) for path in paths]
     from iwae_tf.evaluation.compare import Scores, compare_scores
 
     names = names_of(paths) if paths[0] != paths[1] else [paths[0].resolve().name] * 2
@@ -71,15 +74,20 @@ def run(arguments) -> int:
     warning = f"FORCED: not scored alike, {differences}" if differences else ""
     if not all(comparison.paired for comparison in found):
         warning += "; the images do not correspond: they are compared as two samples and NOT PAIRED"
-    print(report(found, names, warning, first))
+    measure = "log p(x)" if arguments.bound is None else f"L_{arguments.bound}"
+    print(report(found, names, warning, first, measure))
     if output:
-        draw(output, found, scores, names, warning)
+        draw(output, found, scores, names, warning, measure)
         print(f"written: {output}")
     return 0
 
 
-def read_scored(path: Path) -> ScoredRun:
-    """Returns the scores of `evaluate`, else of `train`, in a run folder; raises `InputError` for none or damaged."""
+def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
+    """Returns the scores of `evaluate`, else of `train`, in a run folder, or L_k for k = `bound` as scores.
+
+    Raises:
+        InputError: there are none, they are damaged, or that bound is not among them.
+    """
     if not path.is_dir():
         check_trained(path)  # raises, with the nearest name
     for folder, name in ((path / "evaluation", "report.json"), (path, "metrics.json")):
@@ -95,7 +103,7 @@ def read_scored(path: Path) -> ScoredRun:
         same = np.isclose(found, mean, rtol=1e-9, atol=0.0, equal_nan=True)
         if number != protocol.get("num_images") or not same:
             raise _damaged(path, f"scores.parquet has {number} rows of mean {found:.6g}, unlike {name}")
-        return ScoredRun(path, protocol, columns)
+        return ScoredRun(path, protocol, columns) if bound is None else _of_bound(path, protocol, columns, bound)
     command = f"python -m iwae_tf evaluate {shlex.quote(str(path))}"
     raise InputError(f"{path} has no scores (no scores.parquet with its metrics.json); make them by: {command}")
 
@@ -104,11 +112,22 @@ def _read_columns(path: Path, file: Path) -> dict:
     columns = read_columns(file)
     if wrong := wrong_columns(columns, COLUMNS):
         raise _damaged(path, f"{file.name} holds no values in {wrong}")
-    columns = {name: columns[name] for name in COLUMNS}
+    columns = {name: columns[name] for name in columns if name in COLUMNS or name.startswith("bound_")}
     if len(np.unique(columns["row"])) < max(len(columns["row"]), 1):
         raise _damaged(path, f"{file.name}: no row, or one twice")
     order = np.argsort(columns["row"])
     return {name: values[order] for name, values in columns.items()}
+
+
+def _of_bound(path: Path, protocol: dict, columns: dict, bound: int) -> ScoredRun:
+    """Returns L_k as the scores; no proposal is refined for it, its error is not known, and nothing is doubtful."""
+    if f"bound_{bound}" not in columns:
+        kept = ", ".join(name.removeprefix("bound_") for name in columns if name.startswith("bound_")) or "none"
+        raise InputError(f"{path} has no L_{bound}: --bound can be {kept}; make others by evaluate --num-samples")
+    rows = len(columns["row"])
+    known = {"log_likelihood": columns[f"bound_{bound}"], "standard_error": np.full(rows, np.nan)}
+    known |= {"row": columns["row"], "reliable": np.full(rows, True)}
+    return ScoredRun(path, {name: value for name, value in protocol.items() if name != "proposal"}, known)
 
 
 def _damaged(path: Path, why: str) -> InputError:
@@ -143,10 +162,10 @@ def same_images(first: ScoredRun, other: ScoredRun) -> bool:
     )
 
 
-def report(found, names: list[str], warning: str, first: ScoredRun) -> str:
+def report(found, names: list[str], warning: str, first: ScoredRun, measure: str) -> str:
     """Returns the printed text: a line for each run, one for each difference, and what makes it doubtful."""
     images = f"{found[0].num_images[0]} {first.protocol.get('part')} images of {first.protocol.get('dataset')}"
-    lines = [warning or f"log p(x) of {images}, in nats", ""]
+    lines = [warning or f"{measure} of {images}, in nats", ""]
     pairs = [(found[0], 0), *((comparison, 1) for comparison in found)]
     for letter, name, (comparison, side) in zip(LETTERS, names, pairs, strict=False):
         mean, error = comparison.means[side], comparison.mean_errors[side]
@@ -158,11 +177,17 @@ def report(found, names: list[str], warning: str, first: ScoredRun) -> str:
             f"{'paired by image' if comparison.paired else 'NOT PAIRED'}"
         )
     for letter, name, comparison in zip(LETTERS[1:], names[1:], found, strict=False):
-        lines += ["", f"of the error of A - {letter}, by the samples: {comparison.monte_carlo_error:.4f}"]
+        lines.append("")
+        if not np.isnan(comparison.monte_carlo_error):
+            lines.append(f"of the error of A - {letter}, by the samples: {comparison.monte_carlo_error:.4f}")
         if comparison.better:
             a, b = comparison.better
             lines.append(f"better for A on {a:.1%} of the images, for {letter} on {b:.1%}")
-        lines.append(doubtful_words(comparison))
+        lines.append(
+            doubtful_words(comparison)
+            if measure == "log p(x)"
+            else f"{measure} is a lower bound on log p(x), which depends on the inference network as well"
+        )
         lines += ["", f"{'FORCED: ' if warning else ''}{comparison.conclusion((names[0], name))}"]
     return "\n".join(lines)
 
@@ -173,7 +198,7 @@ def doubtful_words(found) -> str:
     return f"scores that are not reliable and may be too low: {found.doubtful} of {rows} rows"
 
 
-def draw(output: Path, found, scores, names: list[str], warning: str) -> None:
+def draw(output: Path, found, scores, names: list[str], warning: str, measure: str) -> None:
     """Writes the figure with the conclusions and what makes them doubtful."""
     from iwae_tf import plots
 
@@ -186,8 +211,8 @@ def draw(output: Path, found, scores, names: list[str], warning: str) -> None:
     try:
         if all(comparison.paired for comparison in found):
             intervals = [comparison.interval for comparison in found]
-            plots.save_differences(output, values, names, intervals, notes, warning)
+            plots.save_differences(output, values, names, intervals, notes, warning, measure)
         else:
-            plots.save_distributions(output, values, names, notes, warning)
+            plots.save_distributions(output, values, names, notes, warning, measure)
     except OSError as error:
         raise InputError(f"--output {output} cannot be written: {error.strerror}; give another") from None

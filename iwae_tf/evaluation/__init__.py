@@ -11,6 +11,7 @@ _NAMES = {
     "annealing": ("AnnealedEstimate", "BidirectionalBounds", "annealed_log_likelihood", "bidirectional_bounds"),
     "bias": ("Deviation", "JackknifeEstimate", "deviation", "jackknife", "jackknife_log_likelihood"),
     "compare": ("Comparison", "compare_scores", "compare_with_first"),
+    "amortisation": ("InferenceGap", "inference_gap"),
     "posterior": ("posterior_expectation", "posterior_samples"),
     "units": ("active_units", "pruned", "unit_activities"),
 }

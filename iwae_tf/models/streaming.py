@@ -249,11 +249,18 @@ def _map_rows(model, function, x, seed, signature):
         )
 
 
-def batch_noise(x: tf.Tensor, seed, first: tf.Tensor | int, num_samples: int, units: int) -> tf.Tensor:
+def batch_noise(
+    x: tf.Tensor,
+    seed,
+    first: tf.Tensor | int,
+    num_samples: int,
+    units: int,
+    purpose: Purpose = Purpose.EVALUATION_NOISE,
+) -> tf.Tensor:
     """Returns the noise of samples of every row together: x [B, D], `first` a multiple of 50 -> [num_samples, B, H]."""
     size = -(-num_samples // BLOCK) * BLOCK
     noise = tf.map_fn(
-        lambda stream: row_noise(stream, first, size, units)[:num_samples, 0],
+        lambda stream: row_noise(stream, first, size, units, purpose)[:num_samples, 0],
         seeds.row_streams(seed, x),
         fn_output_signature=tf.TensorSpec([num_samples, units], tf.float32),
     )

@@ -9,7 +9,7 @@ from iwae_tf.plots import style
 WIDTH, ROW = 900, 360  # of a figure of two panels in each row; of a row
 
 
-def differences_figure(scores, names, intervals, notes=(), warning: str = "") -> Figure:
+def differences_figure(scores, names, intervals, notes=(), warning: str = "", measure: str = "log p(x)") -> Figure:
     """Draws the models B, C, ... against A on the same images: a histogram of the differences, and both scores.
 
     Args:
@@ -18,6 +18,7 @@ def differences_figure(scores, names, intervals, notes=(), warning: str = "") ->
         intervals: for each model but A the 95% interval of the mean difference, in nats; NaN where unknown.
         notes: lines for the heading, e.g. the conclusions.
         warning: a bold line above the title.
+        measure: what the scores are.
 
     Raises:
         InputError: the shapes differ or are not [N], N >= 1, or a value is not finite.
@@ -34,12 +35,12 @@ def differences_figure(scores, names, intervals, notes=(), warning: str = "") ->
         share = style.percent(count, len(first))
         notes.append(f"A is better than {letter} on {count:,} of {len(first):,} images ({share})")
         labels.append((f"A − {letter} (nats)", "images"))
-        labels.append((f"log p(x) under {letter} (nats)", "log p(x) under A (nats)"))
+        labels.append((f"{measure} under {letter} (nats)", f"{measure} under A (nats)"))
     notes.append(
         "left: thick line the mean of the differences, band its 95% interval, dashed no difference; "
         "right: A is better above the dashed line"
     )
-    title = f"Differences of log p(x) over {len(first):,} images"
+    title = f"Differences of {measure} over {len(first):,} images"
     figure = style.page(title, notes, warning, width=WIDTH, height=ROW * len(others))
     panels = style.panels(figure, labels, rows=len(others))
     for left, right, other, interval in zip(panels[::2], panels[1::2], others, intervals, strict=True):
@@ -70,7 +71,7 @@ def _draw_scatter(axes, first, other) -> None:
     axes.locator_params(nbins=5)
 
 
-def distributions_figure(scores, names, notes=(), warning: str = "") -> Figure:
+def distributions_figure(scores, names, notes=(), warning: str = "", measure: str = "log p(x)") -> Figure:
     """Draws the shares of images at each log p(x) under two models or more, each on images of its own.
 
     Args:
@@ -78,6 +79,7 @@ def distributions_figure(scores, names, notes=(), warning: str = "") -> Figure:
         names: of the models.
         notes: lines for the heading, e.g. the conclusions.
         warning: a bold line above the title.
+        measure: what the scores are.
 
     Raises:
         InputError: a model has no finite value.
@@ -88,8 +90,8 @@ def distributions_figure(scores, names, notes=(), warning: str = "") -> Figure:
         + (f"; NOT SHOWN: {left_out:,} that are not finite" if left_out else "")
         for letter, name, (values, left_out) in zip(style.LETTERS, names, kept, strict=False)
     ]
-    figure = style.page("Distribution of log p(x) under each model", [*words, *notes], warning, width=WIDTH)
-    (axes,) = style.panels(figure, [("log p(x) (nats); vertical lines: means", "share of the images in each bin")])
+    figure = style.page(f"Distribution of {measure} under each model", [*words, *notes], warning, width=WIDTH)
+    (axes,) = style.panels(figure, [(f"{measure} (nats); vertical lines: means", "share of the images in each bin")])
     every = np.concatenate([values for values, _ in kept])
     edges = np.histogram_bin_edges(every, style.number_of_bins(every))
     for number, (values, _) in enumerate(kept):

@@ -113,6 +113,8 @@ def evaluate_run(
         report["pruned"] = extras.pruned_section(model, x, estimate, activities, settings, verbose)
     if settings.annealed:
         report["annealed"] = extras.annealed_section(model, x, estimate, settings, verbose)
+    if settings.inference_gap:
+        report["inference_gap"] = extras.inference_gap_section(model, x, estimate, settings, verbose)
     if workers.is_chief:
         _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format)
         write_json(folder / "report.json", report)
@@ -181,7 +183,7 @@ def protocol(config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
         "num_samples": settings.num_samples,
         "target_standard_error": settings.target_standard_error,
         "max_samples": settings.max_samples,
-        "refine": settings.refine,
+        "proposal": "refined" if settings.refine != "off" and config["model"]["latent"] == "gaussian" else "q(h|x)",
         "seed": settings.seed,
     }
 

@@ -1,4 +1,4 @@
-"""Optional sections of an evaluation: bias correction, annealing, pruning, deviation, and the train-test gap."""
+"""Optional sections of an evaluation: bias correction, annealing, pruning, deviation, inference and train-test gap."""
 
 import time
 
@@ -18,6 +18,7 @@ def check_extras(model, settings: ScoringConfig) -> None:
     needed = {
         "--annealed": (settings.annealed, "its transitions follow the gradient with respect to the units"),
         "--prune": (settings.prune, "a binary unit cannot be replaced by its mean"),
+        "--inference-gap": (settings.inference_gap, "its fit follows the gradient with respect to the units"),
         "--refine on": (settings.refine == "on", "the fit follows the gradient with respect to the units"),
     }
     for flag, (wanted, reason) in needed.items():
@@ -63,6 +64,25 @@ def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, setting
             "gap_standard_error": standard_error_of_mean(bounds.gap),
             "seconds": round(times[2] - times[1], 3),
         },
+    }
+
+
+def inference_gap_section(
+    model, x: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int
+) -> dict:
+    """Returns the amortisation and the approximation gap of the first images, on average and of each."""
+    begin, number = time.perf_counter(), min(settings.inference_gap, len(x))
+    with progress_bar("inference gap", number, "image", verbose) as bar:
+        found = evaluation.inference_gap(
+            model, x[:number], estimate.log_likelihood[:number], seed=settings.seed, progress=bar.update
+        )
+    return {
+        "num_images": number,
+        "amortisation": float(found.amortisation.mean()),
+        "approximation": float(found.approximation.mean()),
+        "monte_carlo_error": monte_carlo_error(found.standard_error),
+        "images": {"amortisation": found.amortisation.tolist(), "approximation": found.approximation.tolist()},
+        "seconds": round(time.perf_counter() - begin, 3),
     }
 
 

@@ -50,7 +50,7 @@ def test_metrics_are_the_scores_of_the_test_images_under_the_seed_of_the_run(tra
     assert metrics["log_likelihood"] == pytest.approx(log_p[3].mean(), rel=1e-6)
     assert metrics["log_likelihood"] != pytest.approx(log_p[0].mean(), rel=1e-6)
     assert metrics["standard_error"] == pytest.approx(scipy.stats.sem(log_p[3]), rel=1e-5)
-    assert metrics["protocol"]["refine"] == "auto"
+    assert metrics["protocol"]["proposal"] == "refined"
     assert metrics["active_units"] == iwae_tf.evaluation.active_units(model, x, seed=3)
     assert len(metrics["unit_activities"][0]) == 2
     assert min(metrics["train_seconds"], metrics["eval_seconds"]) > 0

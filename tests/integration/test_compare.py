@@ -28,7 +28,7 @@ VALUES = {
     "images": tuple("sha256:" + hashlib.sha256(pixels).hexdigest() for pixels in (b"pixels", b"other pixels")),
     "num_samples": (5000, 500),
     "target_standard_error": (None, 0.1),
-    "refine": ("auto", "off"),
+    "proposal": ("refined", "q(h|x)"),
 }
 PROTOCOL = {"seed": 0} | {name: value for name, (value, _) in VALUES.items()}
 OTHER = {name: value for name, (_, value) in VALUES.items()}
@@ -36,7 +36,7 @@ IMAGES = -22 + 4 * np.random.default_rng(0).standard_normal(N)
 NEW = IMAGES + 0.5 + np.random.default_rng(1).standard_normal(N)
 
 
-def write_run(path, values, order=None, reliable=True, trained=False, **changes):
+def write_run(path, values, order=None, reliable=True, trained=False, bounds=None, **changes):
     """A run folder with the scores of `evaluate`, or of `train`, in rows of some order."""
     order = np.arange(len(values)) if order is None else order
     folder, name = (path, "metrics.json") if trained else (path / "evaluation", "report.json")
@@ -47,6 +47,7 @@ def write_run(path, values, order=None, reliable=True, trained=False, **changes)
     columns = {"row": np.arange(len(values), dtype=np.int64)[order], "log_likelihood": np.asarray(values)[order]}
     columns |= {"standard_error": np.full(len(values), 0.05), "pareto_k": np.full(len(values), 0.9)}
     columns |= {"reliable": np.broadcast_to(reliable, len(values))[order]}
+    columns |= {f"bound_{k}": np.asarray(bound)[order] for k, bound in (bounds or {}).items()}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "scores.parquet")
     return path
 
@@ -109,6 +110,23 @@ def test_scores_of_training_are_compared_and_those_of_an_evaluation_come_first(c
     assert "old is better by" in compare("trained", "old")[1]
     (here / "trained" / "evaluation" / "report.json").unlink()  # an evaluation that was stopped
     assert compare("trained", "old")[1].replace("trained", "new") == expected
+
+
+def test_bounds_are_compared_as_papers_do_whatever_the_proposal(compare, here):
+    write_run(here / "off", IMAGES, bounds={5: NEW - 2.0, 60: NEW}, proposal="q(h|x)")
+    write_run(here / "on", IMAGES, bounds={5: IMAGES - 2.0, 60: IMAGES})
+    code, out, _ = compare("off", "on", "--bound", 60, "--output", "bounds.svg")
+    assert code == 0
+    assert "L_60 of 60 test images of digits, in nats" in out
+    low, high = scipy.stats.ttest_rel(NEW, IMAGES).confidence_interval(0.95)
+    assert f"off is better by {(NEW - IMAGES).mean():.2f} nats, 95% interval {low:.2f} to {high:.2f}" in out
+    assert "L_60 is a lower bound on log p(x)" in out
+    assert "nan" not in out
+    assert "not reliable" not in out
+    assert "L_60 under A (nats)" in (here / "bounds.svg").read_text()
+    assert compare("on", "new", "--bound", 60)[2].startswith("error: new has no L_60: --bound can be none")
+    assert "on has no L_7: --bound can be 5, 60" in compare("on", "off", "--bound", 7)[2]
+    assert "proposal is 'q(h|x)' in A and 'refined' in B" in compare("off", "on")[2]
 
 
 def test_several_runs_are_each_compared_with_the_first(compare, here):
@@ -229,7 +247,7 @@ def test_rows_of_other_numbers_are_never_paired(compare, here):
 def test_a_forced_figure_says_so(compare, here, monkeypatch):
     seen = []
     for name in ("save_differences", "save_distributions"):
-        monkeypatch.setattr(plots, name, lambda *arguments, name=name: seen.append((name, arguments[-1])))
+        monkeypatch.setattr(plots, name, lambda *arguments, name=name: seen.append((name, arguments[-2])))
     write_run(here / "less", NEW, num_samples=500)
     write_run(here / "others", NEW, images=OTHER["images"])
     for other in ("less", "others", "new"):

@@ -71,7 +71,17 @@ def test_every_option_has_its_section_in_the_report(run, without_figures, monkey
     for name in ("annealed_log_likelihood", "bidirectional_bounds"):  # fewer steps: what they find is tested elsewhere
         shorter = functools.partial(getattr(iwae_tf.evaluation, name), num_temperatures=3)
         monkeypatch.setattr(iwae_tf.evaluation, name, shorter)
-    flags = ["--gap", "--jackknife", "--prune", "--annealed", "2", "--target-standard-error", "0.1"]
+    flags = [
+        "--gap",
+        "--jackknife",
+        "--prune",
+        "--annealed",
+        "2",
+        "--inference-gap",
+        "3",
+        "--target-standard-error",
+        "0.1",
+    ]
     assert evaluate(run, *flags, "--max-samples", 100, "--part", "valid") == 0
     report = report_of(run)
     assert report["protocol"]["num_images"] == 100
@@ -79,6 +89,11 @@ def test_every_option_has_its_section_in_the_report(run, without_figures, monkey
     assert report["jackknife"]["log_likelihood"]["0"] == pytest.approx(report["bounds"]["60"], rel=1e-9)
     assert report["pruned"]["units"] == [2]
     assert report["annealed"]["num_images"] == 2
+    gap = report["inference_gap"]
+    assert gap["num_images"] == len(gap["images"]["amortisation"]) == 3
+    first = {name: values[:3].mean() for name, values in columns_of(run / "evaluation").items()}
+    found = gap["amortisation"] + gap["approximation"]
+    assert found == pytest.approx(first["log_likelihood"] - first["bound_1"], abs=1.0)  # two estimates of L_1
     simulated = report["annealed"]["simulated"]
     assert simulated["gap"] == pytest.approx(simulated["upper"] - simulated["lower"], rel=1e-9)
     numbers = columns_of(run / "evaluation")["num_samples"]

@@ -38,7 +38,15 @@ DEFAULTS = {
     WorkersConfig: {"strategy": "none", "worker_timeout": 300},
     ScoringConfig: {"split": "test", "num_samples": 5000, "target_standard_error": None, "max_samples": None, "seed": 0}
     | {"refine": "auto"}
-    | {"gap": False, "prune": False, "jackknife": False, "annealed": 0, "deviation": False, "data_dir": None},
+    | {
+        "gap": False,
+        "prune": False,
+        "jackknife": False,
+        "annealed": 0,
+        "inference_gap": 0,
+        "deviation": False,
+        "data_dir": None,
+    },
     ExportConfig: {"num_samples": 5000, "max_samples": 50_000, "input": None, "refine": "auto"},
 }
 
@@ -114,7 +122,8 @@ def test_a_value_out_of_range_is_refused_by_name_and_value():
         for seed in (-1, 2**31, 1.5, True, "0"):
             refused(config, rf"^seed must be an integer in \[0, 2147483647\], got {seed!r}$", seed=seed)
     for value in (-1, 1.5, True):
-        refused(ScoringConfig, f"annealed must be a number of images >= 0, got {value}", annealed=value)
+        for name in ("annealed", "inference_gap"):
+            refused(ScoringConfig, f"{name} must be a number of images >= 0, got {value}", **{name: value})
     refused(OutputConfig, r"--resume .* --overwrite .*: give one of them", resume=True, overwrite=True)
     refused(ExportConfig, "num_samples must be at most max_samples = 10, got 11", num_samples=11, max_samples=10)
     refused(ScoringConfig, "max_samples = 10 without target_standard_error", max_samples=10)

@@ -145,7 +145,13 @@ def test_an_evaluation_scores_binary_units_and_draws_no_density_of_them(binary):
 
 
 @pytest.mark.parametrize(
-    ("options", "flag"), [({"annealed": 3}, "annealed"), ({"prune": True}, "prune"), ({"refine": "on"}, "refine on")]
+    ("options", "flag"),
+    [
+        ({"annealed": 3}, "annealed"),
+        ({"prune": True}, "prune"),
+        ({"inference_gap": 3}, "inference-gap"),
+        ({"refine": "on"}, "refine on"),
+    ],
 )
 def test_options_that_do_not_exist_for_binary_units_are_refused_before_anything_is_scored(binary, options, flag):
     message = f"--{flag} exists for Gaussian units, this model's are bernoulli: .*; leave it out"
