@@ -54,8 +54,8 @@ class Step:
         self.step = step_of(self.model, tf.constant(x))
 
     def arrays(self) -> list[np.ndarray]:
-        """Returns all weights."""
-        return self.model.get_weights()
+        """Returns all trained weights."""
+        return [variable.numpy() for variable in self.model.trainable_variables]
 
     def zero(self) -> None:
         """Sets all weights to 0."""

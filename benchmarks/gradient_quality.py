@@ -122,8 +122,13 @@ def draw_function(model, x, objectives: dict, seed: int):
 
 def network_slices(model) -> dict[str, slice]:
     """Returns the range of the P parameters that belongs to each network."""
-    count = sum(int(np.prod(variable.shape)) for variable in model.inference_network.trainable_variables)
-    return {"inference": slice(0, count), "generative": slice(count, model.count_params())}
+    middle = num_parameters(model.inference_network)
+    return {"inference": slice(0, middle), "generative": slice(middle, num_parameters(model))}
+
+
+def num_parameters(layer) -> int:
+    """Returns the number of trained parameters of a model or layer."""
+    return sum(int(np.prod(variable.shape)) for variable in layer.trainable_variables)
 
 
 def measure(model, x, objectives: dict, repeats: int, seed: int) -> list[dict]:
@@ -140,7 +145,7 @@ def measure(model, x, objectives: dict, repeats: int, seed: int) -> list[dict]:
         raise InputError(f"--repeats must be a multiple of 10 and at least 20, got {repeats}")
     draw, slices, names = draw_function(model, x, objectives, seed), network_slices(model), list(objectives)
     references = [names.index("iwae" if name == REFERENCE else REFERENCE) for name in names]
-    each, shape = repeats // JACKKNIFE_GROUPS, (JACKKNIFE_GROUPS, len(names), model.count_params())
+    each, shape = repeats // JACKKNIFE_GROUPS, (JACKKNIFE_GROUPS, len(names), num_parameters(model))
     total, squares, difference = np.zeros((3, *shape))  # [G, E, P] each
     norms = {network: np.zeros(shape[:2]) for network in slices}  # [G, E]
     for number in range(repeats):

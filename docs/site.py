@@ -26,8 +26,9 @@ API = {
     "Model": "IWAE InputError",
     "Objectives": "Objective GradientWeights KLAnnealing objective_class build_objective",
     "Evaluation": "LikelihoodEstimate estimate_log_likelihood JackknifeEstimate jackknife jackknife_log_likelihood "
-    "AnnealedEstimate annealed_log_likelihood BidirectionalBounds bidirectional_bounds Deviation deviation Comparison "
-    "compare_scores compare_with_first posterior_expectation posterior_samples unit_activities active_units pruned",
+    "AnnealedEstimate annealed_log_likelihood BidirectionalBounds bidirectional_bounds InferenceGap inference_gap "
+    "Deviation deviation Comparison compare_scores compare_with_first posterior_expectation posterior_samples "
+    "unit_activities active_units pruned",
     "Data": "load Dataset training_batches",
     "Layers": "Likelihood DistributionHead ConvEncoder ConvDecoder",
     "Declarations": "declare declared find load_plugins Declaration Setting",

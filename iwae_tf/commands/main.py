@@ -1,6 +1,7 @@
 """The command line: finds the command, parses its flags, and turns errors that a user can fix into one line."""
 
 import importlib
+import os
 import signal
 import sys
 
@@ -14,7 +15,8 @@ COMMANDS = ("train", "objectives", "reproduce", "evaluate", "compare", "report",
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
     """Runs a command and returns the exit code.
 
-    Exit codes: 0; 2 for bad input; 75 after the loss of another worker; 130 after Ctrl-C; 143 after SIGTERM.
+    Exit codes: 0; 2 for bad input, or a file that cannot be read or written; 75 after the loss of another worker; 130
+    after Ctrl-C; 141 where the reader of the output has closed it; 143 after SIGTERM.
 
     Args:
         arguments: the command's name and its flags.
@@ -23,9 +25,19 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _run(arguments, program)
+        code = _run(arguments, program)
+        if sys.stdout:
+            sys.stdout.flush()  # here, where its error is caught
+        return code
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 128 + signal.SIGPIPE
+    except OSError as error:  # a full disk, or a folder that is gone, wherever it shows
+        where = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        print(f"error: a file cannot be read or written: {where}", file=sys.stderr)
         return 2
     except WorkerLostError as error:
         print(f"error: {error}", file=sys.stderr)

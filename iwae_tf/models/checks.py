@@ -41,6 +41,23 @@ def check_compile(model, optimizer, objective, jit_compile, other_arguments: dic
             "without the scale"
         )
 
+    if model.distributed:
+        _check_replicated(model, optimizer)
+
+
+def _check_replicated(model, optimizer) -> None:
+    """Raises `InputError` for an optimizer that would not take the steps of one device on several replicas."""
+    # Each replica would clip its share of the gradient, and accumulate or average by itself.
+    names = ("clipnorm", "global_clipnorm", "clipvalue", "gradient_accumulation_steps", "use_ema")
+    given = [name for name in names if getattr(optimizer, name, None)]
+    if given:
+        raise InputError(f"{given[0]} of the optimizer is not supported on several replicas: it works on their shares")
+    in_scope = model.distribute_strategy.extended.variable_created_in_scope
+    if not all(in_scope(variable.value) for variable in optimizer.variables):
+        raise InputError(
+            "the optimizer was made outside the strategy's scope; make it, and compile, inside `strategy.scope()`"
+        )
+
 
 def check_gaussian(model, feature: str, reason: str) -> None:
     """Raises `InputError` unless the model's latent units are Gaussian, as `feature` needs for this `reason`."""

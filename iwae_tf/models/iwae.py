@@ -165,9 +165,8 @@ class IWAE(keras.Model):
                 replicas.
         """
         objective = bounds.IWAEBound(num_samples=50) if objective is None else objective
+        optimizer = Adam(1e-3, epsilon=1e-4) if optimizer is None else keras.optimizers.get(optimizer)
         checks.check_compile(self, optimizer, objective, jit_compile, kwargs)
-        if optimizer is None:
-            optimizer = Adam(1e-3, epsilon=1e-4)
         self.objective = objective
         self._fit_chooses_steps = steps_per_execution is None
         kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}

@@ -1,9 +1,12 @@
 """`train` from flags to files, as a user meets it."""
 
 import csv
+import errno
 import json
+import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +178,34 @@ def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path, monkeyp
     assert output.err.count("\n") == 1
     assert re.sub("[\"']", "", message) in re.sub("[\"']", "", output.err)  # Python 3.12 quotes choices otherwise
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_closed_output_ends_a_command_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "iwae_tf", "objectives"]
+    found = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (141, b"")
+    absent = subprocess.run(f"{shlex.join(command)} >&-", shell=True, cwd=ROOT, stderr=subprocess.PIPE, timeout=120)
+    assert (absent.returncode, absent.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "scores.parquet"), "scores.parquet: No space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "runs/a"), "runs/a: No such file or directory"),
+        (OSError("no space to write"), "no space to write"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line_wherever_it_shows(error, words, monkeypatch, capsys):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr("iwae_tf.commands.objectives.run", fail)
+    assert main(["objectives"]) == 2
+    assert capsys.readouterr().err == f"error: a file cannot be read or written: {words}\n"
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 
 # Batches of 5 leave 3 and 2 rows to the replicas, the last one of 1 row leaves one replica without any.
 NUM_IMAGES, BATCH_SIZE = 11, 5
+REFUSED = [{"clipnorm": 1.0}, {"global_clipnorm": 1.0}, {"clipvalue": 1.0}, {"use_ema": True}]
+REFUSED.append({"gradient_accumulation_steps": 2})
 CASES = {  # a bound with a variable of its own, and estimators with noise of their own
     "learned beta": ("ciwae", {"learn_beta": True}),
     "dreg, backward samples": ("dreg", {"backward_samples": 2}),
@@ -51,16 +53,27 @@ def _on_two_devices(path: str) -> None:
 
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    results, messages = {}, []
+    import keras
+
+    results, messages, outside = {}, [], keras.optimizers.SGD(0.02)
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         for name in CASES:
             results |= {f"{name}/{key}": values for key, values in _fitted(name).items()}
-        try:
-            small_model().compile(jit_compile=True)
-        except InputError as error:
-            messages.append(str(error))
-        model = small_model(likelihood="gaussian")
+        refused = [{"jit_compile": True}, {"optimizer": outside}]
+        refused += [{"optimizer": keras.optimizers.SGD(0.02, **settings)} for settings in REFUSED]
+        for arguments in refused:
+            try:
+                small_model().compile(**arguments)
+                messages.append("taken")
+            except InputError as error:
+                messages.append(str(error))
+        uncompiled, model = small_model(), small_model(likelihood="gaussian")
         model.compile(objective=iwae_tf.objectives.IWAEBound(3))
+    try:
+        uncompiled.compile()
+        messages.append("taken")
+    except InputError as error:
+        messages.append(str(error))
     before = model.get_weights()
     x = np.zeros((8, SMALL_DIM), np.float32)
     x[-1] = 1e30  # its square is not a float32, so its log p(x | h) is -inf; it is on the second replica
@@ -97,8 +110,12 @@ def test_two_replicas_take_the_steps_of_one(mirrored, name):
         np.testing.assert_allclose(together[key], expected, rtol=2 * rounding, err_msg=key)
 
 
-def test_xla_is_refused_and_a_bound_that_is_not_finite_on_one_replica_stops_all(mirrored):
-    xla, bound = mirrored["messages"]
+def test_what_differs_from_one_device_is_refused_and_a_bound_not_finite_on_one_replica_stops_all(mirrored):
+    xla, outside, *settings, compiled_outside, bound = mirrored["messages"]
+    assert "made outside the strategy's scope" in outside
+    assert compiled_outside == outside
+    for setting, message in zip(REFUSED, settings, strict=True):
+        assert f"{next(iter(setting))} of the optimizer is not supported on several replicas" in message
     assert "XLA does not compile a step of several replicas" in xla
     assert "not finite at step 0" in bound
     assert mirrored["same"]

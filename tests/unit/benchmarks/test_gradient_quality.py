@@ -90,9 +90,9 @@ def test_the_linear_gaussian_model_is_what_it_says_and_perturbation_moves_its_we
     np.testing.assert_allclose(reference.iwae(log_w), exact.log_prob(x[:3].numpy().astype(np.float64)), atol=0.09)
     np.testing.assert_allclose(model.encode(x[:3])[0].loc, x[:3] / 2, atol=1e-6)  # float32
     np.testing.assert_allclose(model.encode(x[:3])[0].scale, np.sqrt(2 / 3), rtol=1e-5)
-    before = model.get_weights()
+    before = [variable.numpy() for variable in model.trainable_variables]
     quality.perturb(model, 0.01, seed=0)
-    steps = np.concatenate([np.ravel(a - b) for a, b in zip(model.get_weights(), before, strict=True)])
+    steps = np.concatenate([np.ravel(a - b) for a, b in zip(model.trainable_variables, before, strict=True)])
     assert (steps != 0).all()
     assert steps.std() == pytest.approx(0.01, rel=5 / np.sqrt(2 * len(steps)))
 
