@@ -1,8 +1,9 @@
 """Says which of two or more scored runs is better, by how much, and how surely.
 
-Compares log p(x) of the same images under two runs, or under each of several runs and the first: the mean difference
-in nats with its 95% interval, and a figure if asked for; with --bound K that of L_K, as in papers. A run is scored by
-`train`, or by `evaluate`, which comes first. Runs that were scored under different protocols are not compared.
+Compares log p(x), or by --bound K the L_K that papers report, of the same images under two runs, or under each of
+several runs and the first: the mean difference in nats with its 95% interval, and a figure if asked for. A run is
+scored by `train`, or by `evaluate`, which comes first. Runs that were scored under different protocols are not
+compared.
 """
 
 import itertools
@@ -74,10 +75,9 @@ def run(arguments) -> int:
     warning = f"FORCED: not scored alike, {differences}" if differences else ""
     if not all(comparison.paired for comparison in found):
         warning += "; the images do not correspond: they are compared as two samples and NOT PAIRED"
-    measure = "log p(x)" if arguments.bound is None else f"L_{arguments.bound}"
-    print(report(found, names, warning, first, measure))
+    print(report(found, names, warning, first, arguments.bound))
     if output:
-        draw(output, found, scores, names, warning, measure)
+        draw(output, found, scores, names, warning, arguments.bound)
         print(f"written: {output}")
     return 0
 
@@ -162,8 +162,9 @@ def same_images(first: ScoredRun, other: ScoredRun) -> bool:
     )
 
 
-def report(found, names: list[str], warning: str, first: ScoredRun, measure: str) -> str:
+def report(found, names: list[str], warning: str, first: ScoredRun, bound: int | None) -> str:
     """Returns the printed text: a line for each run, one for each difference, and what makes it doubtful."""
+    measure = measure_name(bound)
     images = f"{found[0].num_images[0]} {first.protocol.get('part')} images of {first.protocol.get('dataset')}"
     lines = [warning or f"{measure} of {images}, in nats", ""]
     pairs = [(found[0], 0), *((comparison, 1) for comparison in found)]
@@ -185,11 +186,16 @@ def report(found, names: list[str], warning: str, first: ScoredRun, measure: str
             lines.append(f"better for A on {a:.1%} of the images, for {letter} on {b:.1%}")
         lines.append(
             doubtful_words(comparison)
-            if measure == "log p(x)"
+            if bound is None
             else f"{measure} is a lower bound on log p(x), which depends on the inference network as well"
         )
         lines += ["", f"{'FORCED: ' if warning else ''}{comparison.conclusion((names[0], name))}"]
     return "\n".join(lines)
+
+
+def measure_name(bound: int | None) -> str:
+    """Returns the name of the scores: log p(x), or L_k for k = `bound`."""
+    return "log p(x)" if bound is None else f"L_{bound}"
 
 
 def doubtful_words(found) -> str:
@@ -198,7 +204,7 @@ def doubtful_words(found) -> str:
     return f"scores that are not reliable and may be too low: {found.doubtful} of {rows} rows"
 
 
-def draw(output: Path, found, scores, names: list[str], warning: str, measure: str) -> None:
+def draw(output: Path, found, scores, names: list[str], warning: str, bound: int | None) -> None:
     """Writes the figure with the conclusions and what makes them doubtful."""
     from iwae_tf import plots
 
@@ -211,8 +217,8 @@ def draw(output: Path, found, scores, names: list[str], warning: str, measure: s
     try:
         if all(comparison.paired for comparison in found):
             intervals = [comparison.interval for comparison in found]
-            plots.save_differences(output, values, names, intervals, notes, warning, measure)
+            plots.save_differences(output, values, names, intervals, notes, warning, measure_name(bound))
         else:
-            plots.save_distributions(output, values, names, notes, warning, measure)
+            plots.save_distributions(output, values, names, notes, warning, measure_name(bound))
     except OSError as error:
         raise InputError(f"--output {output} cannot be written: {error.strerror}; give another") from None

@@ -20,7 +20,7 @@ from iwae_tf.seeds import Purpose
 
 FIRST_FITS, FIRST_DRAWS = 6, 50  # from q to a Gaussian at the mode
 # Fits that weigh their draws; rows that a Gaussian fits well need one. On MNIST with k = 50 the median effective sample
-# size of 5000 is 400 after at most four, where 83% of the scores are reliable, and 450 and 90% after eight or twelve.
+# size of 5000 is 388 after at most four, where 81% of the scores are reliable, and 411 and 85% after at most eight.
 MAX_FITS, DRAWS = 8, 400
 # Nats by which the log mean weight of 50 draws may lie below the best before a proposal is refused: it exceeds log p(x)
 # by 3 in fewer than 5% of cases, by Markov's inequality.

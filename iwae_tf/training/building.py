@@ -131,7 +131,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "steps_per_epoch": steps_per_epoch,
         "total_steps": config.training.epochs * steps_per_epoch,
         "xla": model.uses_xla,
-        "noise": "philox, from (seed, batch)",
+        "noise": "philox, from (seed, batches seen)",
     }
     content["evaluation"] |= {"noise": "philox, from (seed, content of the image, block of 50 samples)"}
     content["versions"] = {"iwae-tf": __version__, "python": platform.python_version()}

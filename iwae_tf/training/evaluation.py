@@ -18,6 +18,7 @@ from iwae_tf.evaluation.estimate import (
     concatenate,
     likelihood_batches,
     monte_carlo_error,
+    refines,
     standard_error_of_mean,
 )
 from iwae_tf.evaluation.posterior import posterior_samples
@@ -38,7 +39,7 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
     """Scores the test images at the end of `train`, draws, and writes `metrics.json`; returns its content."""
     begin, training = time.perf_counter(), run.config.training
     settings = ScoringConfig(num_samples=run.config.evaluation.eval_samples, seed=training.seed)
-    about = protocol(read_json(run.path / "config.json"), settings, run.x_test)
+    about = protocol(run.model, read_json(run.path / "config.json"), settings, run.x_test)
     same = read_json(run.path / "batches" / "protocol.json") == about if _is_begun(run.path) else True
     # Other workers do not share the folder, so several workers cannot resume the scoring.
     fresh = not same or run.workers.index is not None
@@ -97,7 +98,7 @@ def evaluate_run(
     folder, model = trained.path / "evaluation", trained.model
     extras.check_extras(model, settings)
     x, image_shape = evaluation_images(trained, settings, settings.split)
-    about = protocol(trained.config, settings, x)
+    about = protocol(model, trained.config, settings, x)
     if workers.is_chief:
         _prepare_folder(folder, about, overwrite)
     estimate, report = _score(model, x, settings, about, folder, verbose, workers)
@@ -168,7 +169,7 @@ def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) 
 # One evaluation, of either command
 
 
-def protocol(config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
+def protocol(model, config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
     """Returns the settings that two sets of scores must share to be compared, and the seed."""
     data = config["data"]
     return {
@@ -183,7 +184,7 @@ def protocol(config: dict, settings: ScoringConfig, x: np.ndarray) -> dict:
         "num_samples": settings.num_samples,
         "target_standard_error": settings.target_standard_error,
         "max_samples": settings.max_samples,
-        "proposal": "refined" if settings.refine != "off" and config["model"]["latent"] == "gaussian" else "q(h|x)",
+        "proposal": "refined" if refines(model, settings.refine) else "q(h|x)",
         "seed": settings.seed,
     }
 
