@@ -66,6 +66,10 @@ class Settings:
                 raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
+def _comma_texts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _comma_list(text: str) -> tuple[int, ...]:
     return () if text == "none" else tuple(int(number) for number in text.split(","))
 
@@ -105,11 +109,25 @@ class ModelConfig(Settings):
         metavar="N,N",
     )
     latent: str = setting("gaussian", "units of the stochastic layers", declared="latent")
-    likelihood: str = setting(
-        "bernoulli",
-        "distribution of a pixel; scores under different likelihoods are not comparable",
+    likelihood: str | None = setting(
+        None,
+        "distribution of a value; scores under different likelihoods are not comparable (default: bernoulli for "
+        "pixels, columns for real values and tables)",
         declared="likelihood",
     )
+    column_likelihoods: tuple[str, ...] = setting(
+        (),
+        "likelihoods of single columns of a table, in place of those for their kind",
+        parse=_comma_texts,
+        metavar="NAME=LIKELIHOOD,...",
+    )
+    scaling: str = setting(
+        "standard",
+        "location and scale by which the networks see the real columns of a table: mean and standard deviation, median "
+        "and interquartile range, or the values as they are",
+        choices=("standard", "robust", "none"),
+    )
+    missing: bool = setting(False, "NaN, or an empty cell, is a missing value: log p(x) is that of the observed ones")
     levels: int | None = count(
         None,
         "likelihoods over levels: number of values that a pixel can have (default: from the data set, 256 for 8-bit "

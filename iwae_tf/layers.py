@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from iwae_tf.distributions.columns import ColumnModel
 from iwae_tf.distributions.head import Likelihood
 from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.seeds import Purpose
 
-__all__ = ["ConvDecoder", "ConvEncoder", "Likelihood"]
+__all__ = ["ColumnModel", "ConvDecoder", "ConvEncoder", "Likelihood"]
 
 FILTERS = (16, 32)
 KERNEL_SIZE = 3

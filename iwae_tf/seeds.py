@@ -61,6 +61,7 @@ def row_streams(seed, x: tf.Tensor) -> tf.Tensor:
         x: float32 [B, D].
     """
     content = tf.where(x == 0.0, tf.zeros_like(x), x)  # -0 is 0
+    content = tf.where(tf.math.is_nan(x), float("nan"), content)  # NaN has many bit patterns
     fingerprints = tf.bitcast(tf.fingerprint(content), tf.int64)  # [B]
     return tf.bitwise.bitwise_xor(tf.cast(seed, tf.int64), fingerprints)
 

@@ -111,7 +111,7 @@ def settings_from(arguments: argparse.Namespace, settings: type):
         if isinstance(value, list):
             values[field.name] = tuple(value)
         known = _known_names(field)
-        if known and value not in known and not str(value).endswith(".npz"):
+        if known and value is not None and value not in known and not str(value).endswith(".npz"):
             raise unknown_name(field.name, value, known)
     return settings(**values)
 

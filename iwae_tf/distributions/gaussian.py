@@ -147,7 +147,7 @@ class StandardNormal:
         return tf.zeros([self.units])
 
 
-@declare("likelihood", "gaussian", "real values, learned mean and scale for each")
+@declare("likelihood", "gaussian", "real values, learned mean and scale for each", real=True)
 class DiagonalGaussian(GaussianLatent, Likelihood):
     """Maps features to independent Gaussian observations; the bias of `loc` starts at the training mean."""
 

@@ -1,9 +1,10 @@
 """The base classes of every conditional distribution: features -> parameters -> TFP distribution."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
@@ -94,7 +95,9 @@ class Likelihood(DistributionHead):
         advice: how to prepare other data, for error messages.
         bias_start: initial output bias, for `config.json`.
         binarised: True if x is drawn from intensities in [0, 1] as 0 or 1, in training and in scores.
+        real: True if every real number is a possible observation; the columns of a table are then standardised.
         needs_levels: True if the layer is constructed with `levels`, the number of values that an observation can have.
+        needs_columns: True if it is constructed with `columns` and `missing`.
         levels: that number; the log-likelihood is then the log of a probability. None for a density.
     """
 
@@ -102,13 +105,19 @@ class Likelihood(DistributionHead):
     advice = "divide 8-bit grey values by 255"
     bias_start = "set by the likelihood's layer"
     binarised = False
+    real = False
     needs_levels = False
+    needs_columns = False
     levels: int | None = None
 
     @staticmethod
     def in_support(value: tf.Tensor) -> tf.Tensor:
         """Returns True if every value is a possible observation (NaN is not); a scalar."""
         return tf.reduce_all(tf.math.is_finite(value))
+
+    def found(self, value: tf.Tensor) -> str:
+        """Returns in words what is found in values [N, D] that are not all possible, for error messages."""
+        return f"values from {np.min(value)} to {np.max(value)}"
 
 
 class OutputDense(keras.layers.Layer):
@@ -190,13 +199,28 @@ def likelihood_class(name: str) -> type:
     return registered
 
 
-def build_likelihood(name: str, data_dim: int, initializer_seeds, data_mean, levels: int | None) -> Likelihood:
+def build_likelihood(
+    name: str,
+    data_dim: int,
+    initializer_seeds,
+    data_mean,
+    levels: int | None,
+    columns: Sequence | None = None,
+    missing: bool = False,
+) -> Likelihood:
     """Builds the layer p(x | features) by its `likelihood_name`.
 
     Raises:
-        InputError: an unknown name, or levels that are missing, out of range, or not for this likelihood.
+        InputError: an unknown name, or levels or columns that are missing, out of range, or not for this likelihood.
     """
     layer = likelihood_class(name)
+    if layer.needs_columns != (columns is not None):
+        wanted = "needs columns, one for each value" if layer.needs_columns else "takes no columns"
+        raise InputError(f"the likelihood {name} {wanted}")
+    if missing and columns is None:
+        raise InputError("missing values are for a likelihood of columns: give columns, or leave missing out")
+    if columns is not None:
+        return layer(data_dim, initializer_seeds, columns=columns, missing=missing)
     if layer.needs_levels:
         if levels is None:
             raise InputError(

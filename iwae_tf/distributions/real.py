@@ -63,7 +63,7 @@ class StudentTParameters(NamedTuple):
     df: tf.Tensor
 
 
-@declare("likelihood", "student-t", "real values with outliers")
+@declare("likelihood", "student-t", "real values with outliers", real=True)
 class StudentT(Likelihood):
     """Maps features to Student's t with learned location and scale; degrees of freedom learned for each dimension.
 

@@ -12,6 +12,7 @@ _NAMES = {
     "bias": ("Deviation", "JackknifeEstimate", "deviation", "jackknife", "jackknife_log_likelihood"),
     "compare": ("Comparison", "compare_scores", "compare_with_first"),
     "amortisation": ("InferenceGap", "inference_gap"),
+    "imputation": ("impute", "impute_draws"),
     "posterior": ("posterior_expectation", "posterior_samples"),
     "units": ("active_units", "pruned", "unit_activities"),
 }

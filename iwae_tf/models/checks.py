@@ -76,6 +76,8 @@ def without_weights(arguments: dict) -> dict:
 def input_requirements(model, came: str) -> str:
     """Returns the message of every error about x: `came` is its shape or its range of values."""
     head = model.likelihood_head
+    if head.needs_columns:
+        return f"x must be [batch, {model.data_dim}] with {head.support}, got {came}: {head.advice}"
     return (
         f"x must be [batch, {model.data_dim}] with {head.support} (no NaN), got {came}. Reshape images to "
         f"(len(x), -1) and {head.advice}"
@@ -100,8 +102,7 @@ def checked_rows(model, x) -> tf.Tensor:
         return _asserted_rows(model, x)
     check_size(model, x)
     if x.shape[0] == 0 or not model.likelihood_head.in_support(x):
-        values = f"values from {np.min(x)} to {np.max(x)}" if x.shape[0] else "no rows"
-        raise InputError(input_requirements(model, values))
+        raise InputError(input_requirements(model, model.likelihood_head.found(x) if x.shape[0] else "no rows"))
     return x
 
 

@@ -16,6 +16,7 @@ from iwae_tf import layers, replicas, seeds
 from iwae_tf.adam import Adam
 from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.distributions.bernoulli import BernoulliParameters
+from iwae_tf.distributions.columns import ColumnFeatures, ColumnModel, checked_columns
 from iwae_tf.distributions.gaussian import GaussianParameters, StandardNormal
 from iwae_tf.distributions.head import Likelihood, likelihood_name
 from iwae_tf.errors import InputError, check_seed, positive_integer
@@ -61,6 +62,10 @@ class IWAE(keras.Model):
         decoder: Keras layer from h[0], [N, H], to features below p(x | h[0]): [N, F] for each row, or for each pixel,
             [N, height, width, F] of `iwae_tf.layers.ConvDecoder`. Both keep their own initialisers and dtypes. They
             must have no state: dropout and batch normalisation are refused. Their losses are not added.
+        columns: for rows of different kinds, with likelihood "columns": a `ColumnModel` for each of the D values, by
+            which x stays in its own units; see `iwae_tf.layers.ColumnModel`.
+        missing: whether values may be missing, with `columns`: NaN is then no error, and log p(x) is that of the
+            observed values.
         prior: of the top layer, a Keras layer with `log_prob(h)`, [..., H] -> [...], and `sample(n, key)`, [n, H]; None
             for the default of `latent`.
         **kwargs: `name`, and `dtype`, "float32", "mixed_bfloat16" or "mixed_float16" (products of 16 bits); Keras'
@@ -86,6 +91,8 @@ class IWAE(keras.Model):
         encoder: keras.layers.Layer | None = None,
         decoder: keras.layers.Layer | None = None,
         prior: keras.layers.Layer | None = None,
+        columns: Sequence[ColumnModel] | None = None,
+        missing: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -99,12 +106,15 @@ class IWAE(keras.Model):
             )
         self.likelihood_name, self.latent, self.levels = likelihood_name(likelihood), latent, levels
         self.data_mean = None if data_mean is None else checks.checked_mean(data_mean, self.data_dim)
+        self.columns = None if columns is None else checked_columns(columns, self.data_dim)
+        self.missing = bool(missing)
         self.seed = check_seed(seed)
         self._has_user_prior = prior is not None
         initializer_seeds, policy = seeds.initializer_seeds(self.seed), checked_policy(self.dtype_policy)
         sizes = (self.data_dim, self.latent_units, self.hidden_units, latent)
+        column_features = ColumnFeatures(self.columns, self.missing) if self.columns else None
         self.inference_network = InferenceNetwork(
-            *sizes, initializer_seeds, encoder, name="inference_network", dtype=policy
+            *sizes, initializer_seeds, encoder, column_features, name="inference_network", dtype=policy
         )
         self.generative_network = GenerativeNetwork(
             *sizes,
@@ -114,6 +124,8 @@ class IWAE(keras.Model):
             initializer_seeds,
             decoder,
             prior,
+            self.columns,
+            self.missing,
             name="generative_network",
             dtype=policy,
         )
@@ -446,6 +458,8 @@ class IWAE(keras.Model):
             "seed": self.seed,
             "latent": self.latent,
             "levels": self.levels,
+            "columns": None if self.columns is None else [list(column) for column in self.columns],
+            "missing": self.missing,
             **{name: keras.saving.serialize_keras_object(layer) for name, layer in user_layers.items()},
         }
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.declarations import find
+from iwae_tf.distributions.columns import ColumnFeatures
 from iwae_tf.distributions.head import DistributionHead, build_likelihood
 from iwae_tf.errors import InputError
 from iwae_tf.models.mixed_precision import tanh_layers
@@ -22,20 +23,31 @@ class InferenceNetwork(keras.layers.Layer):
         latent: declared name of the distribution of the units.
         initializer_seeds: iterator of initialiser seeds.
         encoder: layer from x to the features below q(h[0] | x), in place of the tanh layers; or None.
+        column_features: what the network sees of x, or None for x itself.
     """
 
-    def __init__(self, data_dim, latent_units, hidden_units, latent, initializer_seeds, encoder=None, **kwargs):
+    def __init__(
+        self,
+        data_dim,
+        latent_units,
+        hidden_units,
+        latent,
+        initializer_seeds,
+        encoder=None,
+        column_features: ColumnFeatures | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.latent_units = tuple(latent_units)
         self.stages = []
-        condition_dim = data_dim
+        condition_dim = column_features.width if column_features else data_dim
         for number, (units, hidden) in enumerate(zip(latent_units, hidden_units, strict=True), start=1):
             if number == 1 and encoder is not None:
                 below = FlattenBatch(encoder, "encoder", flatten=True)
             else:
                 below = MLP(hidden, initializer_seeds, dtype=self.dtype_policy)
             head = find("latent", latent).load()(units, initializer_seeds)
-            stage = Conditional(below, head, name=f"q_h{number}")
+            stage = Conditional(below, head, column_features if number == 1 else None, name=f"q_h{number}")
             stage.build((None, condition_dim))
             self.stages.append(stage)
             condition_dim = units
@@ -99,6 +111,8 @@ class GenerativeNetwork(keras.layers.Layer):
         levels: number of values that an observation can have, for likelihoods over levels; else None.
         decoder: layer from h[0] to the features below p(x | h[0]), in place of the tanh layers; or None.
         prior: of the top layer, or None for the default of `latent`.
+        columns: of a likelihood of columns, or None.
+        missing: whether values of x may be missing.
     """
 
     def __init__(
@@ -113,6 +127,8 @@ class GenerativeNetwork(keras.layers.Layer):
         initializer_seeds,
         decoder=None,
         prior=None,
+        columns=None,
+        missing=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -125,7 +141,7 @@ class GenerativeNetwork(keras.layers.Layer):
             else:
                 below = MLP(tuple(reversed(hidden_units[number])), initializer_seeds, dtype=self.dtype_policy)
             if number == 0:
-                head = build_likelihood(likelihood, data_dim, initializer_seeds, data_mean, levels)
+                head = build_likelihood(likelihood, data_dim, initializer_seeds, data_mean, levels, columns, missing)
             else:
                 head = latent_head(latent_units[number - 1], initializer_seeds)
             stage = Conditional(below, head, name=f"p_h{number}" if number else "p_x")
@@ -187,12 +203,14 @@ class Conditional(keras.layers.Layer):
     Args:
         hidden: the deterministic layers.
         head: of latent units or of observations; its methods read the parameters.
+        column_features: what the hidden layers see of the condition, or None for itself.
     """
 
-    def __init__(self, hidden: keras.layers.Layer, head: DistributionHead, **kwargs):
+    def __init__(self, hidden: keras.layers.Layer, head: DistributionHead, column_features=None, **kwargs):
         super().__init__(dtype="float32", **kwargs)  # the hidden layers may have another dtype
         self.hidden = hidden
         self.head = head
+        self.column_features = column_features
 
     def build(self, input_shape):
         self.hidden.build(input_shape)
@@ -205,6 +223,8 @@ class Conditional(keras.layers.Layer):
 
     def call(self, condition):
         """[..., C] -> parameters of the distribution, with the same leading axes."""
+        if self.column_features:
+            condition = self.column_features(condition)
         return self.head(self.hidden(condition))
 
 

@@ -22,6 +22,7 @@ def _writer(module: str, function: str):
 
 save_activities = _writer("curves", "activities_figure")
 save_bounds = _writer("curves", "bounds_figure")
+save_columns = _writer("columns", "columns_figure")
 save_differences = _writer("comparisons", "differences_figure")
 save_distributions = _writer("comparisons", "distributions_figure")
 save_extremes = _writer("image_grid", "extremes_figure")

@@ -42,6 +42,18 @@ def as_pictures(images, image_shape: tuple[int, int], name: str = "images") -> n
     return images.reshape(-1, height, width)
 
 
+def as_grey(images, x=None) -> np.ndarray:
+    """Returns images as grey values in [0, 1], float64 of their shape.
+
+    Args:
+        images: any shape; values outside the range are cut off, as those of a Gaussian's mean may be, and NaN is black.
+        x: rows whose range of values becomes that from black to white; None for values in [0, 1].
+    """
+    low, high = (0.0, 1.0) if x is None else (np.nanmin(x), np.nanmax(x))
+    values = (np.asarray(images, np.float64) - low) / max(high - low, 1e-9)
+    return np.clip(np.nan_to_num(values), 0.0, 1.0)
+
+
 def cell_size(image_shape: tuple[int, int], columns: int) -> tuple[int, int]:
     """Returns height and width in pixels of an image in a row of `columns`."""
     scale = max(1, min(PAGE // columns - GAP, MAX_CELL) // max(image_shape))

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from iwae_tf.errors import InputError
-from iwae_tf.plots import curves, image_grid, style
+from iwae_tf.plots import columns, curves, image_grid, style
 from iwae_tf.report import tables
 from iwae_tf.report.record import Record, names_of
 from iwae_tf.version import __version__
@@ -138,6 +138,7 @@ class _Model:
         self.record, self.model, self.x_test, self.why_not = record, None, None, ""
         shape = record.config["data"].get("image_shape", [])
         self.shape = tuple(shape) if len(shape) == 2 and min(shape) > 1 else None
+        self.dataset = None
         self.activities = record.scores.unit_activities if record.scores else ()
         if not record.has_model:
             return
@@ -149,7 +150,7 @@ class _Model:
         self.model = read_model(record.path)
         try:
             trained = TrainedRun(record.path, record.config, record.metrics, self.model)
-            self.x_test, _ = evaluation_images(trained, ScoringConfig(), "test")
+            self.x_test, self.dataset = evaluation_images(trained, ScoringConfig(), "test")
         except (InputError, KeyError) as error:
             self.why_not = f"config.json has no {error}" if isinstance(error, KeyError) else str(error)
             return
@@ -163,7 +164,7 @@ class _Model:
         found = []
         if self.model is None:
             found.append("The model is written when training ends; there are no pictures before.")
-        elif self.shape is None:
+        elif self.shape is None and not self.record.config["data"].get("table_columns"):
             size = " x ".join(map(str, self.record.config["data"].get("image_shape", []))) or "unknown"
             found.append(f"A row of the data has the shape {size}, which is no grey image: there are no image grids.")
         elif self.x_test is None:
@@ -175,24 +176,28 @@ class _Model:
 
     def pictures(self) -> list[Picture]:
         """Returns samples, reconstructions, interpolations, and the best and worst scored images."""
+        x, seed = self.x_test, self.record.config["training"]["seed"]
+        if self.model is not None and self.shape is None and self.dataset is not None and self.dataset.columns:
+            names = [column.name for column in self.dataset.columns]
+            draws = self.model.sample(len(x), seed)
+            return [_picture(columns.columns_figure(names, x, draws, f"{len(x):,} test rows"))]
         if self.model is None or self.shape is None:
             return []
-        shape, x, seed = self.shape, self.x_test, self.record.config["training"]["seed"]
-        found = [image_grid.samples_figure(_clipped(self.model.sample(100, seed, mean=True)), shape)]
+        shape = self.shape
+
+        def grey(images):
+            return image_grid.as_grey(images, x if x is not None and self.dataset.columns else None)
+
+        found = [image_grid.samples_figure(grey(self.model.sample(100, seed, mean=True)), shape)]
         if x is not None:
-            shown, means = _clipped(x), _clipped(self.model.reconstruct(x[:20]))
+            shown, means = grey(x), grey(self.model.reconstruct(x[:20]))
             found.append(image_grid.reconstructions_figure(shown[:20], means, shape))
-            rows = [image_grid.as_pictures(_clipped(row), shape) for row in interpolations(self.model, x)]
+            rows = [image_grid.as_pictures(grey(row), shape) for row in interpolations(self.model, x)]
             found.append(image_grid.grid_figure(rows, INTERPOLATION))
             scores = self.record.scores
             if scores is not None and len(scores.log_likelihood) == len(x):
                 found.append(image_grid.extremes_figure(shown, scores.log_likelihood, shape))
         return [_picture(figure) for figure in found]
-
-
-def _clipped(images) -> np.ndarray:
-    """Returns images in [0, 1]: the mean of a Gaussian may lie outside."""
-    return np.clip(np.nan_to_num(np.asarray(images, np.float64)), 0.0, 1.0)
 
 
 def interpolations(model, x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,10 @@
 """The objects that a run is built of: images, objective, optimiser, model, and the content of `config.json`."""
 
+import dataclasses
+import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -9,31 +12,63 @@ import numpy as np
 
 from iwae_tf.adam import Adam
 from iwae_tf.config import RunConfig
-from iwae_tf.data import Dataset
+from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import EVALUATION_SEED, binarize_once
+from iwae_tf.data.dataset import SPLITS
 from iwae_tf.declarations import find
-from iwae_tf.errors import InputError
-from iwae_tf.layers import ConvDecoder, ConvEncoder
+from iwae_tf.errors import InputError, unknown_name
+from iwae_tf.layers import ColumnModel, ConvDecoder, ConvEncoder
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.models.mixed_precision import POLICIES
 from iwae_tf.training.run_folder import differences, read_trained
 from iwae_tf.version import __version__
 
 # Settings that decide which weights a model can take.
-ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent", "levels")
+ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent", "levels", "columns", "missing")
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
 STAGES = 8  # of the paper's schedule
+PIXEL_LIKELIHOOD, TABLE_LIKELIHOOD = "bernoulli", "columns"
+KINDS = {"real": "student-t", "binary": "bernoulli", "count": "negative-binomial", "category": "categorical"}
 
 
-def binarised(likelihood: str) -> bool:
-    """Returns whether pixels are binarised for a likelihood."""
-    return find("likelihood", likelihood).facts.get("binarised", False)
+def load_data(data: Mapping, data_dir: str | None = None) -> Dataset:
+    """Loads the data set of settings or of a run's `config.json`, section "data"; from `data_dir` if it is given."""
+    options = {name: data.get(name) for name in ("columns", "drop", "id_column", "label_column")}
+    return load(data["dataset"], data_dir or data["data_dir"], split=data.get("split_shares"), **options)
+
+
+def check_same_data(had: Mapping, dataset: Dataset) -> None:
+    """Raises `InputError` unless the data set is that of a run's `config.json`, section "data"."""
+    here = {f"num_{split}": len(getattr(dataset, f"x_{split}")) for split in SPLITS}
+    changed = differences(had, here)
+    if not changed and had.get("sha256"):
+        names = [split for split, found in checksums(dataset).items() if found != had["sha256"].get(split)]
+        changed = f"the content of {' and '.join(names)} has changed" if names else ""
+    if changed:
+        raise InputError(f"the data set is not the one that the run was trained on: {changed}; {dataset.source}")
+
+
+def checksums(dataset: Dataset) -> dict[str, str]:
+    """Returns the SHA-256 of the values of each split."""
+    arrays = {split: np.ascontiguousarray(getattr(dataset, f"x_{split}")) for split in SPLITS}
+    return {split: hashlib.sha256(x).hexdigest() for split, x in arrays.items()}
+
+
+def resolved(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Returns the settings with the likelihood that the data ask for, if none is given."""
+    likelihood = config.model.likelihood or (TABLE_LIKELIHOOD if dataset.columns else PIXEL_LIKELIHOOD)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, likelihood=likelihood))
+
+
+def binarised(dataset: Dataset, likelihood: str) -> bool:
+    """Returns whether pixels are binarised for a likelihood; the columns of a table never are."""
+    return not dataset.columns and find("likelihood", likelihood).facts.get("binarised", False)
 
 
 def scored_images(dataset: Dataset, split: str, likelihood: str, most: int | None = None) -> np.ndarray:
     """Returns the first `most` images of a split as they are scored, float32 [N, D]: binarised once if necessary."""
     x = dataset.intensities(split)[:most]
-    return binarize_once(x, split) if binarised(likelihood) else x
+    return binarize_once(x, split) if binarised(dataset, likelihood) else x
 
 
 def build_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
@@ -59,11 +94,19 @@ def paper_schedule(learning_rate: float, total_steps: int) -> keras.optimizers.s
 
 
 def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
-    """Returns the untrained model."""
+    """Returns the untrained model; the settings are `resolved`."""
     model, levels, convolutions = config.model, config.model.levels, {}
     common = {"seed": config.training.seed, "dtype": POLICIES[model.precision]}
-    if levels is None and find("likelihood", model.likelihood).facts.get("needs_levels"):
-        levels = dataset.levels
+    if dataset.columns:
+        columns = column_models(config, dataset)
+        observations = {"likelihood": TABLE_LIKELIHOOD, "columns": columns, "missing": model.missing}
+    else:
+        if model.missing or model.column_likelihoods:
+            flag = "--missing" if model.missing else "--column-likelihoods"
+            raise InputError(f"{flag} is for tables and real values; {dataset.name} holds pixels: leave it out")
+        if levels is None and find("likelihood", model.likelihood).facts.get("needs_levels"):
+            levels = dataset.levels
+        observations = {"likelihood": model.likelihood, "data_mean": dataset.train_mean(), "levels": levels}
     if model.network == "conv":
         if dataset.image_shape[0] == 1:
             raise InputError(
@@ -76,12 +119,74 @@ def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
         latent_units=model.latent_units,
         hidden_units=model.hidden_units,
         latent=model.latent,
-        likelihood=model.likelihood,
-        data_mean=dataset.train_mean(),
-        levels=levels,
+        **observations,
         **common,
         **convolutions,
     )
+
+
+def column_models(config: RunConfig, dataset: Dataset) -> tuple[ColumnModel, ...]:
+    """Returns what the model has to know of each column; location and scale are those of the training rows.
+
+    Raises:
+        InputError: a likelihood does not fit its column, or a value is missing or cannot be used.
+    """
+    given, names = config.model.column_likelihoods, [column.name for column in dataset.columns]
+    own = dict(_name_and_likelihood(text) for text in given)
+    if unknown := [name for name in own if name not in names]:
+        raise unknown_name("column", unknown[0], names)
+    if not config.model.missing:
+        _check_complete(dataset, names)
+    everywhere = None if config.model.likelihood == TABLE_LIKELIHOOD else config.model.likelihood
+    models = []
+    for number, column in enumerate(dataset.columns):
+        x = dataset.x_train[:, number].astype(np.float64)
+        x = x[~np.isnan(x)]
+        declaration = find("likelihood", own.get(column.name) or everywhere or KINDS[column.kind])
+        levels, loc, scale = None, *_location_and_scale(column.name, x, config.model.scaling)
+        if column.categories:
+            levels, loc, scale = len(column.categories), 0.0, 1.0
+            if not declaration.facts.get("needs_levels"):
+                raise InputError(
+                    f"column {column.name!r} is text, and {declaration.name} is for numbers: use categorical, or leave "
+                    "the column out with --drop"
+                )
+        elif declaration.facts.get("needs_levels"):
+            levels = config.model.levels or int(x.max()) + 1
+        elif not declaration.facts.get("real"):
+            loc, scale = float(x.mean()), float(x.std())  # of counts; also where the initial mean comes from
+        elif config.model.scaling == "none":
+            loc, scale = 0.0, 1.0
+        models.append(ColumnModel(column.name, declaration.name, loc, scale, levels))
+    return tuple(models)
+
+
+def _name_and_likelihood(text: str) -> tuple[str, str]:
+    name, equals, likelihood = text.rpartition("=")
+    if not equals:
+        raise InputError(f"--column-likelihoods {text}: expected NAME=LIKELIHOOD, e.g. age=gaussian")
+    return name, likelihood
+
+
+def _check_complete(dataset: Dataset, names: list[str]) -> None:
+    for split in SPLITS:
+        rows, columns = np.nonzero(np.isnan(getattr(dataset, f"x_{split}")))
+        if len(rows):
+            raise InputError(
+                f"{dataset.source}: {len(rows)} values of the {split} split are missing, the first in column "
+                f"{names[columns[0]]!r}: train with --missing, which scores the observed values, or fill them in"
+            )
+
+
+def _location_and_scale(name: str, x: np.ndarray, scaling: str) -> tuple[float, float]:
+    """Returns mean and standard deviation, or with "robust" median and interquartile range / 1.349, of the values."""
+    loc, scale = (x.mean(), x.std()) if len(x) else (0.0, 0.0)
+    if scaling == "robust" and len(x):
+        low, loc, high = np.quantile(x, (0.25, 0.5, 0.75))
+        scale = (high - low) / 1.349 or scale  # over half of the values may be the same
+    if not scale > 0.0:
+        raise InputError(f"column {name!r} has no two different values in the training rows: leave it out with --drop")
+    return float(loc), float(scale)
 
 
 def take_weights(model: IWAE, path: Path) -> None:
@@ -100,7 +205,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
     """Returns the content of `config.json`: the settings and all else that shapes the result; `model` is compiled."""
     content, head = config.to_json(), model.generative_network.likelihood_stage.head
     in_training = in_evaluation = "none"
-    if binarised(config.model.likelihood):
+    if binarised(dataset, config.model.likelihood):
         in_training = "drawn anew each time a pixel is seen, from (seed, epoch, place in the epoch)"
         in_evaluation = f"drawn once, from (seed {EVALUATION_SEED}, image)"
     content["data"] |= {
@@ -109,8 +214,9 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "num_train": len(dataset.x_train),
         "num_valid": len(dataset.x_valid),
         "num_test": len(dataset.x_test),
+        "sha256": checksums(dataset),
         "image_shape": list(dataset.image_shape),
-        "intensity": f"value / {dataset.scale:g}",
+        "intensity": "values as they are" if dataset.columns else f"value / {dataset.scale:g}",
         "binarization_train": in_training,
         "binarization_evaluation": in_evaluation,
     }
@@ -122,6 +228,9 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
     }
     if model.levels is not None:
         content["model"]["levels_of_a_pixel"] = model.levels
+    if dataset.columns:
+        content["data"]["table_columns"] = [column._asdict() for column in dataset.columns]
+        content["model"]["columns"] = [column._asdict() for column in model.columns]
     stages = (*model.inference_network.stages, *model.generative_network.stages)
     if any(hasattr(stage.head, "log_scale") for stage in stages):
         content["model"]["log_scale"] = "7 tanh(raw / 7)"

@@ -9,7 +9,7 @@ import numpy as np
 
 from iwae_tf import plots
 from iwae_tf.config import ScoringConfig
-from iwae_tf.data import load
+from iwae_tf.data import Dataset
 from iwae_tf.distributions.levels import bits_per_dimension
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.estimate import (
@@ -23,8 +23,9 @@ from iwae_tf.evaluation.estimate import (
 )
 from iwae_tf.evaluation.posterior import posterior_samples
 from iwae_tf.evaluation.units import ACTIVE_THRESHOLD, unit_activities
+from iwae_tf.plots import image_grid
 from iwae_tf.training import evaluation_extras as extras
-from iwae_tf.training.building import scored_images
+from iwae_tf.training.building import check_same_data, load_data, scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
 from iwae_tf.training.run import Run
 from iwae_tf.training.run_folder import TrainedRun, differences, read_json, write_json
@@ -44,7 +45,9 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
     # Other workers do not share the folder, so several workers cannot resume the scoring.
     fresh = not same or run.workers.index is not None
     _open_batches(run.path, about, delete=run.path / "batches" if fresh else None)
-    estimate, report = _score(run.model, run.x_test, settings, about, run.path, verbose, run.workers)
+    estimate, report = _score(
+        run.model, run.x_test, settings, about, run.path, verbose, run.workers, _named(run.dataset, "test")
+    )
     metrics = {
         "dataset": run.dataset.name,
         "objective": training.objective,
@@ -66,17 +69,30 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
 
 
 def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -> None:
-    training, shape, x = run.config.training, run.dataset.image_shape, run.x_test[:20]
-    samples, means = run.model.sample(100, training.seed, mean=True), run.model.reconstruct(x)
-    samples, means = (np.clip(images, 0.0, 1.0) for images in (samples, means))  # a Gaussian's mean may lie outside
+    training, dataset, x = run.config.training, run.dataset, run.x_test
 
     def file(name):
         return run.path / f"{name}.{figure_format}"
 
-    plots.save_samples(file("samples"), samples, shape)
-    plots.save_reconstructions(file("reconstructions"), x, means, shape)
-    images = f"{len(run.x_test):,} test images"
-    _draw_bounds(file("bounds"), estimate, images)
+    if is_table(dataset):
+        names, draws = [column.name for column in dataset.columns], run.model.sample(len(x), training.seed)
+        plots.save_columns(file("columns"), names, x, draws, f"{len(x):,} test rows")
+    else:
+        pictures = run.model.sample(100, training.seed, mean=True), x[:20], run.model.reconstruct(x[:20])
+        samples, rows, means = (_grey(images, x, dataset) for images in pictures)
+        plots.save_samples(file("samples"), samples, dataset.image_shape)
+        plots.save_reconstructions(file("reconstructions"), rows, means, dataset.image_shape)
+    _draw_bounds(file("bounds"), estimate, f"{len(x):,} test images")
+
+
+def is_table(dataset: Dataset) -> bool:
+    """Returns whether rows are the columns of a table and no images."""
+    return bool(dataset.columns) and dataset.image_shape[0] == 1
+
+
+def _grey(images, x: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Returns images as grey values in [0, 1]; real values by their range in the rows x."""
+    return image_grid.as_grey(images, x if dataset.columns else None)
 
 
 def evaluate_run(
@@ -97,11 +113,12 @@ def evaluate_run(
     """
     folder, model = trained.path / "evaluation", trained.model
     extras.check_extras(model, settings)
-    x, image_shape = evaluation_images(trained, settings, settings.split)
+    x, dataset = evaluation_images(trained, settings, settings.split)
     about = protocol(model, trained.config, settings, x)
     if workers.is_chief:
         _prepare_folder(folder, about, overwrite)
-    estimate, report = _score(model, x, settings, about, folder, verbose, workers)
+    named = _named(dataset, settings.split)
+    estimate, report = _score(model, x, settings, about, folder, verbose, workers, named)
     if settings.deviation:
         report["deviation"] = extras.deviation_section(model, x, estimate, settings)
     if settings.gap:
@@ -117,7 +134,7 @@ def evaluate_run(
     if settings.inference_gap:
         report["inference_gap"] = extras.inference_gap_section(model, x, estimate, settings, verbose)
     if workers.is_chief:
-        _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format)
+        _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format)
         write_json(folder / "report.json", report)
         shutil.rmtree(folder / "batches")
     return report, folder
@@ -130,7 +147,7 @@ def _draw_bounds(path: Path, estimate: LikelihoodEstimate, images: str) -> None:
     plots.save_bounds(path, {"": (bounds, estimate.bound_standard_errors)}, images, line)
 
 
-def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settings, figure_format) -> None:
+def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format) -> None:
     """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
     log_p, images = estimate.log_likelihood, f"{len(x):,} {settings.split} images"
 
@@ -140,30 +157,28 @@ def _draw_evaluation(folder, model, x, image_shape, estimate, activities, settin
     _draw_bounds(file("bounds"), estimate, images)
     plots.save_scores(file("scores"), log_p, images)
     plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, images)
-    plots.save_extremes(file("extremes"), x, log_p, image_shape, images)
+    image_shape = None if is_table(dataset) else dataset.image_shape
+    plots.save_extremes(file("extremes"), _grey(x, x, dataset), log_p, image_shape, images)
     plots.save_activities(file("activities"), {"": activities}, images)
     if model.latent_units[-1] == 2 and model.gaussian_latents:
         x = x[:POSTERIOR_IMAGES]
         draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
-        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), image_shape, images)
+        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), dataset.image_shape, images)
 
 
-def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) -> tuple[np.ndarray, tuple]:
-    """Returns the images of a split of the run's data set as they are scored, float32 [N, D], and an image's shape.
+def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) -> tuple[np.ndarray, Dataset]:
+    """Returns the images of a split of the run's data set as they are scored, float32 [N, D], and the data set.
 
     Raises:
         InputError: the data are missing, or are not those of the run.
     """
     had = trained.config["data"]
-    dataset = load(had["dataset"], settings.data_dir or had["data_dir"])
-    numbers = {f"num_{name}": len(getattr(dataset, f"x_{name}")) for name in ("train", "valid", "test")}
-    changed = differences(had, numbers)
-    if changed:
-        raise InputError(f"the data set is not the one that the run was trained on: {changed}")
+    dataset = load_data(had, settings.data_dir)
+    check_same_data(had, dataset)
     x = scored_images(dataset, split, trained.config["model"]["likelihood"])
     if len(x) < 2:
         raise InputError(f"the {split} split has {len(x)} images, at least 2 are needed; choose another --part")
-    return x, dataset.image_shape
+    return x, dataset
 
 
 # One evaluation, of either command
@@ -189,18 +204,34 @@ def protocol(model, config: dict, settings: ScoringConfig, x: np.ndarray) -> dic
     }
 
 
+def _named(dataset: Dataset, split: str) -> dict[str, np.ndarray]:
+    """Returns the identifiers and labels of the rows of a split, as columns of their scores."""
+    found = {"id": dataset.ids, "label": dataset.labels}
+    return {name: values[split] for name, values in found.items() if split in values}
+
+
 def _score(
-    model, x: np.ndarray, settings: ScoringConfig, about: dict, folder: Path, verbose: int, workers: Workers
+    model,
+    x: np.ndarray,
+    settings: ScoringConfig,
+    about: dict,
+    folder: Path,
+    verbose: int,
+    workers: Workers,
+    named: dict[str, np.ndarray],
 ) -> tuple[LikelihoodEstimate, dict]:
     """Scores images [N, D], writes FOLDER/scores.parquet and returns the estimate and the report on it.
 
-    Batches in FOLDER/batches are not computed again; `about` is their protocol.
+    Batches in FOLDER/batches are not computed again; `about` is their protocol. `named` has the identifiers and labels
+    of the images, if they have any.
     """
     estimate = _estimate(model, x, settings, folder / "batches", verbose, workers)
     activities = unit_activities(model, x, seed=settings.seed)
     if workers.is_chief:
-        write_columns(folder / SCORES, columns_of(estimate))
+        write_columns(folder / SCORES, columns_of(estimate) | named)
     report = {"protocol": about, **_likelihood_section(estimate)}
+    if "label" in named:
+        report["labels"] = extras.labels_section(estimate.log_likelihood, named["label"])
     if model.levels is not None:
         report["bits_per_dimension"] = bits_per_dimension(report["log_likelihood"], model.data_dim)
     report["unit_activities"] = [layer.tolist() for layer in activities]
@@ -313,5 +344,16 @@ def table(report: dict) -> str:
         f"samples per image: {reliability['mean_num_samples']:.0f} on average, at most "
         f"{reliability['largest_num_samples']}; effective {effective:.0f} (median)",
         f"active units {' + '.join(map(str, report['active_units']))}",
+        *_label_lines(report.get("labels")),
     ]
     return "\n".join(lines)
+
+
+def _label_lines(labels: dict | None) -> list[str]:
+    """Returns how well low scores find the rarer label, in one line; none without labels."""
+    if labels is None:
+        return []
+    return [
+        f"low scores find label {labels['rarer']} ({labels['count']} of {labels['of']} rows): AUROC "
+        f"{labels['auroc']:.3f}, average precision {labels['average_precision']:.3f}"
+    ]

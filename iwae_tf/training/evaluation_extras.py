@@ -144,3 +144,21 @@ def _scored(name: str, model, x: np.ndarray, settings: ScoringConfig, verbose: i
             progress=bar.update,
         )
     return found.log_likelihood
+
+
+def labels_section(log_p: np.ndarray, labels: np.ndarray) -> dict | None:
+    """Returns how well low scores find the rarer of two labels; None for another number of labels."""
+    from sklearn import metrics
+
+    values, counts = np.unique(labels, return_counts=True)
+    if len(values) != 2:
+        return None
+    rarer = values[counts.argmin()]
+    found = labels == rarer
+    return {
+        "rarer": str(rarer),
+        "count": int(counts.min()),
+        "of": len(labels),
+        "auroc": float(metrics.roc_auc_score(found, -log_p)),
+        "average_precision": float(metrics.average_precision_score(found, -log_p)),
+    }

@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
-from iwae_tf.data import Dataset, load
+from iwae_tf.data import Dataset
 from iwae_tf.data.dataset import SPLITS
 from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.declarations import find
@@ -95,16 +95,20 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     objective.check_model(config.model.latent_units, latent.facts["reparameterised"])
     if training.init_from and workers.is_chief:
         run_folder.check_trained(Path(training.init_from))
-    dataset = load(config.data.dataset, config.data.data_dir)
+    dataset = building.load_data(vars(config.data))
     if len(dataset.x_test) < 2:
         raise InputError("the test split needs at least 2 images: one image gives no standard error")
     if training.early_stopping and not len(dataset.x_valid):
         raise InputError(
             "--early-stopping needs validation images, and the data have none: add x_valid, or leave it out"
         )
+    config = building.resolved(config, dataset)
+    if dataset.columns:
+        building.column_models(config, dataset)  # raises before the folder is touched
     lock = run_folder.prepare(path, output.resume, output.overwrite)
     if output.resume:
         run_folder.check_same_settings(path, config)
+        building.check_same_data(run_folder.read_json(path / "config.json")["data"], dataset)
     x_valid, x_test = (building.scored_images(dataset, split, config.model.likelihood) for split in ("valid", "test"))
     with workers.strategy.scope():
         model = building.build_model(config, dataset)
@@ -123,7 +127,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         load_checkpoint(model, checkpoint)
     elif training.init_from and workers.is_chief:
         building.take_weights(model, Path(training.init_from))
-    for split in SPLITS if model.levels is not None else ():
+    for split in SPLITS if model.levels is not None or model.columns else ():
         if len(x := dataset.intensities(split)):
             model.checked(x)
     workers.share_variables(state_of(model))
@@ -144,7 +148,8 @@ def fit(run: Run, verbose: int = 1) -> float:
     callbacks = [bar, history, Checkpoints(run.path / "checkpoints", signals)]
     if run.tensorboard:
         x = building.scored_images(run.dataset, "train", run.config.model.likelihood, NUM_WATCHED)
-        callbacks.insert(1, EventFiles(run.path / "tensorboard", x, run.dataset.image_shape, training.seed))
+        shape = None if run.dataset.columns else run.dataset.image_shape
+        callbacks.insert(1, EventFiles(run.path / "tensorboard", x, shape, training.seed))
     if training.early_stopping:
         callbacks.insert(1, stopping)
     try:
@@ -183,7 +188,7 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
     most = 1 if run.model.distributed else MAX_STEPS_PER_CALL  # Keras takes one step per call with several replicas
     run.model.steps_per_execution = largest_divisor(length, most)
     run.model.make_train_function(force=True)
-    binarised = building.binarised(run.config.model.likelihood)
+    binarised = building.binarised(run.dataset, run.config.model.likelihood)
     run.model.fit(
         training_batches(run.dataset, training.batch_size, training.seed, first_step, binarised),
         epochs=last_epoch,

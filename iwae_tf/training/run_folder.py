@@ -16,7 +16,7 @@ from iwae_tf.files import atomic_write
 FILES = (
     *("config.json", "history.csv", "metrics.json", "scores.parquet", "model.keras", "report.html"),
     *("checkpoints", "batches", "evaluation", "tensorboard"),
-    *(f"{name}.{ending}" for name in ("samples", "reconstructions", "bounds") for ending in FIGURE_FORMATS),
+    *(f"{name}.{ending}" for name in ("samples", "reconstructions", "columns", "bounds") for ending in FIGURE_FORMATS),
 )
 
 

@@ -202,6 +202,26 @@ def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_2000_samples_at_
         np.testing.assert_allclose(bound, reference.grouped_bound(plain, k), **ROUNDING)
 
 
+@pytest.mark.parametrize("num_samples", [50, 100, 3000, 0])
+def test_a_refined_row_without_a_target_goes_on_to_a_tenth_of_a_nat_with_four_times_the_samples_at_most(
+    model, x, num_samples
+):
+    row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
+    fitted, units, size = proposal.refine(model, row, stream), sum(model.latent_units), min(num_samples, 2000)
+
+    def pilot(first):
+        noise = streaming.row_noise(stream, first, 2000, units, seeds.Purpose.PILOT)
+        return fitted.log_weights(model, row, noise).numpy()[:size]
+
+    found = row_estimate(model, x[:1], 3, num_samples, num_samples, (), None, True)
+    expected = 0
+    if num_samples:
+        variance = max(size * reference.standard_error(pilot(first))[0] ** 2 for first in (0, 2000))
+        sound = np.mean([reference.pareto_shape(pilot(first)) for first in (0, 2000)]) < 0.7
+        expected = min(max(variance / 0.1**2, num_samples), 4 * num_samples) if sound else 4 * num_samples
+    np.testing.assert_allclose(found.count, [expected], rtol=0.01, atol=1)
+
+
 def test_fit_pilots_and_estimate_share_no_noise(model, x, monkeypatch):
     drawn, draw, units = [], seeds.row_normals, sum(model.latent_units)
 
@@ -210,7 +230,7 @@ def test_fit_pilots_and_estimate_share_no_noise(model, x, monkeypatch):
         return drawn[-1][1]
 
     monkeypatch.setattr(seeds, "row_normals", row_normals)
-    row_estimate(model, x[:1], 0, 450, 450, (), None, True)  # a pilot and the estimate are a whole chunk each
+    row_estimate(model, x[:1], 0, 450, 450, (), 5.0, True)  # a pilot and the estimate are a whole chunk each
     numbers = {purpose: [] for purpose, _ in drawn}
     for purpose, values in drawn:
         numbers[purpose].append(values.numpy().reshape(-1, units))

@@ -1,0 +1,62 @@
+"""The columns of a table: the rows that were held out, and draws of the model."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from iwae_tf.plots import style
+
+MOST, ACROSS = 12, 3  # panels of a figure, and in a row of it
+BINS = 24
+PANEL_WIDTH, PANEL_HEIGHT = 240, 190
+
+
+def columns_figure(names, x, samples, of: str = "test rows") -> Figure:
+    """Draws the histogram of each column, of rows and of draws from p(x), on one scale; the first 12 columns.
+
+    A column's range is that of the middle 99% of its rows, so that one outlier does not hide the others; the values
+    outside of it are counted in the bins at the ends.
+
+    Args:
+        names: of the columns, D.
+        x: rows, [N, D]; NaN is missing.
+        samples: draws from p(x), [M, D].
+        of: name of the rows for the title.
+    """
+    shown, more = list(names)[:MOST], max(len(names) - MOST, 0)
+    notes = ["filled: the rows; line: as many draws from the model, in share of rows"]
+    if more:
+        notes.append(f"the first {MOST} of {len(names)} columns")
+    rows = -(-len(shown) // ACROSS)
+    across = min(len(shown), ACROSS)
+    figure = style.page(f"Columns of {of}", notes, width=across * PANEL_WIDTH, height=rows * PANEL_HEIGHT)
+    labels = [("", _short(name)) for name in shown] + [("", "")] * (rows * across - len(shown))
+    panels = style.panels(figure, labels, rows)
+    for number, axes in enumerate(panels):
+        if number >= len(shown):
+            axes.set_visible(False)
+            continue
+        values, drawn = np.asarray(x, np.float64)[:, number], np.asarray(samples, np.float64)[:, number]
+        edges = _edges(values[~np.isnan(values)])
+        for data, look in (
+            (values, {"histtype": "stepfilled", "color": style.FILL}),
+            (drawn, {"histtype": "step", "color": style.ACCENT, "linewidth": 1.4}),
+        ):
+            data = np.clip(data[~np.isnan(data)], edges[0], edges[-1])
+            axes.hist(data, edges, weights=np.full(len(data), 1.0 / max(len(data), 1)), **look)
+        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="y", nbins=4)
+    return figure
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Returns the edges of the bins: one for each value of few integers, else equal ones over the middle 99%."""
+    if not len(values):
+        return np.array([0.0, 1.0])
+    low, high = np.quantile(values, (0.005, 0.995))
+    if np.all(values == np.round(values)) and high - low < BINS:
+        return np.arange(np.floor(low), np.ceil(high) + 2) - 0.5
+    return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+
+
+def _short(name: str, most: int = 26) -> str:
+    return name if len(name) <= most else name[: most - 3] + "..."
