@@ -7,6 +7,8 @@ import dataclasses
 import functools
 import json
 import math
+import numbers
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from iwae_tf.declarations import declared
@@ -66,27 +68,83 @@ class Settings:
                 raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
-def _comma_texts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _comma_list(text: str) -> tuple[int, ...]:
     return () if text == "none" else tuple(int(number) for number in text.split(","))
 
 
+def name_list(text: str) -> tuple[str, ...]:
+    """Returns the names in "A,B", without the blanks around them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def share_list(text: str) -> tuple[float, ...]:
+    """Returns the numbers in "0.8,0.1,0.1"."""
+    return tuple(float(number) for number in text.split(","))
+
+
+def checked_shares(split: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the shares of train, valid and test as floats.
+
+    Raises:
+        InputError: they are not three numbers >= 0 that sum to 1, or the share of train or test is 0.
+    """
+    numeric = isinstance(split, (list, tuple)) and all(
+        isinstance(share, numbers.Real) and not isinstance(share, bool) for share in split
+    )
+    fits = numeric and len(split) == 3 and min(split) >= 0 and split[0] > 0 and split[2] > 0
+    if not fits or abs(math.fsum(split) - 1) > 1e-6:
+        got = ",".join(map(str, split)) if isinstance(split, (list, tuple)) else repr(split)
+        raise InputError(
+            f"split (--split) must be the shares of train, valid and test, which sum to 1, got {got}: give for "
+            "example 0.8,0.1,0.1; only that of valid may be 0"
+        )
+    return tuple(float(share) for share in split)
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images."""
+    """Data: a declared name, or your own files, and which of their columns."""
 
     dataset: str = setting(
         "digits",
-        "a name, or the path of an .npz file with x_train, x_test and if wanted x_valid (uint8, or float in [0, 1])",
-        metavar="NAME|FILE.npz",
+        "a name below; a table (.csv, .parquet); an array (.npy, .npz; an .npz may hold x_train, x_test and if wanted "
+        "x_valid); a folder with train, valid and test files of one of these kinds; a folder of PNG or JPEG images; "
+        "or tfds:NAME[/CONFIG] of TensorFlow Datasets",
+        metavar="NAME|PATH",
         declared="dataset",
     )
     data_dir: str | None = setting(
-        None, "folder to read the data from, without network: IDX, .npz, .amat, chardata.mat or a TFDS folder"
+        None,
+        "folder to read the data from, without network: IDX, .npz, .amat, chardata.mat, a TFDS folder, or that of "
+        "your own files",
     )
+    columns: tuple[str, ...] | None = setting(
+        None, "columns of a table to model, in this order (default: all)", parse=name_list, metavar="A,B"
+    )
+    drop: tuple[str, ...] = setting((), "columns of a table to leave out", parse=name_list, metavar="A,B")
+    id_column: str | None = setting(
+        None,
+        "column of a table that names its rows; not modelled, copied to the scores; rows of one id share a split",
+        metavar="NAME",
+    )
+    label_column: str | None = setting(
+        None, "column of a table that holds a class or another known outcome; not modelled", metavar="NAME"
+    )
+    split_shares: tuple[float, ...] | None = setting(
+        None,
+        "shares of train, valid and test, for a table, an array or a folder that is not split yet; each row's split "
+        "depends on its content or id alone (default: 0.8,0.1,0.1)",
+        parse=share_list,
+        metavar="A,B,C",
+        flag="split",
+    )
+
+    def __post_init__(self):
+        for name in ("columns", "drop"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))
+        if self.split_shares is not None:
+            object.__setattr__(self, "split_shares", checked_shares(self.split_shares))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +176,7 @@ class ModelConfig(Settings):
     column_likelihoods: tuple[str, ...] = setting(
         (),
         "likelihoods of single columns of a table, in place of those for their kind",
-        parse=_comma_texts,
+        parse=name_list,
         metavar="NAME=LIKELIHOOD,...",
     )
     scaling: str = setting(

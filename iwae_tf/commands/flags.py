@@ -5,7 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import NoReturn
 
-from iwae_tf.config import FIGURE_FORMATS
+from iwae_tf.config import FIGURE_FORMATS, DataConfig, name_list, share_list
+from iwae_tf.data.sources import find_source
 from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.errors import InputError, nearest_name, unknown_name
 from iwae_tf.training.run_folder import recorded_plugins
@@ -111,13 +112,15 @@ def settings_from(arguments: argparse.Namespace, settings: type):
         if isinstance(value, list):
             values[field.name] = tuple(value)
         known = _known_names(field)
-        if known and value is not None and value not in known and not str(value).endswith(".npz"):
+        if known and value is not None and value not in known and field.name != "dataset":
             raise unknown_name(field.name, value, known)
+    if settings is DataConfig:
+        find_source(values["dataset"], values["data_dir"])  # a wrong path is an error before TensorFlow is imported
     return settings(**values)
 
 
 def _is_given(value) -> bool:
-    return value is not None and value is not False  # 0 is a value
+    return value is not None and value is not False and value != ()  # 0 is a value
 
 
 def _known_names(field: dataclasses.Field) -> dict[str, str]:
@@ -152,5 +155,6 @@ def _named_parser(parse):
     def parser(text: str):
         return parse(text)
 
-    parser.__name__ = {int: "integer", float: "number"}.get(parse, "comma-separated list of integers (or none)")
+    names = {int: "integer", float: "number", share_list: "comma-separated list of numbers", name_list: "list of names"}
+    parser.__name__ = names.get(parse, "comma-separated list of integers (or none)")
     return parser

@@ -1,9 +1,9 @@
-"""Data sets as arrays, `load("mnist")` or `load("images.npz")`, and the batches that a run trains on."""
+"""Data sets as arrays, `load("mnist")` or `load("table.csv")`, and the batches that a run trains on."""
 
-from iwae_tf.data.dataset import Dataset
+from iwae_tf.data.dataset import Column, Dataset
 from iwae_tf.data.sources import load
 
-__all__ = ["Dataset", "load", "training_batches"]
+__all__ = ["Column", "Dataset", "load", "training_batches"]
 
 
 def __getattr__(name: str):

@@ -1,7 +1,9 @@
-"""`Dataset`: images in three splits, built from arrays after checks of their shape, dtype and values."""
+"""`Dataset`: rows in three splits; pixels are built from arrays after checks of their shape, dtype and values."""
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,19 +15,37 @@ SPLITS = ("train", "valid", "test")
 _VALIDATION_SEED = 20160501
 
 
+class Column(NamedTuple):
+    """A column of raw values, in the order of a data set's rows.
+
+    Attributes:
+        name: as in the file, or "0", "1", ... for arrays.
+        kind: "real", "binary" (0 or 1), "count" (integers >= 0) or "category".
+        categories: of a category column its values as text, sorted; the array holds their index 0 ... C-1.
+    """
+
+    name: str
+    kind: str
+    categories: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images in three splits, flattened, in the number format of their file.
+    """Rows in three splits: flattened images in the number format of their file, or raw values in columns.
 
     Attributes:
         name: short name, used in the name of the run folder.
-        x_train: uint8 or float32 [N_train, D].
+        x_train: uint8 or float32 [N_train, D]; with columns float32, where NaN is a missing value.
         x_valid: the same [N_valid, D]; N_valid is 0 if a user's file has no validation images.
         x_test: the same [N_test, D].
-        scale: intensities in [0, 1] are `x / scale` (255 for 8-bit grey values, 1 for 0/1 pixels and floats).
-        image_shape: (height, width) with height * width = D; (1, D) for rows that are not images.
+        scale: intensities in [0, 1] are `x / scale` (255 for 8-bit grey values, 1 for 0/1 pixels, floats and columns).
+        image_shape: (height, width) with height * width = D; (1, D) for rows that are not images; (height, 3 * width)
+            for colour images, the three colours of a pixel side by side.
         source: one line, the files or the package that the arrays come from.
         split: one line, how the three splits were made.
+        columns: D columns of raw values; empty for pixels in [0, 1].
+        ids: split -> names of its rows, [N] text or numbers; empty without an id column.
+        labels: split -> known outcomes of its rows, [N] text or numbers; empty without a label column.
     """
 
     name: str
@@ -36,6 +56,9 @@ class Dataset:
     image_shape: tuple[int, int]
     source: str
     split: str
+    columns: tuple[Column, ...] = ()
+    ids: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_arrays(cls, name: str, arrays: dict[str, np.ndarray], source: str, split: str) -> "Dataset":

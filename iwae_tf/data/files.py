@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from iwae_tf.data.splits import WHOLE
 from iwae_tf.errors import InputError
 
 _IDX_MAGIC = b"\0\0\x08\x03"  # unsigned bytes in three dimensions
@@ -105,21 +106,50 @@ def read_chardata(path: pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_npz(path: pathlib.Path, required: list[str], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Returns the arrays of an .npz file with the names in `required` and, if the file has them, in `optional`."""
+def read_npz(
+    path: pathlib.Path, required: list[str], optional: tuple[str, ...] = (), whole: bool = False
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of an .npz file with the names in `required` and, if the file has them, in `optional`.
+
+    Args:
+        path: the file.
+        required: names of arrays.
+        optional: names of arrays that may be missing.
+        whole: a file with one array, or with an array `x`, gives it under the name `WHOLE`.
+    """
     form = "an .npz file as np.savez writes it"
     with reading(path, form):
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
                 raise InputError(f"{path} is not a zip archive, or was cut short; expected {form}: save it again")
         with np.load(path, allow_pickle=False) as npz:  # pickled objects can run code when they are loaded
+            if {"format", "shape", "data"} <= set(npz.files):
+                raise InputError(
+                    f"{path} holds a sparse matrix; expected full arrays: save it with np.savez(path, x.toarray())"
+                )
+            if whole and (key := _only_array(npz.files)):
+                return {WHOLE: _array(npz, key, path)}
             missing = [key for key in required if key not in npz.files]
             if missing:
                 raise InputError(
                     f"{path} has no array {' and no '.join(missing)}, it has {', '.join(npz.files) or 'no arrays'}; "
-                    f"expected {', '.join(required)}: save it with np.savez(path, {'=..., '.join(required)}=...)"
+                    f"expected {', '.join(required)}{', or one array x' if whole else ''}: save it with "
+                    f"np.savez(path, {'=..., '.join(required)}=...)"
                 )
             return {key: _array(npz, key, path) for key in [*required, *optional] if key in npz.files}
+
+
+def read_npy(path: pathlib.Path) -> np.ndarray:
+    """Returns the array of an .npy file."""
+    with reading(path, "an .npy file of numbers as np.save writes it"):
+        return np.load(path, allow_pickle=False)
+
+
+def _only_array(names: list[str]) -> str | None:
+    """Returns the name of the array of an .npz file that is not split: `x`, or the only one."""
+    if "x_train" in names and "x_test" in names:
+        return None
+    return "x" if "x" in names else names[0] if len(names) == 1 else None
 
 
 def _array(npz: np.lib.npyio.NpzFile, key: str, path: pathlib.Path) -> np.ndarray:

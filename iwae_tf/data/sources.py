@@ -1,4 +1,4 @@
-"""The data sets by name, one declaration each, and `load`, which reads one of them or a user's .npz file.
+"""The data sets by name, one declaration each, and `load`, which reads one of them or a user's own data.
 
 A data set is a function decorated by `@declare("dataset", NAME, HELP, ...)`, in this file or in a module that
 `--plugin` names:
@@ -18,36 +18,76 @@ A data set is a function decorated by `@declare("dataset", NAME, HELP, ...)`, in
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from iwae_tf.data import files, tfds
+from iwae_tf.config import checked_shares
+from iwae_tf.data import files, own, tfds
 from iwae_tf.data.dataset import SPLITS, Dataset, hold_out
-from iwae_tf.declarations import declare, find
-from iwae_tf.errors import InputError
+from iwae_tf.declarations import Declaration, declare, declared, find
+from iwae_tf.errors import InputError, unknown_name
 
 _IDX_FILES = {"x_train": "train-images-idx3-ubyte", "x_test": "t10k-images-idx3-ubyte"}
 
 
-def load(dataset: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+def load(
+    dataset: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    id_column: str | None = None,
+    label_column: str | None = None,
+    split: Sequence[float] | None = None,
+) -> Dataset:
     """Loads a data set: from `data_dir` and nowhere else if it is given, else by TensorFlow Datasets (TFDS).
 
     Args:
-        dataset: a declared name, or the path of an .npz file with x_train, x_test and optionally x_valid.
+        dataset: a declared name, or the path of a user's data: a table, an array, a folder with a file for each split
+            or a folder of images, see `docs/data.md`.
         data_dir: a folder with the data set's original files, an .npz file, or data that TFDS prepared. None means the
             folder of TFDS, which downloads missing data. "digits" needs no folder.
+        columns: names of the columns of a table to model, in this order; None means all.
+        drop: names of the columns of a table to leave out.
+        id_column: column of a table that names its rows.
+        label_column: column of a table that holds a known outcome of each row.
+        split: shares of train, valid and test of data that are not split yet; None means 0.8, 0.1, 0.1.
 
     Raises:
         InputError: the name is unknown, or the data are missing or unusable. Nothing else is loaded instead.
     """
     name, folder = str(dataset), None if data_dir is None else pathlib.Path(data_dir)
-    if name.lower().endswith(".npz"):
-        return _load_npz(pathlib.Path(name), folder)
-    try:
-        declaration = find("dataset", name)
-    except InputError as error:
-        raise InputError(f"{error}; or the path of an .npz file") from None
+    chosen = {"columns": columns, "drop": drop, "id_column": id_column, "label_column": label_column}
+    split = None if split is None else checked_shares(split)
+    path = find_source(name, folder)
+    if path is not None:
+        return own.load_path(path, chosen, split)
+    own.refuse(name, chosen | {"split": split}, "a declared data set has its own splits and no columns")
+    return _load_declared(find("dataset", name), folder)
+
+
+def find_source(dataset: str, data_dir: str | os.PathLike | None = None) -> pathlib.Path | None:
+    """Returns the path of a user's data, in the working folder or else in `data_dir`; None for a declared name.
+
+    Raises:
+        InputError: there is neither a data set nor a file of that name.
+    """
+    name = str(dataset)
+    if name in declared("dataset"):
+        return None
+    candidates = list(dict.fromkeys([pathlib.Path(name), pathlib.Path(data_dir or "", name)]))
+    found = next((path for path in candidates if name and os.path.exists(path)), None)
+    if found is None:
+        places = " or ".join(str(path) for path in candidates) if name else "without a name"
+        error = unknown_name("dataset", name, declared("dataset"))
+        raise InputError(f"{error}; and there is no file {places}: correct the name, the path, or --data-dir")
+    return found
+
+
+def _load_declared(declaration: Declaration, folder: pathlib.Path | None) -> Dataset:
+    """Returns a declared data set."""
+    name = declaration.name
     facts, data = declaration.facts, None
     if folder is not None or "tfds" not in facts:
         if "files" in facts and (folder is None or not folder.is_dir()):
@@ -166,17 +206,3 @@ def _from_files(name: str, folder: pathlib.Path, names: dict[str, str], read: Ca
     else:
         return None
     return Dataset.from_arrays(name, arrays, source, "as in the files")
-
-
-def _load_npz(path: pathlib.Path, folder: pathlib.Path | None) -> Dataset:
-    """Returns a user's data set, named like its file; a relative path is looked up in `folder` as well."""
-    candidates = list(dict.fromkeys([path] if folder is None else [path, folder / path]))
-    found = next((candidate for candidate in candidates if os.path.exists(candidate)), None)
-    if found is None:
-        looked_up = " or ".join(str(candidate) for candidate in candidates)
-        raise InputError(f"there is no file {looked_up}: correct the path of the data set, or --data-dir")
-    if os.path.isdir(found):
-        raise InputError(f"{found} is a folder; expected an .npz file: give the path of the file in it")
-    arrays = files.read_npz(found, ["x_train", "x_test"], ("x_valid",))
-    split = "as in the file" if "x_valid" in arrays else "as in the file, without a validation part"
-    return Dataset.from_arrays(found.stem, arrays, str(found), split)

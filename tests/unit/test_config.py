@@ -28,7 +28,8 @@ from iwae_tf.declarations import declared
 NAN, INF = float("nan"), float("inf")
 OFF = {"resume": False, "overwrite": False, "export": False, "tensorboard": False}
 DEFAULTS = {
-    DataConfig: {"dataset": "digits", "data_dir": None},
+    DataConfig: {"dataset": "digits", "data_dir": None, "columns": None, "drop": ()}
+    | {"id_column": None, "label_column": None, "split": None},
     ModelConfig: {"layers": 1, "latent_units": (50,), "hidden_units": ((200, 200),), "latent": "gaussian"}
     | {"likelihood": "bernoulli", "levels": None, "network": "mlp", "precision": "float32"},
     TrainingConfig: {"objective": "iwae", "k": 50, "epochs": 60, "batch_size": 20, "learning_rate": 1e-3}
@@ -128,6 +129,18 @@ def test_a_value_out_of_range_is_refused_by_name_and_value():
     refused(ExportConfig, "num_samples must be at most max_samples = 10, got 11", num_samples=11, max_samples=10)
     refused(ScoringConfig, "max_samples = 10 without target_standard_error", max_samples=10)
 
+    for split in (
+        (0.8, 0.1),
+        (0.8, 0.1, 0.2),
+        (1.1, -0.2, 0.1),
+        (0, 0.5, 0.5),
+        (0.9, 0.1, 0),
+        ("a", 0, 1),
+        0.8,
+        (NAN, 0, 1),
+    ):
+        refused(DataConfig, r"^split \(--split\) must be the shares of train, valid and test", split=split)
+
     for name, units, message in (
         ("latent_units", (5, 4, 3), "--latent-units needs 2 entries for --layers 2, got 3"),
         ("hidden_units", ((5, 5),), "--hidden-units needs 2 entries for --layers 2, got 1"),
@@ -161,7 +174,7 @@ def test_every_setting_of_a_declared_objective_is_a_field_with_the_names_and_def
 
 def test_to_json_holds_every_setting_and_can_be_read_back():
     config = RunConfig(
-        DataConfig("mnist", "/data"),
+        DataConfig("table.csv", "/data", columns=("a", "b"), drop=["c"], split=(0.5, 0.25, 0.25)),
         ModelConfig(layers=2, latent_units=(7, 3)),
         TrainingConfig("piwae", k=6, schedule="paper", seed=4),
         ObjectiveConfig(groups=3),

@@ -1,0 +1,46 @@
+"""Kinds of numeric columns, and checks of their values; all decided on every row that is read."""
+
+import numpy as np
+
+from iwae_tf.errors import InputError
+
+MOST_COUNT = 1000  # columns of larger integers are real
+SMALLEST_SPREAD = 1e-4  # of the magnitude; float32 keeps 24 bits, a relative 6e-8
+
+
+def number_kind(present: np.ndarray) -> str:
+    """Returns "binary", "count" or "real" from all values of a column that are not missing."""
+    whole = present.min() >= 0 and (present == np.floor(present)).all()
+    if not whole or present.max() > MOST_COUNT:
+        return "real"
+    return "binary" if present.max() == 1 else "count"
+
+
+def check_values(present: np.ndarray, place: str, remedy: str, rows: str = "row") -> None:
+    """Raises `InputError` unless a column has at least two different values.
+
+    Args:
+        present: its values that are not missing.
+        place: file and column.
+        remedy: ends the message.
+        rows: which rows these are, in words.
+    """
+    if not len(present):
+        raise InputError(f"{place} has no values in any {rows}; expected at least two different ones: {remedy}")
+    if present.min() == present.max():
+        raise InputError(
+            f"{place} is constant, {present[0]:g} in every {rows}; expected at least two different values: {remedy}"
+        )
+
+
+def check_precision(present: np.ndarray, place: str, remedy: str) -> None:
+    """Raises `InputError` if float32 cannot hold the values of a real column, or would lose their differences."""
+    low, high = present.min(), present.max()
+    magnitude = max(abs(low), abs(high))
+    if magnitude > np.finfo(np.float32).max:
+        raise InputError(f"{place} reaches {magnitude:g}, beyond float32: divide it by a constant, or {remedy}")
+    if high - low < SMALLEST_SPREAD * magnitude:
+        raise InputError(
+            f"{place} runs from {low:.10g} to {high:.10g}, and float32 would lose these differences: subtract its "
+            f"minimum, or {remedy}"
+        )
