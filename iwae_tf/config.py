@@ -212,6 +212,7 @@ class ModelConfig(Settings):
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} needs {self.layers} entries for --layers {self.layers}, got {len(units)}")
         object.__setattr__(self, "latent_units", tuple(positive_integer("latent_units", n) for n in self.latent_units))
+        object.__setattr__(self, "column_likelihoods", tuple(self.column_likelihoods))
         hidden = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in self.hidden_units)
         object.__setattr__(self, "hidden_units", hidden)
 

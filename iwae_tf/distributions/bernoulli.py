@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.declarations import declare
-from iwae_tf.distributions.head import DistributionHead, Likelihood
+from iwae_tf.distributions.head import DistributionHead, Likelihood, checked_share
 
 # Multiply every 16th pixel together so that loads stay vectorised: no vector register of a CPU is wider than 16 floats.
 STRIDE = 16
@@ -50,7 +50,7 @@ class BernoulliLatent(DistributionHead):
         super().__init__(**kwargs)
         bias = None
         if mean is not None:
-            mean = np.clip(mean, 0.001, 0.999)
+            mean = np.clip(checked_share(mean), 0.001, 0.999)
             bias = np.log(mean / (1.0 - mean))
         self.logits = self.dense(units, initializer_seeds, bias)
 

@@ -163,6 +163,17 @@ class OutputDense(keras.layers.Layer):
         return keras.ops.add(products, self.bias)
 
 
+def checked_share(mean) -> np.ndarray:
+    """Returns the mean of values in [0, 1] as float64; raises `InputError` for one that is not in [0, 1]."""
+    mean = np.asarray(mean, np.float64)
+    if mean.size and not (mean.min() >= 0.0 and mean.max() <= 1.0):
+        raise InputError(
+            f"data_mean must be in [0, 1] as the data are, got {mean.min():g} to {mean.max():g}: divide 8-bit grey "
+            "values by 255"
+        )
+    return mean
+
+
 def likelihood_name(likelihood: str | type) -> str:
     """Returns the name that a likelihood is saved under: its declared name, or the name that Keras registered.
 

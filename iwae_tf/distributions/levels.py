@@ -11,7 +11,7 @@ from scipy import special
 from iwae_tf import seeds
 from iwae_tf.declarations import declare
 from iwae_tf.distributions.gaussian import bounded_log_scale
-from iwae_tf.distributions.head import Likelihood
+from iwae_tf.distributions.head import Likelihood, checked_share
 from iwae_tf.errors import InputError, positive_integer
 
 COMPONENTS = 5  # as in PixelCNN++
@@ -138,7 +138,7 @@ class DiscretizedLogistic(LevelLikelihood):
 
     def __init__(self, units: int, initializer_seeds: Iterator[int], levels: int, mean=None, **kwargs):
         super().__init__(levels, **kwargs)
-        middle = 0.5 if mean is None else np.asarray(mean, np.float64)
+        middle = 0.5 if mean is None else checked_share(mean)
         loc = (np.broadcast_to(2.0 * middle - 1.0, [units])[:, None] + START_LOCATIONS).reshape(-1)  # [D K]
         self.logits = self.dense(units * COMPONENTS, initializer_seeds)
         self.loc = self.dense(units * COMPONENTS, initializer_seeds, loc)
@@ -219,7 +219,7 @@ def logit_of_mean(mean, mean_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarr
     Returns:
         float64 [D].
     """
-    mean = np.clip(np.asarray(mean, np.float64), 0.01, 0.99)
+    mean = np.clip(checked_share(mean), 0.01, 0.99)
     low, high = np.full_like(mean, -200.0), np.full_like(mean, 200.0)
     for _ in range(60):  # 400 / 2^60 is below float64's rounding of the logit
         middle = 0.5 * (low + high)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from iwae_tf.config import REFINE, most_samples
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.models.checks import check_gaussian
+from iwae_tf.models.checks import check_gaussian, checked_samples
 
 # The numbers of samples the paper trains and evaluates with, and steps between them.
 PAPER_SAMPLE_SIZES = (1, 5, 50, 500, 5000)
@@ -118,7 +118,7 @@ def likelihood_batches(
     first_row: int = 0,
 ) -> Iterator[LikelihoodEstimate]:
     """Yields `estimate_log_likelihood` for each batch of rows as soon as it is done, beginning with `first_row`."""
-    num_samples = positive_integer("num_samples", num_samples)
+    num_samples = checked_samples(num_samples)
     batch_size = positive_integer("batch_size", batch_size)
     sizes = {positive_integer("sample_sizes", k) for k in sample_sizes} | {num_samples}
     sizes = tuple(sorted(k for k in sizes if k <= num_samples))

@@ -1,18 +1,26 @@
 """Checks of `IWAE`: arguments of `compile` and `fit`, input data, failed assertions of a step, steps per call."""
 
 import contextlib
+import math
 import re
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from iwae_tf.errors import InputError
+from iwae_tf.errors import InputError, positive_integer
 from iwae_tf.objectives.objective import Objective
 
 BAD_INPUT = "iwae_tf bad input"
 BAD_BOUND = "iwae_tf bound not finite"
-MAX_STEPS_PER_CALL = 20
+MAX_STEPS_PER_CALL, MAX_SAMPLES = 20, 2**31 - 1
+
+
+def checked_samples(num_samples: int) -> int:
+    """Returns the number of samples; raises `InputError` unless it is an integer from 1 to 2^31 - 1."""
+    if positive_integer("num_samples", num_samples) > MAX_SAMPLES:
+        raise InputError(f"num_samples must be at most {MAX_SAMPLES}, got {num_samples}")
+    return int(num_samples)
 
 
 def checked_mean(data_mean, data_dim: int) -> list[float]:
@@ -84,6 +92,87 @@ def input_requirements(model, came: str) -> str:
     )
 
 
+def dense_numbers(x):
+    """Returns x as a tensor, or as an array of numbers; `tf.data` batches as one tensor.
+
+    Raises:
+        InputError: x has no rows of numbers, or not in one dense array.
+    """
+    if isinstance(x, tf.data.Dataset):
+        check_elements(x.element_spec)
+        return tf.concat([batch[0] if isinstance(batch, tuple) else batch for batch in x], axis=0)
+    if tf.is_tensor(x) and isinstance(x, tf.Tensor):
+        kind = x.dtype
+        usable = kind.is_floating or kind.is_integer or kind.is_bool
+        if not usable:
+            raise InputError(f"x must be an array of numbers, got a tensor of {kind.name}")
+        return x
+    if np.ma.isMaskedArray(x):
+        raise InputError("x is a masked array, whose mask would be lost: fill it with x.filled(value)")
+    if hasattr(x, "toarray") or isinstance(x, (tf.SparseTensor, tf.RaggedTensor)):
+        raise InputError(f"x must be a dense array, got {type(x).__name__}: convert it, e.g. with x.toarray()")
+    try:
+        x = np.asarray(x)
+    except (TypeError, ValueError) as error:  # rows of different lengths, a tensor without values
+        raise InputError(f"x must be an array of numbers, got {type(x).__name__}: {one_line(error)}") from None
+    if x.dtype.kind not in "bifu":
+        raise InputError(f"x must be an array of numbers, got dtype {x.dtype}: convert it with x.astype('float32')")
+    return x
+
+
+def one_line(error: Exception) -> str:
+    """Returns the text of an error as one short line."""
+    return " ".join(str(error).split())[:160]
+
+
+def check_elements(spec) -> None:
+    """Raises `InputError` if the elements of a `tf.data.Dataset` are dictionaries."""
+    if isinstance(spec, tuple) and spec:
+        spec = spec[0]
+    if isinstance(spec, dict):
+        names = ", ".join(map(repr, spec))
+        raise InputError(f"the elements are dictionaries with {names}: take one, dataset.map(lambda e: e[NAME])")
+
+
+def checked_fit(model, arguments: dict) -> dict:
+    """Returns the arguments of `fit`, with x as dense numbers [N, D]; raises `InputError` for what cannot be trained on."""
+    arguments = without_weights(arguments)
+    if "x" in arguments:
+        arguments["x"] = _checked_source(model, arguments["x"], "x")
+    validation = arguments.get("validation_data")
+    if isinstance(validation, (tuple, list)):
+        arguments["validation_data"] = (_checked_source(model, validation[0], "validation_data"), *validation[1:])
+    if arguments.get("validation_split", 0.0) is None:
+        del arguments["validation_split"]
+    for name in ("steps_per_epoch", "epochs", "batch_size"):
+        if arguments.get(name) is not None:
+            positive_integer(name, arguments[name])
+    return arguments
+
+
+def _checked_source(model, x, name: str):
+    """Returns arrays as dense numbers [N, D], and a dataset or generator as it is."""
+    if isinstance(x, dict):
+        raise InputError(f"{name} is a dictionary with {', '.join(map(repr, x))}: give one of its arrays")
+    if isinstance(x, tf.data.Dataset):
+        check_elements(x.element_spec)
+        return x
+    if isinstance(x, keras.utils.PyDataset) or (hasattr(x, "__next__") and not hasattr(x, "shape")) or callable(x):
+        return x
+    x = flattened(model, dense_numbers(x))
+    if x.shape[0] == 0:
+        raise InputError(f"{name} has no rows, shape {tuple(x.shape)}")
+    return x
+
+
+def flattened(model, x):
+    """Returns images [B, H, W] or [B, H, W, C] as rows [B, D], and all else as it is."""
+    rank = x.shape.rank if isinstance(x.shape, tf.TensorShape) else len(x.shape)
+    if rank is not None and rank > 2 and math.prod(n or 0 for n in x.shape[1:]) == model.data_dim:
+        return tf.reshape(x, [-1, model.data_dim]) if tf.is_tensor(x) else x.reshape(-1, model.data_dim)
+    return x
+
+
 def check_size(model, x: tf.Tensor) -> None:
     """Raises `InputError` unless x may be [B, D]."""
     rank = x.shape.rank  # None where a graph was traced for arrays of several ranks
@@ -95,9 +184,9 @@ def checked_rows(model, x) -> tf.Tensor:
     """Returns x as float32 [B, D], checked at once, or in a graph by assertions.
 
     Raises:
-        InputError: x has another size, impossible values, or eagerly no rows.
+        InputError: x is no dense array of numbers, has another size, impossible values, or eagerly no rows.
     """
-    x = tf.cast(tf.convert_to_tensor(x), tf.float32)
+    x = flattened(model, tf.cast(dense_numbers(x), tf.float32))
     if not tf.executing_eagerly():
         return _asserted_rows(model, x)
     check_size(model, x)
@@ -110,7 +199,7 @@ def checked_batch(model, data) -> tf.Tensor:
     """Returns x of a batch of `fit` or `evaluate` as float32 [B, D], with assertions that hold in a graph."""
     x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     without_weights({"sample_weight": sample_weight})
-    return _asserted_rows(model, tf.cast(x, tf.float32))
+    return _asserted_rows(model, flattened(model, tf.cast(x, tf.float32)))
 
 
 def _asserted_rows(model, x: tf.Tensor) -> tf.Tensor:

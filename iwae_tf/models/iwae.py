@@ -24,7 +24,7 @@ from iwae_tf.models import checks, streaming
 from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.models.mixed_precision import checked_policy
 from iwae_tf.models.networks import GenerativeNetwork, InferenceNetwork, weights_read_once
-from iwae_tf.objectives import bounds, estimators, score_function
+from iwae_tf.objectives import bounds, build_objective, estimators, score_function
 
 REGISTERED = (layers, bounds, estimators, score_function)  # `keras.saving.load_model` must know their classes
 
@@ -97,6 +97,13 @@ class IWAE(keras.Model):
     ):
         super().__init__(**kwargs)
         self.data_dim = positive_integer("data_dim", data_dim)
+        # One stochastic layer may be given without its outer brackets.
+        if not isinstance(latent_units, Sequence):
+            latent_units = (latent_units,)
+        if not isinstance(hidden_units, Sequence):
+            hidden_units = (hidden_units,)
+        if not hidden_units or not isinstance(hidden_units[0], Sequence):
+            hidden_units = (hidden_units,)
         self.latent_units = tuple(positive_integer("latent_units", units) for units in latent_units)
         self.hidden_units = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in hidden_units)
         if len(self.latent_units) != len(self.hidden_units) or not self.latent_units:
@@ -165,7 +172,8 @@ class IWAE(keras.Model):
 
         Args:
             optimizer: a Keras optimizer or its name; None is the paper's `Adam(1e-3, epsilon=1e-4)`.
-            objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`.
+            objective: an `iwae_tf.objectives.Objective`; None is `IWAEBound(num_samples=50)`, and the name of a
+                declared objective is that with 50 samples.
             jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles on a
                 GPU. With several replicas it is False.
             steps_per_execution: as in Keras; None lets `fit` choose: up to 20, and 1 where a callback counts batches.
@@ -177,6 +185,8 @@ class IWAE(keras.Model):
                 replicas.
         """
         objective = bounds.IWAEBound(num_samples=50) if objective is None else objective
+        if isinstance(objective, str):
+            objective = build_objective(objective, 50, {})
         optimizer = Adam(1e-3, epsilon=1e-4) if optimizer is None else keras.optimizers.get(optimizer)
         checks.check_compile(self, optimizer, objective, jit_compile, kwargs)
         self.objective = objective
@@ -199,7 +209,7 @@ class IWAE(keras.Model):
             InputError: (a `ValueError`) if x has the wrong size or values that the likelihood cannot observe.
             InputError: if the bound or its gradient stops being finite; that step is not taken.
         """
-        given = checks.without_weights(inspect.signature(super().fit).bind_partial(*args, **kwargs).arguments)
+        given = checks.checked_fit(self, dict(inspect.signature(super().fit).bind_partial(*args, **kwargs).arguments))
         if self.compiled:
             self.objective.begin_fit()
             if own := self.objective.callbacks():
@@ -319,7 +329,7 @@ class IWAE(keras.Model):
 
         Reference: Burda, Grosse, Salakhutdinov (2016), equation 8.
         """
-        x, k = self.checked(x), tf.constant(positive_integer("num_samples", num_samples))
+        x, k = self.checked(x), tf.constant(checks.checked_samples(num_samples))
         seed = tf.constant(check_seed(seed), tf.int64)
         if not tf.executing_eagerly():
             return self._log_likelihood_rows(x, seed, k)
@@ -349,7 +359,7 @@ class IWAE(keras.Model):
             float32 [c, B]; c is the chunk size, less at the ends.
         """
         x, seed = self.checked(x), tf.constant(check_seed(seed), tf.int64)
-        last = first_sample + positive_integer("num_samples", num_samples)
+        last = first_sample + checks.checked_samples(num_samples)
         chunk_size = CHUNK_SIZE if chunk_size is None else positive_integer("chunk_size", chunk_size)
         if chunk_size % streaming.BLOCK:
             raise InputError(f"chunk_size must be a multiple of {streaming.BLOCK}, got {chunk_size}")
@@ -398,7 +408,17 @@ class IWAE(keras.Model):
         """Returns the mean of p(x | h) at the mean of q(h[0] | x): [B, D] -> [B, D]."""
         return self(self.checked(x))
 
+    def predict(self, *args, **kwargs):
+        """Returns `reconstruct` of the data, as `keras.Model.predict` does."""
+        with checks.readable_errors(self):
+            return super().predict(*args, **kwargs)
+
+    def predict_step(self, data):
+        """Returns `reconstruct` of a batch."""
+        return self(checks.checked_batch(self, data))
+
     def call(self, inputs):
+        """Returns `reconstruct` without its checks: float32 [B, D] -> [B, D]."""
         first, last = self.inference_network.stages[0], self.generative_network.likelihood_stage
         return last.head.mean(last(first.head.mean(first(inputs))))
 
@@ -416,6 +436,20 @@ class IWAE(keras.Model):
         return checks.checked_rows(self, x)
 
     # Keras
+
+    def export(self, filepath, *args, **kwargs):
+        """Refuses Keras' export, whose one endpoint would be `reconstruct`, and names the function that exports scores."""
+        raise InputError("use iwae_tf.serving.export_saved_model(model, folder), which exports scores of log p(x)")
+
+    def save(self, filepath, *args, **kwargs):
+        """Saves the model as a `.keras` file, which `keras.saving.load_model` reads."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise InputError(f"{filepath}: a model is saved as a .keras file; HDF5 is for weights, save_weights")
+        super().save(filepath, *args, **kwargs)
+
+    def quantize(self, *args, **kwargs):
+        """Refuses: log p(x) under weights of 8 bits is another number."""
+        raise InputError("quantize is not supported; for products of 16 bits give dtype='mixed_bfloat16'")
 
     @property
     def distributed(self) -> bool:

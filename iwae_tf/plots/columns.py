@@ -7,6 +7,7 @@ from iwae_tf.plots import style
 
 MOST, ACROSS = 12, 3  # panels of a figure, and in a row of it
 BINS = 24
+DRAWS = 5000  # from p(x), enough for smooth histograms
 PANEL_WIDTH, PANEL_HEIGHT = 240, 190
 
 
@@ -23,7 +24,7 @@ def columns_figure(names, x, samples, of: str = "test rows") -> Figure:
         of: name of the rows for the title.
     """
     shown, more = list(names)[:MOST], max(len(names) - MOST, 0)
-    notes = ["filled: the rows; line: as many draws from the model, in share of rows"]
+    notes = [f"filled: the rows; line: {len(samples):,} draws from the model; heights are shares"]
     if more:
         notes.append(f"the first {MOST} of {len(names)} columns")
     rows = -(-len(shown) // ACROSS)

@@ -179,7 +179,7 @@ class _Model:
         x, seed = self.x_test, self.record.config["training"]["seed"]
         if self.model is not None and self.shape is None and self.dataset is not None and self.dataset.columns:
             names = [column.name for column in self.dataset.columns]
-            draws = self.model.sample(len(x), seed)
+            draws = self.model.sample(columns.DRAWS, seed)
             return [_picture(columns.columns_figure(names, x, draws, f"{len(x):,} test rows"))]
         if self.model is None or self.shape is None:
             return []

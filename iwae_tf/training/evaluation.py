@@ -23,7 +23,7 @@ from iwae_tf.evaluation.estimate import (
 )
 from iwae_tf.evaluation.posterior import posterior_samples
 from iwae_tf.evaluation.units import ACTIVE_THRESHOLD, unit_activities
-from iwae_tf.plots import image_grid
+from iwae_tf.plots import columns, image_grid
 from iwae_tf.training import evaluation_extras as extras
 from iwae_tf.training.building import check_same_data, load_data, scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
@@ -75,7 +75,7 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
         return run.path / f"{name}.{figure_format}"
 
     if is_table(dataset):
-        names, draws = [column.name for column in dataset.columns], run.model.sample(len(x), training.seed)
+        names, draws = [column.name for column in dataset.columns], run.model.sample(columns.DRAWS, training.seed)
         plots.save_columns(file("columns"), names, x, draws, f"{len(x):,} test rows")
     else:
         pictures = run.model.sample(100, training.seed, mean=True), x[:20], run.model.reconstruct(x[:20])

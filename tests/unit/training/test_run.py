@@ -57,13 +57,13 @@ def rows_of(run):
 def test_pixels_are_binarised_for_the_likelihood_that_declares_it_alone(make_run, monkeypatch, likelihood):
     run = make_run(model={"likelihood": likelihood})
     assert run.model.likelihood_name == likelihood
-    assert binarised(likelihood) == (likelihood == "bernoulli")
+    assert binarised(run.dataset, likelihood) == (likelihood == "bernoulli")
     batches, make_batches = [], training.training_batches
     monkeypatch.setattr(training, "training_batches", lambda *args: batches.append(make_batches(*args)) or batches[-1])
     monkeypatch.setattr(run.model, "fit", lambda *args, **kwargs: run.model.optimizer.iterations.assign(10))
     training.fit(run, verbose=0)
     for images in (run.x_valid, run.x_test, next(iter(batches[0]))):
-        assert np.isin(images, [0.0, 1.0]).all() == binarised(likelihood)
+        assert np.isin(images, [0.0, 1.0]).all() == binarised(run.dataset, likelihood)
 
 
 def test_seed_objective_and_the_mean_of_the_training_images_reach_the_model(make_run):
