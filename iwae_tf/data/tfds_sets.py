@@ -67,10 +67,10 @@ def _splits(builder, source: str) -> dict[str, str]:
 
 
 def _image_feature(builder) -> str | None:
-    """Returns the name of the image to model: "image", or the only image of the data set; None if it has none."""
+    """Returns the name of the image to model: "image", or the first by name; None if there is none."""
     from tensorflow_datasets import features
 
-    names = [name for name, feature in builder.info.features.items() if isinstance(feature, features.Image)]
+    names = sorted(name for name, feature in builder.info.features.items() if isinstance(feature, features.Image))
     return "image" if "image" in names else names[0] if names else None
 
 
@@ -108,7 +108,8 @@ def _columns(
 
     left_out = {*chosen["drop"], *_target(builder)}
     named = {chosen["id_column"], chosen["label_column"]}
-    features = {key: f for key, f in builder.info.features.items() if key not in left_out or key in named}
+    known = sorted(builder.info.features.items())  # sorted, because TFDS reads them in no fixed order
+    features = {key: feature for key, feature in known if key not in left_out or key in named}
     read = {}
     for key, split_name in splits.items():
         examples = list(tensorflow_datasets.as_numpy(builder.as_dataset(split=split_name)))
