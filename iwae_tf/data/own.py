@@ -1,10 +1,12 @@
-"""A user's own data by path: a table, an array, a folder with a file for each split."""
+"""A user's own data by path: a table, an array, a folder with a file for each split, a folder of images."""
 
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from iwae_tf.data import arrays, files
+import numpy as np
+
+from iwae_tf.data import arrays, files, images
 from iwae_tf.data.dataset import SPLITS, Dataset
 from iwae_tf.data.splits import WHOLE
 from iwae_tf.errors import InputError
@@ -70,23 +72,70 @@ def _only_array(path: pathlib.Path):
 
 
 def _load_folder(path: pathlib.Path, chosen: Mapping[str, Any], split: tuple[float, ...] | None) -> Dataset:
-    """Returns the data set of a folder with a file for each split."""
-    endings = (*TABLES, *ARRAYS)
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in endings and file.is_file())
+    """Returns the data set of a folder: images, or a file for each split."""
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in TABLES + ARRAYS and file.is_file())
+    groups = {WHOLE: images.image_paths(path)}
+    groups |= {split: images.image_paths(path / split) for split in SPLITS if (path / split).is_dir()}
+    groups = {key: paths for key, paths in groups.items() if paths}
+    if found and groups:
+        some = next(iter(groups.values()))[0]
+        raise InputError(
+            f"{path} holds both {found[0].name} and images, {some.relative_to(path)}; expected one of them: move the "
+            "others to another folder"
+        )
+    if groups:
+        return _load_images(path, groups, chosen, split)
+    paths = _split_files(path, found)
+    refuse(str(path), {"split": split}, "the folder has a file for each split")
+    return _load_files(path.resolve().name, paths, chosen, split)
+
+
+def _split_files(path: pathlib.Path, found: list[pathlib.Path]) -> dict[str, pathlib.Path]:
+    """Returns the files of the splits among the tables and arrays of a folder."""
     paths: dict[str, pathlib.Path] = {}
     for key in SPLITS:
-        own = [file for file in found if file.stem == key]
-        if len(own) > 1:
-            raise InputError(f"{path} holds {' and '.join(file.name for file in own)}: keep one file for a split")
-        if own:
-            paths[key] = own[0]
-    if "train" not in paths or "test" not in paths:
+        named = [file for file in found if file.stem.lower() == key]
+        if len(named) > 1:
+            raise InputError(f"{path} holds {' and '.join(file.name for file in named)}: keep one file for each split")
+        if named:
+            paths[key] = named[0]
+    other = [file.name for file in found if file.stem.lower() in ("val", "validation", "dev")]
+    if "train" not in paths or "test" not in paths or (other and "valid" not in paths):
+        names = ", ".join(file.name for file in found[:5]) or "no data"
         raise InputError(
-            f"{path} is a folder with {', '.join(file.name for file in found[:5]) or 'no data'}; expected train and "
-            f"test, and if wanted valid, each {', '.join(endings)}, or images: name its files so, or give the path of "
-            "one of them"
+            f"{path} is a folder with {names}; expected train and test, and if wanted valid, each with one of the "
+            f"endings {', '.join(TABLES + ARRAYS)}, or PNG or JPEG images, in it or in folders train, valid and test: "
+            "rename its files, or give the path of one of them"
         )
     if len({file.suffix.lower() for file in paths.values()}) > 1:
-        raise InputError(f"{path} holds {', '.join(f.name for f in paths.values())}; expected files of one kind")
-    refuse(str(path), {"split": split}, "the folder has a file for each split")
-    return _load_files(path.name, paths, chosen, split)
+        raise InputError(
+            f"{path} holds {', '.join(file.name for file in paths.values())}; expected files of one kind: save all in "
+            "the same format"
+        )
+    return paths
+
+
+def _load_images(
+    path: pathlib.Path,
+    groups: dict[str, list[pathlib.Path]],
+    chosen: Mapping[str, Any],
+    split: tuple[float, ...] | None,
+) -> Dataset:
+    """Returns the data set of the images in a folder, or in its subfolders train, valid and test."""
+    refuse(str(path), chosen, "images have no named columns")
+    if WHOLE not in groups:
+        refuse(str(path), {"split": split}, "the images have a folder for each split")
+        if "train" not in groups or "test" not in groups:
+            raise InputError(
+                f"{path} has images in {' and '.join(groups)} alone; expected folders train and test, and if wanted "
+                "valid: add the other one, or put all images into one folder"
+            )
+    elif len(groups) > 1:
+        raise InputError(
+            f"{path} has images both in itself and in {', '.join(key for key in groups if key)}: move them to one place"
+        )
+    # Read together, so that one colour image makes all of them colour images.
+    read = images.read_images([file for paths in groups.values() for file in paths])
+    ends = np.cumsum([len(paths) for paths in groups.values()])[:-1]
+    own = {key and f"x_{key}": x for key, x in zip(groups, np.split(read, ends), strict=True)}
+    return arrays.from_arrays(path.resolve().name, own, str(path), split)

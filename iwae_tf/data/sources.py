@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from iwae_tf.config import checked_shares
-from iwae_tf.data import files, own, tfds
+from iwae_tf.data import files, own, tfds, tfds_sets
 from iwae_tf.data.dataset import SPLITS, Dataset, hold_out
 from iwae_tf.declarations import Declaration, declare, declared, find
 from iwae_tf.errors import InputError, unknown_name
@@ -44,8 +44,8 @@ def load(
     """Loads a data set: from `data_dir` and nowhere else if it is given, else by TensorFlow Datasets (TFDS).
 
     Args:
-        dataset: a declared name, or the path of a user's data: a table, an array, a folder with a file for each split
-            or a folder of images, see `docs/data.md`.
+        dataset: a declared name; "tfds:NAME" of TFDS; or the path of a user's data: a table, an array, a folder with a
+            file for each split or a folder of images, see `docs/data.md`.
         data_dir: a folder with the data set's original files, an .npz file, or data that TFDS prepared. None means the
             folder of TFDS, which downloads missing data. "digits" needs no folder.
         columns: names of the columns of a table to model, in this order; None means all.
@@ -58,9 +58,11 @@ def load(
         InputError: the name is unknown, or the data are missing or unusable. Nothing else is loaded instead.
     """
     name, folder = str(dataset), None if data_dir is None else pathlib.Path(data_dir)
-    chosen = {"columns": columns, "drop": drop, "id_column": id_column, "label_column": label_column}
+    chosen = {"columns": columns, "drop": drop or (), "id_column": id_column, "label_column": label_column}
     split = None if split is None else checked_shares(split)
     path = find_source(name, folder)
+    if name.startswith(tfds_sets.PREFIX):
+        return tfds_sets.load_tfds(name, folder, chosen, split)
     if path is not None:
         return own.load_path(path, chosen, split)
     own.refuse(name, chosen | {"split": split}, "a declared data set has its own splits and no columns")
@@ -68,13 +70,13 @@ def load(
 
 
 def find_source(dataset: str, data_dir: str | os.PathLike | None = None) -> pathlib.Path | None:
-    """Returns the path of a user's data, in the working folder or else in `data_dir`; None for a declared name.
+    """Returns the path of a user's data, in the working folder or else in `data_dir`; None for other kinds of names.
 
     Raises:
         InputError: there is neither a data set nor a file of that name.
     """
     name = str(dataset)
-    if name in declared("dataset"):
+    if name in declared("dataset") or name.startswith(tfds_sets.PREFIX):
         return None
     candidates = list(dict.fromkeys([pathlib.Path(name), pathlib.Path(data_dir or "", name)]))
     found = next((path for path in candidates if name and os.path.exists(path)), None)

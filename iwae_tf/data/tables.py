@@ -1,7 +1,6 @@
 """Tables of a user, CSV or Parquet: their columns as float32, with the kind of each; NaN is a missing value."""
 
 import collections
-import csv
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,11 @@ from iwae_tf.data import files
 from iwae_tf.data.columns import check_precision, check_values, number_kind
 from iwae_tf.data.dataset import SPLITS, Column, Dataset
 from iwae_tf.data.splits import WHOLE, content_keys, described, split_rows
+from iwae_tf.data.table_files import NUMBER, is_text, listed, read_table
 from iwae_tf.errors import InputError, nearest_name
 
 MOST_CATEGORIES = 100
-
-_BLOCK = 1 << 24  # bytes; a row of a CSV file must fit into one
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+MOST_WORDS = 0.2  # of the values of a column that else holds numbers are taken for mistakes
 
 
 def load_tables(
@@ -47,10 +45,10 @@ def load_tables(
         InputError: a file, a column or a value cannot be used.
     """
     text = (id_column,) if id_column else ()
-    tables = {key: _read(path, text) for key, path in paths.items()}
+    tables = {key: read_table(path, text) for key, path in paths.items()}
     if len(tables) > 1:  # what is text in one file may look like numbers in another
-        text += tuple(field.name for table in tables.values() for field in table.schema if _is_text(field.type))
-        tables = {key: _read(path, text) for key, path in paths.items()}
+        text += tuple(field.name for table in tables.values() for field in table.schema if is_text(field.type))
+        tables = {key: read_table(path, text) for key, path in paths.items()}
     source = ", ".join(str(path) for path in paths.values())
     return from_tables(
         name,
@@ -98,8 +96,8 @@ def from_tables(
     labels = None if label_column is None else _outcomes(rows, label_column, "--label-column")
     if labels is not None and len(np.unique(labels)) < 2:
         raise InputError(
-            f"{rows.first}: every row of the label column {label_column!r} is {labels[0]!r}; expected at least two "
-            "values: name another --label-column, or leave it out"
+            f"{rows.first}: every row of the label column {label_column!r} is {labels[0].item()!r}; expected at least "
+            "two values: name another --label-column, or leave it out"
         )
     if WHOLE in tables:
         keys = _row_keys(x, [text for *_, text in read]) if ids is None else (str(i).encode() for i in ids.tolist())
@@ -139,11 +137,11 @@ def read_rows(
     """
     path, names = pathlib.Path(path), [column.name for column in columns]
     text = tuple(column.name for column in columns if column.kind == "category")
-    rows = _Rows({WHOLE: _read(path, (*text, *([id_column] if id_column else [])))}, {WHOLE: str(path)})
+    rows = _Rows({WHOLE: read_table(path, (*text, *([id_column] if id_column else [])))}, {WHOLE: str(path)})
     missing = [name for name in names if name not in rows.names]
     if missing:
         raise InputError(
-            f"{path} has no column {_listed(missing)}, which the model was trained on; it has {_listed(rows.names)}: "
+            f"{path} has no column {listed(missing)}, which the model was trained on; it has {listed(rows.names)}: "
             "add it, empty where the value is missing"
         )
     x = np.empty((rows.count, len(names)), np.float32)
@@ -164,7 +162,7 @@ class _Rows:
             missing = [name for name in self.names if name not in table.column_names]
             if missing:
                 raise InputError(
-                    f"{places[key]} has no column {_listed(missing)}, and {self.first} has it: give all files the same "
+                    f"{places[key]} has no column {listed(missing)}, and {self.first} has it: give all files the same "
                     "columns"
                 )
 
@@ -189,92 +187,6 @@ class _Rows:
         return numbers
 
 
-# Files
-
-
-def _read(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
-    """Returns the table of a file after checks of its column names; reads the columns `text` of a CSV file as text."""
-    table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, text)
-    _check_names(table.column_names, path)
-    if not table.num_rows:
-        raise InputError(f"{path} has column names and no rows; expected at least one row: fill it")
-    return table
-
-
-def _read_parquet(path: pathlib.Path) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    with files.reading(path, "a Parquet file"), pq.ParquetFile(path) as file:
-        return file.read()
-
-
-def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
-    from pyarrow import csv as arrow_csv
-
-    form = "a CSV file with commas and a header, in UTF-8"
-    with files.reading(path, form), open(path, encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file), [])
-    _check_header(header, path)
-    names, ragged = [name.strip() for name in header], []
-    _check_names(names, path)
-
-    def keep(row):
-        ragged.append(row)
-        return "error"
-
-    try:
-        with files.reading(path, form):
-            return arrow_csv.read_csv(
-                path,
-                # One thread, because only then a ragged row has a number.
-                read_options=arrow_csv.ReadOptions(
-                    use_threads=False, block_size=_BLOCK, column_names=names, skip_rows_after_names=1
-                ),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
-                convert_options=arrow_csv.ConvertOptions(
-                    strings_can_be_null=True, column_types={name: pa.string() for name in text if name in names}
-                ),
-            )
-    except InputError:
-        if not ragged:
-            raise
-        row = ragged[0]
-        raise InputError(
-            f"{path}: row {row.number - 1} has {row.actual_columns} values and the header {row.expected_columns} "
-            f"({row.text[:60]!r}): correct that row; put text with a comma in quotation marks"
-        ) from None
-
-
-def _check_header(header: list[str], path: pathlib.Path) -> None:
-    """Raises `InputError` if the first row of a CSV file is missing, has another delimiter or is one of numbers."""
-    if not any(header):
-        raise InputError(f"{path} is empty; expected a header and rows: save it again")
-    other = next((mark for mark in ";\t|" if mark in header[0]), None)
-    if len(header) == 1 and other:
-        raise InputError(
-            f"{path}: the header is one column, {header[0][:60]!r}; expected commas between the columns and not "
-            f"{other!r}: save it with commas"
-        )
-    numeric = [name for name in header if _NUMBER.fullmatch(name.strip())]
-    counted = header == [str(i) for i in range(len(header))]
-    if not counted and (len(numeric) == len(header) or any("." in name or "e" in name.lower() for name in numeric)):
-        raise InputError(
-            f"{path} has no header: its first row holds the number {numeric[0]!r}; expected names of the columns: add "
-            "a row of names at its top"
-        )
-
-
-def _check_names(names: list[str], path: pathlib.Path) -> None:
-    twice = [name for name, count in collections.Counter(names).items() if count > 1]
-    if "" in names:
-        raise InputError(
-            f"{path}: column {names.index('') + 1} has no name; expected a name for each: name it, or leave it out "
-            "(pandas: to_csv(..., index=False))"
-        )
-    if twice:
-        raise InputError(f"{path} has more than one column {_listed(twice)}: rename them so that they differ")
-
-
 # Columns
 
 
@@ -293,18 +205,18 @@ def _chosen(
             if name not in rows.names:
                 nearest = nearest_name(name, rows.names)
                 hint = f"did you mean {nearest!r}? " if nearest else ""
-                raise InputError(f"{rows.first}: {flag} {name}: no such column; {hint}it has {_listed(rows.names)}")
+                raise InputError(f"{rows.first}: {flag} {name}: no such column; {hint}it has {listed(rows.names)}")
     for flag in ("--drop", *kept_out):
         both = [name for name in asked.get(flag, ()) if name in asked["--columns"]]
         if both:
-            raise InputError(f"{rows.first}: {_listed(both)} is in both --columns and {flag}: leave it out of one")
+            raise InputError(f"{rows.first}: {listed(both)} is in both --columns and {flag}: leave it out of one")
     twice = [name for name, count in collections.Counter(columns or ()).items() if count > 1]
     if twice:
-        raise InputError(f"{rows.first}: --columns names {_listed(twice)} twice: name each column once")
+        raise InputError(f"{rows.first}: --columns names {listed(twice)} twice: name each column once")
     left_out = {*drop, *kept_out.values()}
     names = list(columns) if columns else [name for name in rows.names if name not in left_out]
     if not names:
-        raise InputError(f"{rows.first}: no column is left to model of {_listed(rows.names)}: drop fewer")
+        raise InputError(f"{rows.first}: no column is left to model of {listed(rows.names)}: drop fewer")
     return names
 
 
@@ -315,7 +227,7 @@ def _column(rows: _Rows, name: str) -> tuple[Column, np.ndarray, pa.ChunkedArray
         raise InputError(f"{place} is the index of a pandas table: name it as --id-column, or --drop {name}")
     for array in arrays:
         _check_type(array.type, place, name)
-    if any(_is_text(array.type) for array in arrays):
+    if any(is_text(array.type) for array in arrays):
         text = _text(arrays)
         column = Column(name, "category", _categories(rows, name, text))
         return column, _codes(rows, column), text
@@ -337,7 +249,7 @@ def _column(rows: _Rows, name: str) -> tuple[Column, np.ndarray, pa.ChunkedArray
 def _check_type(kind: pa.DataType, place: str, name: str) -> None:
     types = pa.types
     tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
-    if _is_text(kind) or any(test(kind) for test in tests):
+    if is_text(kind) or any(test(kind) for test in tests):
         return
     what, remedy = f"values of type {kind}", "put each value into a column of its own"
     if types.is_temporal(kind):
@@ -352,8 +264,8 @@ def _categories(rows: _Rows, name: str, text: pa.ChunkedArray) -> tuple[str, ...
     if len(values) < 2:
         found = f"is constant, {values[0]!r} in every row" if values else "has no values, all are missing"
         raise InputError(f"{place} {found}; expected at least two different values: --drop {name}")
-    words = [value for value in values if not _NUMBER.fullmatch(value.strip())]
-    if 0 < len(words) < len(values) / 2:
+    words = [value for value in values if not NUMBER.fullmatch(value.strip())]
+    if 0 < len(words) <= MOST_WORDS * len(values):
         row = pc.index(text, words[0]).as_py()
         raise InputError(
             f"{rows.place(row)}, column {name!r} is {words[0][:40]!r}, and most other values are numbers: correct it, "
@@ -378,11 +290,6 @@ def _check_training(x: np.ndarray, columns: list[Column], place: str) -> None:
 
 
 # Values
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
 
 
 def _text(arrays: list[pa.ChunkedArray]) -> pa.ChunkedArray:
@@ -411,12 +318,12 @@ def _codes(rows: _Rows, column: Column) -> np.ndarray:
 
 def _scored_numbers(rows: _Rows, column: Column) -> np.ndarray:
     (array,) = rows.arrays(column.name)
-    if not _is_text(array.type):
+    if not is_text(array.type):
         _check_type(array.type, f"{rows.first}: column {column.name!r}", column.name)
         return _numbers(array)
     values = _text([array]).to_pylist()
     for row, value in enumerate(values):
-        if value is not None and not _NUMBER.fullmatch(value.strip()):
+        if value is not None and not NUMBER.fullmatch(value.strip()):
             raise InputError(
                 f"{rows.place(row)}, column {column.name!r} is {value[:40]!r}; expected a number, or nothing where it "
                 "is missing: correct it"
@@ -427,7 +334,7 @@ def _scored_numbers(rows: _Rows, column: Column) -> np.ndarray:
 def _outcomes(rows: _Rows, name: str, flag: str) -> np.ndarray:
     """Returns the ids or labels of all rows: int64, float64 or text, [N]."""
     if name not in rows.names:
-        raise InputError(f"{rows.first}: {flag} {name}: no such column; it has {_listed(rows.names)}")
+        raise InputError(f"{rows.first}: {flag} {name}: no such column; it has {listed(rows.names)}")
     arrays = rows.arrays(name)
     types = [array.type for array in arrays]
     missing = np.flatnonzero(np.concatenate([pc.is_null(array, nan_is_null=True).to_numpy() for array in arrays]))
@@ -468,9 +375,3 @@ def _row_keys(x: np.ndarray, texts: list[pa.ChunkedArray | None]):
     words = [text.to_pylist() for text in texts if text is not None]
     for key, *own in zip(content_keys(x[:, numeric]), *words, strict=True):
         yield key + "\0".join("" if word is None else word for word in own).encode()
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    """Returns the names with commas, the first ones of many."""
-    rest = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

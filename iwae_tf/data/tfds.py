@@ -12,13 +12,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from iwae_tf.data import files
 from iwae_tf.data.dataset import Dataset, hold_out
 from iwae_tf.declarations import Declaration
-from iwae_tf.errors import InputError
+from iwae_tf.errors import InputError, nearest_name
 
 _TIMEOUT = 5.0  # seconds
 
@@ -34,25 +35,49 @@ def from_tfds(declaration: Declaration, folder: pathlib.Path | None) -> Dataset 
     Raises:
         InputError: the prepared folder cannot be read, or the download failed.
     """
+    with prepared(declaration, folder) as builder:
+        if builder is None:
+            return None
+        splits = {"x_train": "train", "x_valid": "validation", "x_test": "test"}
+        arrays = {key: _images(builder, split) for key, split in splits.items() if split in builder.info.splits}
+    source = source_of(builder)
+    data = Dataset.from_arrays(declaration.name, arrays, source, "as in TFDS")
+    if "x_valid" not in arrays and "held_out" in declaration.facts:
+        data = hold_out(data, *declaration.facts["held_out"], "TFDS's order")
+    note = declaration.facts["tfds"].get("note")
+    return dataclasses.replace(data, split=f"{data.split}; {note}") if note else data
+
+
+@contextlib.contextmanager
+def prepared(declaration: Declaration, folder: pathlib.Path | None) -> Iterator[Any]:
+    """Gives the builder of a prepared data set, downloaded if no folder is given, or None; reads in silence."""
     import tensorflow_datasets
 
     tensorflow_datasets.disable_progress_bar()
     name = declaration.facts["tfds"]["name"]
     parent = pathlib.Path(folder or tensorflow_datasets.core.constants.DATA_DIR)
     with files.reading(parent / name, "a folder that TFDS prepared"), _quiet():
-        builder = tensorflow_datasets.builder(name, data_dir=folder)
+        try:
+            builder = tensorflow_datasets.builder(name, data_dir=folder)
+        except tensorflow_datasets.core.DatasetNotFoundError:
+            known = tensorflow_datasets.list_builders(with_community_datasets=False)
+            nearest = nearest_name(name, known)
+            hint = f"did you mean {nearest!r}? " if nearest else ""
+            raise InputError(
+                f"unknown data set {name!r} of TFDS: {hint}neither TFDS nor {parent} has it: see "
+                "https://www.tensorflow.org/datasets/catalog/overview for the names, or give --data-dir"
+            ) from None
         if not builder.is_prepared():
-            if folder is not None:
-                return None
-            _download(declaration, builder)
-        splits = {"x_train": "train", "x_valid": "validation", "x_test": "test"}
-        arrays = {key: _images(builder, split) for key, split in splits.items() if split in builder.info.splits}
-    source = f"TFDS {builder.info.full_name} in {builder.data_dir}"
-    data = Dataset.from_arrays(declaration.name, arrays, source, "as in TFDS")
-    if "x_valid" not in arrays and "held_out" in declaration.facts:
-        data = hold_out(data, *declaration.facts["held_out"], "TFDS's order")
-    note = declaration.facts["tfds"].get("note")
-    return dataclasses.replace(data, split=f"{data.split}; {note}") if note else data
+            if folder is None:
+                _download(declaration, builder)
+            else:
+                builder = None
+        yield builder
+
+
+def source_of(builder) -> str:
+    """Returns the line for `Dataset.source`."""
+    return f"TFDS {builder.info.full_name} in {builder.data_dir}"
 
 
 def missing_data(declaration: Declaration, tried: str) -> InputError:
