@@ -143,6 +143,8 @@ class DataConfig:
         for name in ("columns", "drop"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
+        if self.columns == ():
+            raise InputError("columns (--columns) names no column: give at least one, or leave it out for all")
         if self.split_shares is not None:
             object.__setattr__(self, "split_shares", checked_shares(self.split_shares))
 

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import math
 import pathlib
+import warnings
 import zipfile
 from collections.abc import Iterator
 
@@ -46,6 +47,8 @@ def reading(path: pathlib.Path, form: str) -> Iterator[None]:
 
 def find_all(folder: pathlib.Path, names: list[str]) -> list[pathlib.Path] | None:
     """Returns the paths of files that belong together, each plain or with ".gz" appended; None if all are missing.
+
+    The plain file is read if both are there; `Dataset.source` names it.
 
     Raises:
         InputError: only some of the files exist.
@@ -94,11 +97,14 @@ def read_chardata(path: pathlib.Path) -> dict[str, np.ndarray]:
     from scipy import io
 
     keys = {"x_train": "data", "x_test": "testdata"}
-    with reading(path, "a MATLAB file (version 4 to 7.2) with data and testdata"):
+    with reading(path, "a MATLAB file (version 4 to 7.2) with data and testdata"), warnings.catch_warnings():
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)  # SciPy would drop the imaginary parts
         content = io.loadmat(path, variable_names=list(keys.values()), mat_dtype=True)
     arrays = {}
     for name, key in keys.items():
         x = content.get(key)
+        if x is not None and not isinstance(x, np.ndarray):
+            raise InputError(f"{path}: {key} is a sparse matrix; expected a full one: save it by full({key})")
         if x is None or x.ndim != 2 or x.shape[0] != _PIXELS:
             found = "is missing" if x is None else f"has shape {x.shape}"
             raise InputError(f"{path}: {key} {found}; expected {_PIXELS} x N, an image a column: get it again")

@@ -12,6 +12,8 @@ from iwae_tf.errors import InputError
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 WHOLE = ""  # name of the one table or array of a source without splits of its own
 
+_ROWS_AT_ONCE = 4096
+
 
 def split_rows(keys: Iterable[bytes], shares: tuple[float, ...] | None, source: str) -> dict[str, np.ndarray]:
     """Returns the numbers of the rows of each split, in the order of the file.
@@ -41,11 +43,11 @@ def split_rows(keys: Iterable[bytes], shares: tuple[float, ...] | None, source: 
 
 
 def content_keys(x: np.ndarray) -> Iterator[bytes]:
-    """Returns the float32 bytes of each row of [N, D]; -0 counts as 0, and every NaN as the same."""
-    for row in x:
-        values = row.astype(np.float32).ravel() + np.float32(0)
+    """Returns the float32 bytes of each row of [N, ...]; -0 counts as 0, and every NaN as the same."""
+    for first in range(0, len(x), _ROWS_AT_ONCE):
+        values = x[first : first + _ROWS_AT_ONCE].astype(np.float32) + np.float32(0)
         values[np.isnan(values)] = np.nan
-        yield values.tobytes()
+        yield from (row.tobytes() for row in values)
 
 
 def described(shares: tuple[float, ...] | None, key: str = "content") -> str:

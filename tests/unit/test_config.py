@@ -142,6 +142,8 @@ def test_a_value_out_of_range_is_refused_by_name_and_value():
     ):
         refused(DataConfig, r"^split \(--split\) must be the shares of train, valid and test", split_shares=split)
 
+    refused(DataConfig, r"^columns \(--columns\) names no column", columns=())
+
     for name, units, message in (
         ("latent_units", (5, 4, 3), "--latent-units needs 2 entries for --layers 2, got 3"),
         ("hidden_units", ((5, 5),), "--hidden-units needs 2 entries for --layers 2, got 1"),

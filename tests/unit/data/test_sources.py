@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from iwae_tf import declarations
 from iwae_tf.data import Dataset, load
@@ -126,6 +127,12 @@ def test_mnist_is_read_from_idx_files_and_from_npz(folder, name, form):
     assert data.split == "validation: the last 1 of the 20 training images in file order"
 
 
+def test_a_plain_file_is_read_where_its_compressed_form_lies_beside_it(folder):
+    (folder / f"{TRAIN}.gz").write_bytes(gzip.compress(idx(GREY[:3])))
+    data = load("mnist", folder)
+    assert (len(data.x_train), data.source) == (19, f"{folder / TRAIN} and {folder / TEST}.gz")
+
+
 @pytest.mark.parametrize("form", ["\n", " \r\n", np.uint8, bool])
 def test_binarized_mnist_is_read_from_text_files_and_from_npz_in_their_splits(tmp_path, form):
     splits = {split: BITS[i : i + i + 2] for i, split in enumerate(SPLITS)}
@@ -225,6 +232,18 @@ def zip_of_text(_):
         ("binarized_mnist", VALID_AMAT, lambda b: b"", f"{VALID_AMAT}.* is empty"),
         ("omniglot", "chardata.mat", lambda b: mat(data=ZEROS), "mat: testdata is missing; expected 784 x N"),
         ("omniglot", "chardata.mat", lambda b: mat(data=ZEROS.T, testdata=ZEROS), r"mat: data has shape \(3, 784\)"),
+        (
+            "omniglot",
+            "chardata.mat",
+            lambda b: mat(data=scipy.sparse.csc_matrix(ZEROS), testdata=ZEROS),
+            "data is a spa",
+        ),
+        (
+            "omniglot",
+            "chardata.mat",
+            lambda b: mat(data=ZEROS, testdata=ZEROS * 1j),
+            "chardata.mat cannot be read .Casting complex",
+        ),
         ("omniglot", "chardata.mat", lambda b: mat(data=ZEROS + 2, testdata=ZEROS), "mat: x_train has values from 2"),
         ("omniglot", "chardata.mat", lambda b: mat(data=ZEROS[:, :1], testdata=ZEROS), "mat: .* 1 image; expected"),
         ("omniglot", "chardata.mat", lambda b: b[:-300], "chardata.mat cannot be read .*; expected a MATLAB file"),
