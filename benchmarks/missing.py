@@ -1,7 +1,7 @@
 """How well missing values are filled in: `python -m benchmarks.missing [--seeds 5] [--holes 0.2 0.5]`.
 
-A share of the values of scikit-learn's breast cancer table (569 rows, 30 real columns) is removed at random, in training
-and test rows alike. Prints the root mean squared error of the removed test values, in standard deviations of their
+A share of the values of scikit-learn's breast cancer table (569 rows, 30 real columns) is removed at random, in
+training and test rows alike. Prints the root mean squared error of the removed test values, in standard deviations of their
 columns, of the means of the columns, of scikit-learn's IterativeImputer (Bayesian ridge regression, the default) and of
 `iwae_tf.evaluation.impute`; mean and spread over seeds, each of which draws the holes, the split and the weights.
 """
@@ -39,9 +39,7 @@ def errors(seed: int, share: float) -> dict[str, float]:
 
     ridge = IterativeImputer(random_state=seed, max_iter=30, tol=1e-2).fit(given[:cut])
     columns = [ColumnModel(str(i), "student-t", loc[i], scale[i]) for i in range(x.shape[1])]
-    model = iwae_tf.IWAE(
-        x.shape[1], (10,), ((64, 64),), likelihood="columns", columns=columns, missing=True, seed=seed
-    )
+    model = iwae_tf.IWAE(x.shape[1], (10,), ((64, 64),), likelihood="columns", columns=columns, missing=True, seed=seed)
     keras.utils.set_random_seed(seed)  # of the order of the batches
     model.compile(optimizer=keras.optimizers.Adam(2e-3), objective=IWAEBound(20))
     model.fit(given[:cut].astype(np.float32), epochs=EPOCHS, batch_size=20, verbose=0)

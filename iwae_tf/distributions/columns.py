@@ -198,7 +198,9 @@ class Columns(Likelihood):
         self.heads = [group.head for group in self.groups]  # so that Keras finds their weights
         self._order = np.argsort(np.concatenate([group.numbers for group in self.groups]))
         # What stands in for a missing value; every likelihood observes it.
-        self._fill = np.float32([c.loc if find("likelihood", c.likelihood).facts.get("real") else 0 for c in self.columns])
+        self._fill = np.float32(
+            [c.loc if find("likelihood", c.likelihood).facts.get("real") else 0 for c in self.columns]
+        )
         self.support = "a possible value of every column" + (" or NaN" if missing else "")
 
     def build(self, input_shape):

@@ -135,7 +135,7 @@ def check_elements(spec) -> None:
 
 
 def checked_fit(model, arguments: dict) -> dict:
-    """Returns the arguments of `fit`, with x as dense numbers [N, D]; raises `InputError` for what cannot be trained on."""
+    """Returns the arguments of `fit`, x as dense numbers [N, D]; raises `InputError` for what cannot be trained on."""
     arguments = without_weights(arguments)
     if "x" in arguments:
         arguments["x"] = _checked_source(model, arguments["x"], "x")

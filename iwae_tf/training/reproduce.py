@@ -55,7 +55,9 @@ class Cell:
             schedule["init_from"] = str(runs / self.start.run_name)
         objective = {"vae": "elbo" if self.k > 1 else "iwae", "iwae": "iwae"}[self.objective]
         training = settings.TrainingConfig(objective=objective, k=self.k, batch_size=20, seed=seed, **schedule)
-        return settings.RunConfig(data, settings.ModelConfig(layers=self.layers, likelihood="bernoulli"), training, evaluation=evaluation)
+        return settings.RunConfig(
+            data, settings.ModelConfig(layers=self.layers, likelihood="bernoulli"), training, evaluation=evaluation
+        )
 
 
 def passes(paper: int, scale: float) -> int:

@@ -50,7 +50,11 @@ def test_the_mean_and_the_draws_are_those_of_the_conditional_distribution(linear
 
 
 def test_a_category_is_its_most_probable_value():
-    columns = [ColumnModel("a", "categorical", levels=3), ColumnModel("b", "gaussian"), ColumnModel("c", "categorical", levels=3)]
+    columns = [
+        ColumnModel("a", "categorical", levels=3),
+        ColumnModel("b", "gaussian"),
+        ColumnModel("c", "categorical", levels=3),
+    ]
     model = IWAE(3, (1,), ((),), likelihood="columns", columns=columns, missing=True)
     group = next(group for group in model.likelihood_head.groups if group.head.needs_levels)
     group.head.logits.kernel.assign(np.zeros((1, 6)))
