@@ -102,6 +102,16 @@ class Dataset:
         x = getattr(self, f"x_{split}")
         return x.astype(np.float32) / np.float32(self.scale)
 
+    def binarized(self, split: str) -> np.ndarray:
+        """Returns the images of a split as a Bernoulli likelihood is scored on them, float32 [N, D] of 0 and 1.
+
+        Each pixel is drawn once from its intensity, the same in every program; `iwae_tf.data.training_batches` draws
+        anew each time. Needs TensorFlow.
+        """
+        from iwae_tf.data.binarization import binarize_once  # lazy import: it needs TensorFlow (5 s)
+
+        return binarize_once(self.intensities(split), split)
+
     def train_mean(self) -> np.ndarray:
         """Returns the mean intensity of every pixel over the training images, float32 [D]."""
         return (self.x_train.mean(axis=0, dtype=np.float64) / self.scale).astype(np.float32)

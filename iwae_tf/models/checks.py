@@ -139,6 +139,8 @@ def checked_fit(model, arguments: dict) -> dict:
     arguments = without_weights(arguments)
     if "x" in arguments:
         arguments["x"] = _checked_source(model, arguments["x"], "x")
+        if isinstance(arguments["x"], tf.data.Dataset):
+            arguments.setdefault("shuffle", False)  # Keras would warn that it does not shuffle datasets
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         arguments["validation_data"] = (_checked_source(model, validation[0], "validation_data"), *validation[1:])

@@ -13,7 +13,7 @@ import numpy as np
 from iwae_tf.adam import Adam
 from iwae_tf.config import RunConfig
 from iwae_tf.data import Dataset, load
-from iwae_tf.data.binarization import EVALUATION_SEED, binarize_once
+from iwae_tf.data.binarization import EVALUATION_SEED
 from iwae_tf.data.dataset import SPLITS
 from iwae_tf.declarations import find
 from iwae_tf.errors import InputError, unknown_name
@@ -67,8 +67,8 @@ def binarised(dataset: Dataset, likelihood: str) -> bool:
 
 def scored_images(dataset: Dataset, split: str, likelihood: str, most: int | None = None) -> np.ndarray:
     """Returns the first `most` images of a split as they are scored, float32 [N, D]: binarised once if necessary."""
-    x = dataset.intensities(split)[:most]
-    return binarize_once(x, split) if binarised(dataset, likelihood) else x
+    x = dataset.binarized(split) if binarised(dataset, likelihood) else dataset.intensities(split)
+    return x[:most]
 
 
 def build_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
