@@ -4,6 +4,7 @@ The model of a finished run becomes the next version of a SavedModel for TensorF
 log p(x), encode, reconstruct and sample; export/README.md says how to serve it.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import EXPORT_DIR, ExportConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import TrainedRun, check_trained, read_trained
+from iwae_tf.training.run_folder import TrainedRun, check_trained, differences, read_trained
+
+_RECORDED = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")  # of a model, in config.json
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -36,9 +39,20 @@ def run(arguments) -> int:
 
 
 def export(trained: TrainedRun, directory: Path, settings: ExportConfig) -> Path:
-    """Writes the next version of the run's model into `directory`; returns the version's folder."""
+    """Writes the next version of the run's model into `directory`; returns the version's folder.
+
+    Raises:
+        InputError: the model is not that of the run's settings, or `export_saved_model` refuses it.
+    """
     from iwae_tf.serving import export_saved_model  # needs TensorFlow
 
+    own = trained.model.get_config()
+    here = json.loads(json.dumps({name: own[name] for name in _RECORDED}))  # tuples become lists
+    other = differences({**here, **trained.config.get("model", {})}, here)
+    if other:
+        raise InputError(
+            f"{trained.path / 'model.keras'} is not the model of config.json: {other}; train the run again"
+        )
     run = {"config": trained.config, "metrics": trained.metrics}
     return export_saved_model(
         trained.model,

@@ -2,7 +2,7 @@
 
 Estimates log p(x) of every image in a file by an exported model, in nats, and writes a row of scores for each. A large
 file is sent in many small requests, all to one version of the model. With --out, the same command resumes a job that
-was stopped.
+was stopped. The exit code is 1 if no row can be scored.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.errors import InputError
+from iwae_tf.errors import InputError, exit_code
 
 _LONGEST_TIMEOUT = 24 * 3600
 
@@ -60,31 +60,27 @@ def run(arguments) -> int:
 
 
 def _to_stdout(client, x, arguments) -> int:
-    from iwae_tf.serving.scores import COLUMNS, concatenate, csv_lines, summary
+    from iwae_tf.serving.scores import COLUMNS, concatenate, csv_lines
 
     finished = []
-    try:
-        for first, scores in _score(client, x, arguments, 0):
-            if first == 0:
-                print(",".join(COLUMNS))
-            print("\n".join(csv_lines(first, scores)), flush=True)
-            finished.append(scores)
-    except BrokenPipeError:  # the reader, such as head, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    print(summary(concatenate(finished)), file=sys.stderr)
-    return 0
+    for first, scores in _score(client, x, arguments, 0):
+        if first == 0:
+            print(",".join(COLUMNS))
+        print("\n".join(csv_lines(first, scores)), flush=True)
+        finished.append(scores)
+    return _ended(concatenate(finished))
 
 
 def _to_file(client, x, arguments) -> int:
     from iwae_tf.serving.client import signature_of
-    from iwae_tf.serving.scores import ScoreFile, summary
+    from iwae_tf.serving.scores import ScoreFile
 
     job = {
         "images": "sha256:" + hashlib.sha256(x.tobytes()).hexdigest(),
         "rows": len(x),
         "url": client.url,
         "version": client.version,
+        "model": client.checksum,
         "signature": signature_of(arguments.num_samples),
         "num_samples": arguments.num_samples,
         "seed": None if arguments.num_samples is None else arguments.seed,
@@ -101,13 +97,20 @@ def _to_file(client, x, arguments) -> int:
         raise InputError(
             f"{error}; {file.rows} of {len(x)} rows are in {file.part}, the same command resumes after them"
         ) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         command = shlex.join(sys.orig_argv)
         print(f"\nstopped after {file.rows} of {len(x)} rows; resume with: {command}", file=sys.stderr)
-        return 130
+        return exit_code(stop)
     file.finish()
-    print(summary(file.scores), file=sys.stderr)
-    return 0
+    return _ended(file.scores)
+
+
+def _ended(scores) -> int:
+    """Prints the summary; returns the exit code, 1 if no row has a score."""
+    from iwae_tf.serving.scores import OK, summary
+
+    print(summary(scores), file=sys.stderr)
+    return 0 if (scores.status == OK).any() else 1
 
 
 def _score(client, x, arguments, done: int):

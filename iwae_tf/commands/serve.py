@@ -2,12 +2,12 @@
 
 The newest version of an exported importance weighted autoencoder is served by the KServe SDK, under the REST predict
 call of TensorFlow Serving: POST http://HOST:PORT/v1/models/NAME:predict. One model, no batching, no version or label
-routes. Ctrl-C stops it. Needs: pip install -r requirements-serving.txt.
+routes. Ctrl-C or SIGTERM stops it: it refuses new connections at once, and open requests have 8 seconds to end. Needs:
+pip install -r requirements-serving.txt.
 """
 
 import importlib.util
 import os
-import signal
 from pathlib import Path
 
 from iwae_tf.commands import flags
@@ -32,6 +32,5 @@ def run(arguments) -> int:
     with local_server.bind(arguments.host, arguments.port) as listener:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the answer to a request says why it failed
         import_tensorflow()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
         local_server.serve(name, version, listener)
     return 0

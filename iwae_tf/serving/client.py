@@ -26,9 +26,9 @@ class ScoringClient:
     Args:
         url: `http(s)://HOST:PORT/v1/models/NAME` or `grpc://HOST:PORT/NAME`, each optionally followed by `/versions/N`
             or `/labels/L`; or the folder of a model or of a version.
-        timeout: seconds to wait for the answer to a request.
+        timeout: seconds to wait for the whole answer to a request.
         retry_seconds: upper limit of the seconds spent waiting between tries of a request while a server is down or
-            busy.
+            busy; at most 5 if it has never answered.
 
     Attributes:
         url: the URL without version and label.
@@ -59,6 +59,11 @@ class ScoringClient:
     def version(self) -> str | None:
         """The version that all requests go to; None if the server has no versions or has not named one yet."""
         return self._backend.version
+
+    @property
+    def checksum(self) -> str | None:
+        """The checksum of the model's files, which changes with the model; None on a server."""
+        return self._backend.checksum
 
     def pin(self, version: str) -> None:
         """Sends all further requests to `version`."""

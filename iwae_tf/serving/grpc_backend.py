@@ -1,12 +1,26 @@
 """The backend for TF Serving's gRPC API; importing it imports TensorFlow, whose messages gRPC requests contain."""
 
+import math
+
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
+from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError
-from iwae_tf.serving.backends import Backend, BusyError, ModelURL, RequestTimeoutError, retry, shapes
+from iwae_tf.serving.backends import (
+    MAX_ANSWER,
+    Backend,
+    BusyError,
+    ModelURL,
+    RequestTimeoutError,
+    excerpt,
+    first_seconds,
+    retry,
+    shapes,
+)
 
 
 class UnimplementedError(InputError):
@@ -21,7 +35,7 @@ _ERRORS = {
 }
 _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),  # gRPC's own 2 minutes are longer than `retry` waits
-    ("grpc.max_receive_message_length", -1),  # requests are bounded, and so are their answers
+    ("grpc.max_receive_message_length", MAX_ANSWER),
 ]
 
 
@@ -32,11 +46,12 @@ class GrpcBackend(Backend):
     """
 
     def __init__(self, url: ModelURL, timeout: float, retry_seconds: float):
-        self._url, self._timeout, self._retry_seconds = url, timeout, retry_seconds
+        self._url, self._timeout, self._retry_seconds = url, timeout, first_seconds(retry_seconds)
         self._channel = grpc.insecure_channel(url.address, options=_CHANNEL_OPTIONS)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self.version = url.version
         self._signatures = self._read_signatures()
+        self._retry_seconds = retry_seconds
 
     def data_dim(self, signature: str) -> int | None:
         dims = self._signatures[signature].inputs["x"].tensor_shape.dim if signature in self._signatures else []
@@ -48,10 +63,24 @@ class GrpcBackend(Backend):
         for name, values in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         response = self._call(self._stub.Predict, request, f" (sent {shapes(inputs)})")
-        return {name: tf.make_ndarray(values) for name, values in response.outputs.items()}
+        return {name: self._array(name, values) for name, values in response.outputs.items()}
 
     def close(self) -> None:
         self._channel.close()
+
+    def _array(self, name: str, values) -> np.ndarray:
+        """Returns an array of numbers; `make_ndarray` believes any shape, and repeats the last value to fill it."""
+        shape = [dim.size for dim in values.tensor_shape.dim]
+        try:
+            dtype = tf.as_dtype(values.dtype)
+            numbers = dtype.is_floating or dtype.is_integer
+            if not numbers or min(shape, default=0) < 0 or math.prod(shape) * dtype.size > MAX_ANSWER:
+                raise TypeError(f"it is {dtype.name} of shape {shape}")
+            return tf.make_ndarray(values)
+        except (TypeError, ValueError, IndexError) as error:  # of TensorFlow, too: an unknown type, too few bytes
+            raise InputError(
+                f"{self._url.base} answered with {name} that is no array of numbers: {one_line(error)}"
+            ) from None
 
     def _read_signatures(self) -> dict:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
@@ -60,7 +89,10 @@ class GrpcBackend(Backend):
         except UnimplementedError:
             return {}
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
+        try:
+            response.metadata["signature_def"].Unpack(signatures)
+        except DecodeError as error:
+            raise InputError(f"{self._url.base} answered with unreadable metadata: {one_line(error)}") from None
         return dict(signatures.signature_def)
 
     def _call(self, method, request, sent: str = ""):
@@ -79,6 +111,8 @@ class GrpcBackend(Backend):
         try:
             return method(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            code, details = error.code(), error.details()
+            code, details = error.code(), excerpt(error.details() or "")
         hint = ": does a gRPC server run there?" if code == grpc.StatusCode.UNAVAILABLE else ""
+        if "larger than max" in details:  # an answer that this client refuses, not a busy server
+            code = grpc.StatusCode.OUT_OF_RANGE
         raise _ERRORS.get(code, InputError)(f"{self._url.base} answered {code.name}: {details}{sent}{hint}")

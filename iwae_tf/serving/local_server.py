@@ -7,7 +7,10 @@ Serving: one model, its newest version when the server starts, no batching, no v
 import asyncio
 import json
 import logging
+import os
 import socket
+import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -15,6 +18,8 @@ import numpy as np
 
 from iwae_tf.errors import InputError, unknown_name
 from iwae_tf.serving.model_folder import load
+
+GRACE_SECONDS = 8  # for open requests after SIGINT or SIGTERM; Docker kills after 10, Kubernetes after 30
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -39,6 +44,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(name: str, version: Path, listener: socket.socket) -> None:
     """Serves a version until SIGINT or SIGTERM; prints the URL to stdout once it answers.
+
+    After the signal new connections are refused, and the process ends within `GRACE_SECONDS`.
 
     Args:
         name: the model's name in the URL.
@@ -96,12 +103,17 @@ def predict(body: bytes, signatures: dict) -> str:
 
 def _parsed(body: bytes) -> dict:
     try:
-        request = json.loads(body)
+        request = json.loads(body, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the request is no JSON: {error}") from None
     if not isinstance(request, dict) or ("instances" in request) == ("inputs" in request):
         raise InputError('the request must be a JSON object with either "instances" (rows) or "inputs" (columns)')
     return request
+
+
+def _integer(text: str) -> int | float:
+    """Returns an integer, or the nearest float of one with more digits than int64 has: NumPy has no type for it."""
+    return int(text) if len(text) <= 19 else float(text)
 
 
 def _columns_of_rows(rows, specs: dict) -> dict:
@@ -130,10 +142,14 @@ def _array(name: str, values, spec) -> np.ndarray:
         raise InputError(f"{name} must have shape [{shape}], got rows of different lengths") from None
     if not spec.shape.is_compatible_with(array.shape) or not len(array):
         raise InputError(f"{name} must have shape [{shape}], got {list(array.shape)}")
-    if array.dtype.kind not in ("iuf" if dtype.kind == "f" else "iu"):
+    if array.dtype.kind not in "iuf" or (dtype.kind == "i" and not np.array_equal(array, np.trunc(array))):
         raise InputError(f"{name} must hold {'numbers' if dtype.kind == 'f' else 'integers'} ({dtype})")
-    if dtype.kind == "i" and not np.iinfo(dtype).min <= array.min() <= array.max() <= np.iinfo(dtype).max:
-        raise InputError(f"{name} holds integers outside the range of {dtype}")
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        if name == "num_samples":  # out of range for the model, too, which says so in the row's status
+            array = np.clip(array.astype(np.float64), limits.min, limits.max)
+        elif array.dtype.kind == "f" or not limits.min <= array.min() <= array.max() <= limits.max:
+            raise InputError(f"{name} must hold integers from {limits.min} to {limits.max}")
     with np.errstate(over="ignore"):  # a number above 3.4e38 becomes inf, and its row gets a status
         return array.astype(dtype)
 
@@ -144,16 +160,22 @@ def _port_error(host: str, port: int, error: Exception) -> InputError:
 
 
 def _server(name: str, saved_model):
-    """Returns KServe's REST server with the model, without gRPC, worker processes and access log."""
+    """Returns a server of KServe's V1 routes with the model, without access log."""
+    import uvicorn
+    from fastapi import FastAPI
+    from fastapi.responses import JSONResponse
     from kserve import Model, ModelRepository
-    from kserve.errors import InvalidInput
+    from kserve.errors import InvalidInput, ModelNotFound
     from kserve.protocol.dataplane import DataPlane
-    from kserve.protocol.model_repository_extension import ModelRepositoryExtension
-    from kserve.protocol.rest.server import RESTServer
+    from kserve.protocol.rest.v1_endpoints import register_v1_endpoints
+    from starlette.exceptions import HTTPException
 
     class RawBodies(DataPlane):
         def decode(self, body, headers, *args, **kwargs):
             return body, {}  # KServe's JSON reader refuses NaN, a value of x like any other
+
+        def encode(self, model_name, response, headers, *args, **kwargs):
+            return response, {}  # KServe would encode the JSON once more after headers of a CloudEvent
 
     class SavedModel(Model):
         async def predict(self, payload, headers=None, response_headers=None):
@@ -164,10 +186,39 @@ def _server(name: str, saved_model):
             except InputError as error:
                 raise InvalidInput(" ".join(str(error).split())) from None
 
-    logging.getLogger("kserve").setLevel(logging.CRITICAL)  # it logs a traceback for every refused request
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig, frame):
+            logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it logs a traceback for every open request
+            super().handle_exit(sig, frame)
+            # A score that is being computed cannot be interrupted, and Python would wait for its thread.
+            timer = threading.Timer(GRACE_SECONDS, _end_at_once, [sig])
+            timer.daemon = True
+            timer.start()
+
+    logging.getLogger("kserve").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")  # KServe's use of FastAPI
     models = ModelRepository()
     model = SavedModel(name, return_response_headers=True)
     model.load()
     models.update(model)
-    return RESTServer("kserve.model_server:app", RawBodies(models), ModelRepositoryExtension(models), http_port=0)
+    app = FastAPI(openapi_url=None)
+    register_v1_endpoints(app, RawBodies(models), None)
+
+    def answers(kind: type, status: int | None, text=str) -> None:
+        def handler(request, error):
+            return JSONResponse({"error": " ".join(text(error).split())}, status or error.status_code)
+
+        app.add_exception_handler(kind, handler)
+
+    answers(InvalidInput, 400)
+    answers(ModelNotFound, 404)
+    answers(NotImplementedError, 501)
+    answers(HTTPException, None, lambda error: f"{error.detail}: POST to /v1/models/{name}:predict")
+    answers(Exception, 500, lambda error: f"{type(error).__name__}: {error}")
+    grace = GRACE_SECONDS - 2  # before `_end_at_once`
+    return Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace))
+
+
+def _end_at_once(number: int) -> None:
+    print("stopped while requests were open", file=sys.stderr, flush=True)
+    os._exit(128 + number)

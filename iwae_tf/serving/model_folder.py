@@ -49,32 +49,79 @@ def load(version: Path):
     """Loads the SavedModel in a version's folder; keep it as long as its `signatures` are used.
 
     Raises:
-        InputError: its files do not have the checksum that the export wrote, or TensorFlow cannot read them.
+        InputError: its files do not have the checksum that the export wrote, its graph has operations that may touch
+            files, processes or Python, or TensorFlow cannot read them.
     """
+    verified_checksum(version)
+    refused = refused_in(version)
+    if refused:
+        raise InputError(
+            f"{version} is refused before it is loaded: a model is code, and this one has {', '.join(refused)}, which "
+            "may touch files, processes or Python; expected a model that iwae-tf exported"
+        )
     import tensorflow as tf
 
-    if (version / PROVENANCE).exists():
-        try:
-            written = json.loads((version / PROVENANCE).read_text())["checksum"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{version / PROVENANCE} cannot be read; export the model again") from None
-        if written != checksum(version):
-            raise InputError(f"{version} is damaged: its files have changed since the export; export the model again")
     try:
         return tf.saved_model.load(str(version))
     except Exception as error:  # TensorFlow's readers raise errors of many types
-        raise InputError(f"{version} cannot be loaded as a SavedModel: {error}") from None
+        raise InputError(f"{version} cannot be loaded as a SavedModel: {one_line(error)}") from None
 
 
-def checksum(version: Path) -> str:
-    """Returns the sha256 of names and contents of all files of a version except the provenance, which stores it."""
+def refused_in(version: Path) -> list[str]:
+    """Returns the operations of a SavedModel that may touch files, processes or Python; loads and runs nothing of it.
+
+    Raises:
+        InputError: the file cannot be read, or is of TensorFlow 1.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    from iwae_tf.serving.operations import refused_operations
+
+    try:
+        graphs = saved_model_pb2.SavedModel.FromString((version / SAVED_MODEL).read_bytes()).meta_graphs
+    except DecodeError as error:
+        raise InputError(f"{version} cannot be loaded as a SavedModel: {one_line(error)}") from None
+    # Anything else TensorFlow loads as a model of TensorFlow 1, and runs its initialisation.
+    if len(graphs) != 1 or not graphs[0].HasField("object_graph_def"):
+        raise InputError(f"{version} cannot be loaded as a SavedModel: it is none of TensorFlow 2")
+    return refused_operations(graphs[0])
+
+
+def verified_checksum(version: Path) -> str:
+    """Returns the checksum of a version, over the files that its export wrote; files added since do not matter.
+
+    Raises:
+        InputError: one of those files has changed or is missing.
+    """
+    if not (version / PROVENANCE).exists():  # of another exporter
+        return checksum(version)
+    try:
+        provenance = json.loads((version / PROVENANCE).read_text())
+        written, names = provenance["checksum"], provenance.get("files")
+        found = checksum(version, names)
+    except FileNotFoundError as error:
+        raise InputError(f"{version} is damaged: {error.filename} is missing; export the model again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{version / PROVENANCE} cannot be read; export the model again") from None
+    if written != found:
+        raise InputError(f"{version} is damaged: its files have changed since the export; export the model again")
+    return found
+
+
+def checksum(version: Path, names: list[str] | None = None) -> str:
+    """Returns the sha256 of names and contents of files of a version; None for `files_of(version)`."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in version.rglob("*") if path.is_file()):
-        name = path.relative_to(version)
-        if name != PROVENANCE:
-            content = path.read_bytes()
-            digest.update(f"{name.as_posix()}\0{len(content)}\0".encode() + content)
+    for name in files_of(version) if names is None else names:
+        content = (version / name).read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return f"sha256:{digest.hexdigest()}"
+
+
+def files_of(version: Path) -> list[str]:
+    """Returns the names of all files of a version except the provenance, which stores their checksum."""
+    found = (path.relative_to(version) for path in sorted(version.rglob("*")) if path.is_file())
+    return [name.as_posix() for name in found if name != PROVENANCE]
 
 
 class FolderBackend(Backend):
@@ -93,10 +140,12 @@ class FolderBackend(Backend):
             )
         self._path = find_version(folder)[1]
         self.version = self._path.name if self._path.name.isdecimal() else None
+        self.checksum = verified_checksum(self._path)
         self._model = load(self._path)
 
     def data_dim(self, signature: str) -> int | None:
-        return self._signature(signature).structured_input_signature[1]["x"].shape[1]
+        x = self._signature(signature).structured_input_signature[1].get("x")  # None in a model of another exporter
+        return x.shape[1] if x is not None and x.shape.rank == 2 else None
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import tensorflow as tf

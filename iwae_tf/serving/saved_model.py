@@ -17,12 +17,13 @@ from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.estimate import refines
 from iwae_tf.models.streaming import CHUNK, FIRST_CHUNK
-from iwae_tf.serving.model_folder import PROVENANCE, checksum, versions
+from iwae_tf.serving.model_folder import PROVENANCE, checksum, files_of, refused_in, versions
 from iwae_tf.serving.row import INPUT_RULES, RowSettings
 from iwae_tf.serving.scores import STATUSES
 from iwae_tf.serving.signatures import Signature, signatures
 from iwae_tf.version import __version__
 
+CHECKED_ROWS = 4
 PACKAGES = ("tensorflow", "keras", "numpy")
 WARMUP_FILE = "tf_serving_warmup_requests"  # the name that TensorFlow Serving looks for
 WARMUP_BATCH_SIZES = (1, 2, 3, 4)  # of the batches that export/serving/batching_parameters.txt allows
@@ -59,8 +60,9 @@ def export_saved_model(
         The version's folder.
 
     Raises:
-        InputError: (a `ValueError`) for numbers out of range, a rule that does not fit the likelihood or a folder that
-            cannot be written.
+        InputError: (a `ValueError`) for numbers out of range, a rule that does not fit the likelihood, a model whose
+            scores are not finite or whose graph may touch files, processes or Python, or a folder that cannot be
+            written.
     """
     ExportConfig(num_samples, max_samples, input_rule, refine)  # raises for values out of range
     if model.likelihood_head.binarised:
@@ -72,6 +74,7 @@ def export_saved_model(
             f"the input rule {input_rule} is for Bernoulli pixels; this model's likelihood is {model.likelihood_name}"
         )
     settings = RowSettings(int(num_samples), int(max_samples), rule, refines(model, refine))
+    _check_scores(model)
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -86,12 +89,31 @@ def export_saved_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _check_scores(model) -> None:
+    """Raises `InputError` unless the model's scores of images that it draws itself are finite."""
+    x = model.sample(CHECKED_ROWS)  # [N, D]
+    finite = np.isfinite(x).all(axis=1)
+    if finite.all():
+        finite = np.isfinite(model.log_likelihood(x, FIRST_CHUNK))
+    if not finite.all():
+        raise InputError(
+            f"the model scores {np.count_nonzero(~finite)} of {CHECKED_ROWS} images that it draws itself as NaN or "
+            "infinite, as after training that diverged; export a model that evaluates to finite scores"
+        )
+
+
 def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> None:
     functions = signatures(model, settings)
     archive = keras.export.ExportArchive()  # tracks the variables of the functions; a tf.Module's are lost to servers
     for signature_name, signature in functions.items():
         archive.add_endpoint(signature_name, signature.function, signature.inputs)
     archive.write_out(folder, verbose=False)
+    refused = refused_in(folder)
+    if refused:
+        raise InputError(
+            f"the model's graph has {', '.join(refused)}, which may touch files, processes or Python, so `score` and "
+            "`serve` would refuse it: leave them out of its networks"
+        )
     write_warmup_requests(folder, name, functions, settings.max_samples)
     provenance = {
         "model_name": name,
@@ -114,6 +136,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "config": run.get("config"),
         "metrics": run.get("metrics"),
         "versions": {"iwae-tf": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        "files": files_of(folder),
         "checksum": checksum(folder),
     }
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")

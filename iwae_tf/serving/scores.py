@@ -47,17 +47,46 @@ _RECORD = np.dtype([("row", "<i8"), *((name, np.dtype(dtype).newbyteorder("<")) 
 
 
 def from_outputs(outputs: dict[str, np.ndarray], rows: int) -> Scores:
-    """Returns the scores in a model's outputs; raises `InputError` for a missing output or one not of shape [rows]."""
+    """Returns the scores in a model's outputs, which are not believed before they are checked.
+
+    Args:
+        outputs: arrays by name, from any server.
+        rows: the number of rows that were sent.
+
+    Raises:
+        InputError: an output is missing, is not of shape [rows] or of its type, or contradicts the status of its row.
+    """
     missing = [name for name in Scores._fields if name not in outputs]
     if missing:
         raise InputError(
             f"the model answered without {', '.join(missing)} (it has {', '.join(sorted(outputs)) or 'no outputs'}); "
             "expected a model that export_saved_model wrote"
         )
-    for name in Scores._fields:
-        if outputs[name].shape != (rows,):
-            raise InputError(f"the model answered with {name} of shape {list(outputs[name].shape)} for {rows} rows")
-    return Scores(*(outputs[name].astype(dtype, copy=False) for name, dtype in DTYPES.items()))
+    for name, dtype in DTYPES.items():
+        values = outputs[name]
+        if values.shape != (rows,):
+            raise InputError(f"the model answered with {name} of shape {list(values.shape)} for {rows} rows")
+        if values.dtype.kind not in ("iuf" if dtype == np.float32 else "iu"):
+            raise InputError(f"the model answered with {name} of type {values.dtype}; expected {np.dtype(dtype)}")
+        limits = np.iinfo(np.int32)
+        if dtype == np.int32 and not limits.min <= values.min() <= values.max() <= limits.max:
+            raise InputError(f"the model answered with {name} outside the range of int32")
+    with np.errstate(over="ignore"):  # infinity is found below
+        scores = Scores(*(outputs[name].astype(dtype, copy=False) for name, dtype in DTYPES.items()))
+    good = scores.status == OK
+    for name in ("log_prob", "elbo", "effective_sample_size"):
+        _refuse(name, getattr(scores, name), np.isfinite(getattr(scores, name)) != good, scores.status)
+    _refuse("reliable", scores.reliable, (scores.reliable != 0) & ~((scores.reliable == 1) & good), scores.status)
+    return scores
+
+
+def _refuse(name: str, values: np.ndarray, wrong: np.ndarray, status: np.ndarray) -> None:
+    if wrong.any():
+        row = wrong.argmax()
+        raise InputError(
+            f"the model answered with {name} {values[row]} and status {status[row]} for row {row} of the request, "
+            "which contradict each other: it is no model of export_saved_model, or its server is broken"
+        )
 
 
 def concatenate(chunks: list[Scores]) -> Scores:

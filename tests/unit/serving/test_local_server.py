@@ -111,8 +111,7 @@ def test_requests_that_cannot_be_answered_are_refused_in_one_line(ask):
         ({"instances": [ROW], **K}, r"inputs num_samples, seed, x, got no names"),
         ({"instances": [{"x": ROW, "seed": 1}], **K}, "got seed, x"),
         ({"instances": [{"x": ROW, "num_samples": 1.5, "seed": 1}], **K}, "num_samples must hold integers"),
-        ({"instances": [{"x": ROW, "num_samples": 2**31, "seed": 1}], **K}, "outside the range of int32"),
-        ({"instances": [{"x": ROW, "num_samples": 1, "seed": 2**63}], **K}, "outside the range of int64"),
+        ({"instances": [{"x": ROW, "num_samples": 1, "seed": 2**63}], **K}, "seed must hold integers from"),
         ({"inputs": {"x": [ROW], "num_samples": [1, 1], "seed": [1]}, **K}, "same number of rows"),
     ]:
         with pytest.raises(InputError, match=message) as caught:
