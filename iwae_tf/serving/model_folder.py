@@ -45,6 +45,30 @@ def find_version(path: Path) -> tuple[str, Path]:
     return path.name, newest
 
 
+def trained_data(folder: Path) -> dict | None:
+    """Returns what is recorded of the data that a model was trained on, section "data" of the run's `config.json`.
+
+    Args:
+        folder: of a run, of an exported model, or of a version of it. Imports no TensorFlow.
+
+    Returns:
+        The section; None for a model that was exported without its run.
+
+    Raises:
+        InputError: the folder is none of these, or its record cannot be read.
+    """
+    is_run = (folder / "config.json").is_file()
+    path = folder / "config.json" if is_run else find_version(folder)[1] / PROVENANCE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        content = content if is_run else content["config"]
+        return None if content is None else dict(content["data"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{path} cannot be read; export the model again") from None
+
+
 def load(version: Path):
     """Loads the SavedModel in a version's folder; keep it as long as its `signatures` are used.
 

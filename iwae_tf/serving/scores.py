@@ -109,10 +109,22 @@ def summary(scores: Scores) -> str:
     return "; ".join(facts)
 
 
-def csv_lines(first_row: int, scores: Scores) -> list[str]:
+def csv_header(ids: np.ndarray | None) -> str:
+    """Returns the names of the columns, with that of the identifiers of the rows if they have any."""
+    return ",".join(COLUMNS if ids is None else ("row", "id", *Scores._fields))
+
+
+def csv_lines(first_row: int, scores: Scores, ids: np.ndarray | None = None) -> list[str]:
     """Returns a line for each row, without line ends; floats have the digits that restore their float32."""
     columns = [[str(value) for value in column] for column in scores]
+    if ids is not None:
+        columns.insert(0, [_quoted(str(value)) for value in ids[first_row : first_row + len(scores.status)]])
     return [f"{row},{','.join(values)}" for row, values in enumerate(zip(*columns, strict=True), first_row)]
+
+
+def _quoted(text: str) -> str:
+    """Returns a text as a CSV file has it."""
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n\r') else text
 
 
 def check_path(path: Path) -> None:
@@ -135,6 +147,7 @@ class ScoreFile:
     Args:
         path: the file, which does not exist yet.
         job: everything that the scores depend on, as JSON values; "version" may be None for not known yet.
+        ids: identifiers of all rows, [N], for a column of the file; or None.
 
     Attributes:
         part: the path of FILE.part.
@@ -144,8 +157,8 @@ class ScoreFile:
         InputError: FILE.part exists and is of another job, or cannot be read.
     """
 
-    def __init__(self, path: Path, job: dict):
-        self.path, self.part, self._job = path, path.with_name(path.name + ".part"), job
+    def __init__(self, path: Path, job: dict, ids: np.ndarray | None = None):
+        self.path, self.part, self._job, self._ids = path, path.with_name(path.name + ".part"), job, ids
         self.scores = concatenate([])
         self._bytes = 0  # the length of FILE.part without an incomplete record at its end
         if self.part.exists():
@@ -180,7 +193,7 @@ class ScoreFile:
         """Writes FILE by an atomic rename and deletes FILE.part."""
         temporary = self.path.with_name(self.path.name + ".new")
         try:
-            _WRITERS[self.path.suffix](temporary, self.scores, self._job)
+            _WRITERS[self.path.suffix](temporary, self.scores, self._job, self._ids)
             os.replace(temporary, self.path)
         except OSError as error:
             raise InputError(
@@ -222,20 +235,24 @@ class ScoreFile:
         self._bytes = len(header) + 1 + records.nbytes
 
 
-def _write_csv(path: Path, scores: Scores, _job: dict) -> None:
-    path.write_text("".join(f"{line}\n" for line in [",".join(COLUMNS), *csv_lines(0, scores)]), encoding="utf-8")
+def _write_csv(path: Path, scores: Scores, _job: dict, ids) -> None:
+    path.write_text("".join(f"{line}\n" for line in [csv_header(ids), *csv_lines(0, scores, ids)]), encoding="utf-8")
 
 
-def _write_npz(path: Path, scores: Scores, _job: dict) -> None:
+def _columns(scores: Scores, ids) -> dict[str, np.ndarray]:
+    return {"row": np.arange(len(scores.status)), **({} if ids is None else {"id": ids}), **scores._asdict()}
+
+
+def _write_npz(path: Path, scores: Scores, _job: dict, ids) -> None:
     with path.open("wb") as file:  # np.savez adds an ending to a name
-        np.savez(file, row=np.arange(len(scores.status)), **scores._asdict())
+        np.savez(file, **_columns(scores, ids))
 
 
-def _write_parquet(path: Path, scores: Scores, job: dict) -> None:
+def _write_parquet(path: Path, scores: Scores, job: dict, ids) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.table({"row": np.arange(len(scores.status)), **scores._asdict()})
+    table = pyarrow.table(_columns(scores, ids))
     pyarrow.parquet.write_table(table.replace_schema_metadata({"job": json.dumps(job)}), path)
 
 
