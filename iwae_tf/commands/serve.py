@@ -2,8 +2,8 @@
 
 The newest version of an exported importance weighted autoencoder is served by the KServe SDK, under the REST predict
 call of TensorFlow Serving: POST http://HOST:PORT/v1/models/NAME:predict. One model, no batching, no version or label
-routes. Ctrl-C or SIGTERM stops it: it refuses new connections at once, and open requests have 8 seconds to end. Needs:
-pip install -r requirements-serving.txt.
+routes. Ctrl-C or SIGTERM stops it within 8 seconds: new connections are refused at once, open requests get 4
+seconds. Needs: pip install -r requirements-serving.txt.
 """
 
 import importlib.util

