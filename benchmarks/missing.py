@@ -1,9 +1,10 @@
 """How well missing values are filled in: `python -m benchmarks.missing [--seeds 5] [--holes 0.2 0.5]`.
 
 A share of the values of scikit-learn's breast cancer table (569 rows, 30 real columns) is removed at random, in
-training and test rows alike. Prints the root mean squared error of the removed test values, in standard deviations of their
-columns, of the means of the columns, of scikit-learn's IterativeImputer (Bayesian ridge regression, the default) and of
-`iwae_tf.evaluation.impute`; mean and spread over seeds, each of which draws the holes, the split and the weights.
+training and test rows alike. Prints the root mean squared error of the removed test values, in standard deviations of
+their columns, of the means of the columns, of scikit-learn's IterativeImputer (Bayesian ridge regression, the default)
+and of `iwae_tf.evaluation.impute`; mean and spread over seeds, each of which draws the holes, the split and the
+weights.
 """
 
 import argparse

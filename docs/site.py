@@ -28,9 +28,9 @@ API = {
     "Evaluation": "LikelihoodEstimate estimate_log_likelihood JackknifeEstimate jackknife jackknife_log_likelihood "
     "AnnealedEstimate annealed_log_likelihood BidirectionalBounds bidirectional_bounds InferenceGap inference_gap "
     "Deviation deviation Comparison compare_scores compare_with_first posterior_expectation posterior_samples "
-    "unit_activities active_units pruned",
+    "impute impute_draws unit_activities active_units pruned",
     "Data": "load Dataset Column training_batches",
-    "Layers": "Likelihood DistributionHead ConvEncoder ConvDecoder",
+    "Layers": "Likelihood ColumnModel DistributionHead ConvEncoder ConvDecoder",
     "Declarations": "declare declared find load_plugins Declaration Setting",
     "Serving": "export_saved_model ScoringClient",
     "Callbacks": "EventFiles",

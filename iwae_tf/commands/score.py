@@ -20,7 +20,9 @@ _LONGEST_TIMEOUT = 24 * 3600
 
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("images", metavar="IMAGES", type=Path, help=".npy or .npz, [N, D] or [N, H, W]")
+    parser.add_argument(
+        "images", metavar="ROWS", type=Path, help="array, .npy or .npz, [N, D] or [N, H, W]; or table, .csv or .parquet"
+    )
     parser.add_argument(
         "--url",
         required=True,
@@ -30,6 +32,14 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("--num-samples", type=int, metavar="K", help="importance samples (default: the model's own)")
     parser.add_argument("--seed", type=int, help="seed of the samples, with --num-samples (default: 0)")
     parser.add_argument("--array", metavar="NAME", help="the array of an .npz (default: x, or the only one)")
+    parser.add_argument("--id-column", metavar="NAME", help="column of a table that names its rows, for the scores")
+    parser.add_argument(
+        "--data-of",
+        type=Path,
+        metavar="FOLDER",
+        help="the run or the exported model, which records the columns of a table and what integers are divided by; "
+        "needed for these with a server (default: --url, if that is a folder)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help=".csv, .npz or .parquet (default: CSV on stdout)")
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="seconds to wait for an answer (default: 30)"
@@ -40,6 +50,7 @@ def run(arguments) -> int:
     """Scores the images and writes the scores; returns the exit code."""
     from iwae_tf.serving import client, scores
     from iwae_tf.serving.backends import parse_model_url
+    from iwae_tf.serving.model_folder import trained_data
 
     if arguments.seed is not None and arguments.num_samples is None:
         raise InputError("--seed without --num-samples: give both, or neither for the model's own")
@@ -50,28 +61,30 @@ def run(arguments) -> int:
     url = parse_model_url(arguments.url)
     if arguments.out is not None:
         scores.check_path(arguments.out)
-    x = client.read_images(arguments.images, arguments.array)
+    folder = arguments.data_of or (Path(url.base) if url.scheme == "folder" else None)
+    data = None if folder is None else trained_data(folder)
+    x, ids = client.read_rows(arguments.images, data, arguments.array, arguments.id_column)
     if url.scheme != "http":
         # Failures come as exceptions; lines of the log would break the progress bar.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import_tensorflow()
     with client.ScoringClient(arguments.url, timeout=arguments.timeout) as connected:
-        return (_to_stdout if arguments.out is None else _to_file)(connected, x, arguments)
+        return (_to_stdout if arguments.out is None else _to_file)(connected, x, ids, arguments)
 
 
-def _to_stdout(client, x, arguments) -> int:
-    from iwae_tf.serving.scores import COLUMNS, concatenate, csv_lines
+def _to_stdout(client, x, ids, arguments) -> int:
+    from iwae_tf.serving.scores import concatenate, csv_header, csv_lines
 
     finished = []
     for first, scores in _score(client, x, arguments, 0):
         if first == 0:
-            print(",".join(COLUMNS))
-        print("\n".join(csv_lines(first, scores)), flush=True)
+            print(csv_header(ids))
+        print("\n".join(csv_lines(first, scores, ids)), flush=True)
         finished.append(scores)
     return _ended(concatenate(finished))
 
 
-def _to_file(client, x, arguments) -> int:
+def _to_file(client, x, ids, arguments) -> int:
     from iwae_tf.serving.client import signature_of
     from iwae_tf.serving.scores import ScoreFile
 
@@ -85,7 +98,7 @@ def _to_file(client, x, arguments) -> int:
         "num_samples": arguments.num_samples,
         "seed": None if arguments.num_samples is None else arguments.seed,
     }
-    file = ScoreFile(arguments.out, job)
+    file = ScoreFile(arguments.out, job, ids)
     if client.version is None and file.version is not None:
         client.pin(file.version)
     try:

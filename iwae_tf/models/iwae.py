@@ -438,7 +438,7 @@ class IWAE(keras.Model):
     # Keras
 
     def export(self, filepath, *args, **kwargs):
-        """Refuses: the one endpoint of Keras' export would be `reconstruct`, and scores have a function of their own."""
+        """Refuses: the one endpoint of Keras' export would be `reconstruct`; scores have a function of their own."""
         raise InputError("use iwae_tf.serving.export_saved_model(model, folder), which exports scores of log p(x)")
 
     def save(self, filepath, *args, **kwargs):

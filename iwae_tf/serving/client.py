@@ -2,14 +2,16 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from iwae_tf.data import files
+from iwae_tf.data import Column, files
+from iwae_tf.data.tables import read_rows as read_table
 from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
+from iwae_tf.serving.model_folder import trained_data
 from iwae_tf.serving.scores import Scores, concatenate, from_outputs
 
 FIRST_ROWS = 8
@@ -29,6 +31,8 @@ class ScoringClient:
         timeout: seconds to wait for the whole answer to a request.
         retry_seconds: upper limit of the seconds spent waiting between tries of a request while a server is down or
             busy; at most 5 if it has never answered.
+        data_of: folder of the run, or of the exported model, that says what integers in `score` are divided by; known
+            without it if `url` is a folder.
 
     Attributes:
         url: the URL without version and label.
@@ -37,8 +41,15 @@ class ScoringClient:
         InputError: the URL is malformed, or there is no such model or server.
     """
 
-    def __init__(self, url: str | os.PathLike, timeout: float = 30.0, retry_seconds: float = 30.0):
+    def __init__(
+        self,
+        url: str | os.PathLike,
+        timeout: float = 30.0,
+        retry_seconds: float = 30.0,
+        data_of: str | os.PathLike | None = None,
+    ):
         address = parse_model_url(os.fspath(url))
+        data = None if data_of is None else trained_data(Path(data_of))
         self.url = address.base
         self._backend: Backend
         try:  # lazy imports: a folder and gRPC need TensorFlow (5 s), REST does not
@@ -54,6 +65,9 @@ class ScoringClient:
                 self._backend = RestBackend(address, timeout, retry_seconds)
         except RequestTimeoutError as error:
             raise InputError(f"{error}; is it the right address, and a server of models?") from error
+        if data is None and address.scheme == "folder":
+            data = trained_data(Path(address.base))
+        self._scale = None if data is None else _scale(data)
 
     @property
     def version(self) -> str | None:
@@ -99,7 +113,7 @@ class ScoringClient:
 
     def score_chunks(self, x: np.ndarray, num_samples: int | None = None, seed: int = 0) -> Iterator[Scores]:
         """Like `score`, but yields the scores of each request as it is answered."""
-        x = as_rows(np.asarray(x))
+        x = as_rows(np.asarray(x), self._scale)
         check_samples(num_samples, seed)
         signature = signature_of(num_samples)
         dim = self._backend.data_dim(signature)
@@ -174,18 +188,46 @@ def signature_of(num_samples: int | None) -> str:
     return "serving_default" if num_samples is None else "log_prob_k"
 
 
-def read_images(path: Path, array: str | None = None) -> np.ndarray:
-    """Returns the images of a file as float32 rows [N, D], see `as_rows`.
+def read_rows(
+    path: Path, data: Mapping | None = None, array: str | None = None, id_column: str | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the rows of a file as float32 [N, D], and their identifiers or None.
 
     Args:
-        path: `.npy`, or `.npz` with an array `x`, a single array, or the one named by `array`.
+        path: a table (`.csv`, `.parquet`), an array (`.npy`), or an `.npz` with an array `x`, a single array, or the
+            one named by `array`.
+        data: what is recorded of the model's training data (`model_folder.trained_data`): the columns of a table, and
+            what integers are divided by. None if unknown.
         array: a name in an `.npz`.
+        id_column: of a table.
 
     Raises:
         InputError: the file cannot be read or holds something else.
     """
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        if id_column is not None:
+            raise InputError(f"--id-column {id_column} is for tables, {path} is none: leave it out")
+        return as_rows(_read_array(path, array), None if data is None else _scale(data), str(path)), None
+    if data is None:
+        raise InputError(
+            f"{path} is a table, whose columns are found by the names that the model was trained on: give --data-of "
+            "with the folder of the run, or of the exported model"
+        )
+    if not data.get("table_columns"):
+        raise InputError(f"{path} is a table, and the model was trained on {data.get('dataset')}, which is none")
+    if array is not None:
+        raise InputError(f"--array {array} is for .npz files, {path} is a table: leave it out")
+    columns = [Column(column["name"], column["kind"], tuple(column["categories"])) for column in data["table_columns"]]
+    return read_table(path, columns, id_column)
+
+
+def _scale(data: Mapping) -> float:
+    return 1.0 if data.get("table_columns") else float(data.get("scale", 1.0))
+
+
+def _read_array(path: Path, array: str | None) -> np.ndarray:
     if path.suffix not in (".npy", ".npz"):
-        raise InputError(f"{path}: unknown ending {path.suffix!r} of the images; expected .npy or .npz")
+        raise InputError(f"{path}: unknown ending {path.suffix!r}; expected .npy, .npz, .csv or .parquet")
     if not path.is_file():
         raise InputError(f"there is no file {path}; expected images as .npy or .npz")
     if path.suffix == ".npy" and array is not None:
@@ -194,7 +236,7 @@ def read_images(path: Path, array: str | None = None) -> np.ndarray:
     with files.reading(path, "a file as np.save or np.savez writes it"):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return as_rows(loaded, str(path))
+            return loaded
         with loaded:
             names = ", ".join(loaded.files) or "(none)"
             if array is None:
@@ -203,26 +245,32 @@ def read_images(path: Path, array: str | None = None) -> np.ndarray:
                     raise InputError(f"{path} has the arrays {names}; name that of the images by --array")
             elif array not in loaded.files:
                 raise InputError(f"{path} has no array {array!r}; it has {names}")
-            return as_rows(loaded[array], f"{path}: {array}")
+            return loaded[array]
 
 
-def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:
-    """Returns images as float32 rows [N, D].
+def as_rows(x: np.ndarray, scale: float | None = None, name: str = "x") -> np.ndarray:
+    """Returns rows as float32 [N, D].
 
     Args:
-        x: [N, D] or [N, H, W]. uint8 is divided by 255, unless no value is above 1: then it is 0/1 pixels, as in the
-            data that models are trained on. bool is 0/1. Floats are taken as they are.
+        x: [N, D], [N, H, W] or [N, H, W, C]. Floats are taken as they are, bool is 0/1.
+        scale: what integers are divided by, that of the training data (255 for 8-bit grey values); None if it is not
+            known. It is never guessed from x.
         name: the array's, for error messages.
 
     Raises:
         InputError: another shape or dtype, or no images.
     """
-    if x.ndim not in (2, 3):
-        raise InputError(f"{name} has shape {list(x.shape)}; expected [N, D] or [N, H, W]: reshape it")
+    if x.ndim not in (2, 3, 4):
+        raise InputError(f"{name} has shape {list(x.shape)}; expected [N, D], [N, H, W] or [N, H, W, C]: reshape it")
     if x.size == 0:
         raise InputError(f"{name} is empty, shape {list(x.shape)}; expected at least one image")
-    if x.dtype != np.uint8 and x.dtype.kind not in "bf":
-        raise InputError(f"{name} has dtype {x.dtype}; expected uint8, bool or float: convert it with .astype")
-    scale = np.float32(255 if x.dtype == np.uint8 and x.max() > 1 else 1)
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{name} has dtype {x.dtype}; expected numbers: convert it with .astype")
+    if x.dtype.kind in "iu" and scale is None:
+        raise InputError(
+            f"{name} has integers ({x.dtype}), and what they are divided by is not known: give --data-of with the "
+            "folder of the run, or of the exported model; or save them as floats, divided as the training data were"
+        )
+    scale = np.float32(scale if x.dtype.kind in "iu" else 1.0)
     with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
         return np.ascontiguousarray(x.reshape(len(x), -1).astype(np.float32) / scale)

@@ -56,8 +56,15 @@ def checksums(dataset: Dataset) -> dict[str, str]:
 
 def resolved(config: RunConfig, dataset: Dataset) -> RunConfig:
     """Returns the settings with the likelihood that the data ask for, if none is given."""
-    likelihood = config.model.likelihood or (TABLE_LIKELIHOOD if dataset.columns else PIXEL_LIKELIHOOD)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, likelihood=likelihood))
+    model = config.model
+    if dataset.columns:
+        own = model.column_likelihoods
+        if model.likelihood not in (None, TABLE_LIKELIHOOD):  # of every number, unless a column has its own
+            own = (*(f"{c.name}={model.likelihood}" for c in dataset.columns if not c.categories), *own)
+        model = dataclasses.replace(model, likelihood=TABLE_LIKELIHOOD, column_likelihoods=own)
+    elif model.likelihood is None:
+        model = dataclasses.replace(model, likelihood=PIXEL_LIKELIHOOD)
+    return dataclasses.replace(config, model=model)
 
 
 def binarised(dataset: Dataset, likelihood: str) -> bool:
@@ -137,12 +144,11 @@ def column_models(config: RunConfig, dataset: Dataset) -> tuple[ColumnModel, ...
         raise unknown_name("column", unknown[0], names)
     if not config.model.missing:
         _check_complete(dataset, names)
-    everywhere = None if config.model.likelihood == TABLE_LIKELIHOOD else config.model.likelihood
     models = []
     for number, column in enumerate(dataset.columns):
         x = dataset.x_train[:, number].astype(np.float64)
         x = x[~np.isnan(x)]
-        declaration = find("likelihood", own.get(column.name) or everywhere or KINDS[column.kind])
+        declaration = find("likelihood", own.get(column.name) or KINDS[column.kind])
         levels, loc, scale = None, *_location_and_scale(column.name, x, config.model.scaling)
         if column.categories:
             levels, loc, scale = len(column.categories), 0.0, 1.0
@@ -216,6 +222,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "num_test": len(dataset.x_test),
         "sha256": checksums(dataset),
         "image_shape": list(dataset.image_shape),
+        "scale": dataset.scale,
         "intensity": "values as they are" if dataset.columns else f"value / {dataset.scale:g}",
         "binarization_train": in_training,
         "binarization_evaluation": in_evaluation,

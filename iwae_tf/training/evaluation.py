@@ -82,7 +82,7 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
         samples, rows, means = (_grey(images, x, dataset) for images in pictures)
         plots.save_samples(file("samples"), samples, dataset.image_shape)
         plots.save_reconstructions(file("reconstructions"), rows, means, dataset.image_shape)
-    _draw_bounds(file("bounds"), estimate, f"{len(x):,} test images")
+    _draw_bounds(file("bounds"), estimate, f"{len(x):,} test {'rows' if is_table(dataset) else 'images'}")
 
 
 def is_table(dataset: Dataset) -> bool:
@@ -149,7 +149,8 @@ def _draw_bounds(path: Path, estimate: LikelihoodEstimate, images: str) -> None:
 
 def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format) -> None:
     """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
-    log_p, images = estimate.log_likelihood, f"{len(x):,} {settings.split} images"
+    log_p = estimate.log_likelihood
+    images = f"{len(x):,} {settings.split} {'rows' if is_table(dataset) else 'images'}"
 
     def file(name):
         return folder / f"{name}.{figure_format}"

@@ -14,7 +14,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.serving import backends
 from iwae_tf.serving import client as client_module
 from iwae_tf.serving.backends import parse_model_url
-from iwae_tf.serving.client import ScoringClient, as_rows, read_images
+from iwae_tf.serving.client import ScoringClient, as_rows, read_rows
 
 X = np.random.default_rng(0).random((30, 4), dtype=np.float32)
 ERROR = '{"error": "Serving signature name:\\n not found"}'
@@ -59,14 +59,18 @@ def test_other_addresses_are_refused_with_the_right_form(url, message):
 
 def test_images_become_float32_rows_as_models_are_trained_on():
     grey = np.arange(512, dtype=np.uint16).astype(np.uint8).reshape(8, 8, 8)
-    rows = as_rows(grey)
+    rows = as_rows(grey, 255.0)
     np.testing.assert_array_equal(rows, grey.reshape(8, 64).astype(np.float32) / np.float32(255))
     data = Dataset.from_arrays("d", {"x_train": grey.reshape(8, 64), "x_test": grey.reshape(8, 64)}, "", "")
     np.testing.assert_array_equal(rows, data.intensities("test"))
+    digits = np.uint8([[0, 8, 16, 1]])  # of 17 levels: what integers are divided by is never guessed from them
+    np.testing.assert_array_equal(as_rows(digits, 16.0), digits.astype(np.float32) / np.float32(16))
+    np.testing.assert_array_equal(as_rows(digits.astype(np.int64), 16.0), as_rows(digits, 16.0))
     binary = np.eye(3, dtype=np.uint8)
-    for pixels in (binary, binary.astype(bool), binary.astype(np.float64)):
+    for pixels in (binary.astype(bool), binary.astype(np.float64)):
         np.testing.assert_array_equal(as_rows(pixels), binary)
         assert as_rows(pixels).dtype == np.float32
+    np.testing.assert_array_equal(as_rows(np.zeros((1, 2, 3, 4))), np.zeros((1, 24)))
     wild = np.array([[np.nan, -3.0, 1e300, 0.1]])
     np.testing.assert_array_equal(as_rows(wild), np.array([[np.nan, -3, np.inf, 0.1]], np.float32))
 
@@ -76,8 +80,10 @@ def test_arrays_that_are_no_images_are_refused():
         (np.zeros((0, 4)), "empty"),
         (np.zeros((3, 0)), "empty"),
         (np.zeros(4), r"shape \[4\]"),
-        (np.zeros((1, 2, 3, 4)), r"shape \[1, 2, 3, 4\]"),
-        (np.zeros((2, 2), np.int64), "dtype int64"),
+        (np.zeros((1, 2, 3, 4, 5)), r"shape \[1, 2, 3, 4, 5\]"),
+        (np.zeros((2, 2), np.int64), r"integers \(int64\).*give --data-of"),
+        (np.eye(2, dtype=np.uint8), r"integers \(uint8\).*give --data-of"),
+        (np.zeros((2, 2), complex), "dtype complex128"),
         (np.array([["a"]]), "dtype <U1"),
     ]:
         with pytest.raises(InputError, match=message):
@@ -92,7 +98,7 @@ def test_images_are_found_in_their_file_and_other_files_are_refused(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.npz").write_text("no images")
     for name, array in [("plain.npy", None), ("x.npz", None), ("one.npz", None), ("two.npz", "a"), ("x.npz", "x")]:
-        np.testing.assert_array_equal(read_images(tmp_path / name, array), X)
+        np.testing.assert_array_equal(read_rows(tmp_path / name, None, array)[0], X)
     for name, array, message in [
         ("none.npy", None, "there is no file"),
         ("two.npz", None, "has the arrays a, b"),
@@ -101,10 +107,10 @@ def test_images_are_found_in_their_file_and_other_files_are_refused(tmp_path):
         ("plain.npy", "a", "leave --array out"),
         ("text.npz", None, "cannot be read"),
         ("objects.npy", None, "cannot be read"),
-        ("images.png", None, "expected .npy or .npz"),
+        ("images.png", None, "expected .npy, .npz, .csv or .parquet"),
     ]:
         with pytest.raises(InputError, match=message):
-            read_images(tmp_path / name, array)
+            read_rows(tmp_path / name, {}, array)
 
 
 # ------------------------------------------------------------------------------------------- requests

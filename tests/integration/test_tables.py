@@ -1,0 +1,208 @@
+"""A user's table from the file to a score: training, evaluation, export and scoring take the same raw rows."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from iwae_tf import evaluation
+from iwae_tf.commands.main import main
+from iwae_tf.data.tables import read_rows
+from iwae_tf.serving.client import ScoringClient
+from iwae_tf.training.building import load_data
+from iwae_tf.training.run_folder import read_trained
+from iwae_tf.training.scores_file import read_columns
+
+ROWS = 160
+SMALL = ["--latent-units", "2", "--hidden-units", "8", "--k", "2", "--epochs", "2", "--eval-samples", "100"]
+
+
+def table(holes: bool = False) -> dict:
+    """Columns of every kind in units of their own, an identifier and a label."""
+    rng = np.random.default_rng(0)
+    height = rng.normal(170, 10, ROWS)
+    columns = {
+        "name": [f"p, {i}" for i in range(ROWS)],
+        "height": height.round(1).tolist(),
+        "income": np.exp(rng.normal(10, 1, ROWS)).round(2).tolist(),
+        "smokes": (rng.random(ROWS) < 0.3).astype(int).tolist(),
+        "visits": rng.poisson(3, ROWS).tolist(),
+        "town": rng.choice(["Bonn", "Kiel", "Ulm"], ROWS).tolist(),
+        "ill": np.where(height > 180, "yes", "no").tolist(),
+    }
+    if holes:
+        for name in ("height", "town"):
+            columns[name] = [None if rng.random() < 0.2 else value for value in columns[name]]
+    return columns
+
+
+def write_csv(path, columns: dict) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+@pytest.fixture(scope="module", params=["complete", "missing"])
+def trained(request, tmp_path_factory):
+    """A folder with `rows.csv`, the same as `rows.parquet`, a run on it, and its exported model."""
+    folder = tmp_path_factory.mktemp(request.param)
+    columns, flags = table(request.param == "missing"), ["--missing"] if request.param == "missing" else []
+    write_csv(folder / "rows.csv", columns)
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "rows.parquet")
+    own = ["--dataset", str(folder / "rows.csv"), "--id-column", "name", "--label-column", "ill"]
+    assert main(["train", *own, *flags, *SMALL, "--verbose", "0", "--output-dir", str(folder / "run")]) == 0
+    assert (
+        main(["export", str(folder / "run"), "--num-samples", "100", "--output-dir", str(folder), "--name", "m"]) == 0
+    )
+    return folder
+
+
+def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
+    config = json.loads((trained / "run" / "config.json").read_text())
+    kinds = {column["name"]: column["kind"] for column in config["data"]["table_columns"]}
+    assert kinds == {"height": "real", "income": "real", "smokes": "binary", "visits": "count", "town": "category"}
+    likelihoods = {column["name"]: column["likelihood"] for column in config["model"]["columns"]}
+    assert likelihoods["height"] == likelihoods["income"] == "student-t"
+    assert (likelihoods["smokes"], likelihoods["visits"]) == ("bernoulli", "negative-binomial")
+    assert (likelihoods["town"], config["model"]["columns"][4]["levels"]) == ("categorical", 3)
+    heights = load_data(config["data"]).x_train[:, 0]
+    found = [config["model"]["columns"][0][name] for name in ("loc", "scale")]
+    np.testing.assert_allclose(found, [np.nanmean(heights), np.nanstd(heights)], rtol=1e-5)
+    labels = json.loads((trained / "run" / "metrics.json").read_text())["labels"]
+    assert labels["rarer"] == "yes"
+    assert 0 <= labels["auroc"] <= 1
+    assert (trained / "run" / "columns.png").exists()
+    assert not (trained / "run" / "samples.png").exists()
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "rows.parquet"])
+def test_the_same_rows_have_the_same_score_through_every_door(trained, file, capsys):
+    run = read_trained(trained / "run")
+    dataset = load_data(run.config["data"])
+    by_training = read_columns(trained / "run" / "scores.parquet")
+    assert by_training["id"].tolist() == dataset.ids["test"].tolist()
+    assert by_training["label"].tolist() == dataset.labels["test"].tolist()
+    python = evaluation.estimate_log_likelihood(run.model, dataset.x_test, 100)
+    np.testing.assert_allclose(python.log_likelihood, by_training["log_likelihood"], rtol=1e-5)
+
+    assert main(["score", str(trained / file), "--url", str(trained / "m"), "--id-column", "name"]) == 0
+    lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert len(lines) == ROWS
+    scored = {line["id"]: float(line["log_prob"]) for line in lines}
+    by_score = [scored[name] for name in by_training["id"]]
+    np.testing.assert_allclose(by_score, by_training["log_likelihood"], rtol=1e-4, atol=1e-4)
+
+    with ScoringClient(trained / "m") as client:
+        np.testing.assert_allclose(client.score(dataset.x_test).log_prob, by_score, rtol=1e-6)
+
+
+def test_evaluate_scores_the_run_again_and_refuses_other_rows(trained, capsys):
+    assert main(["evaluate", str(trained / "run"), "--num-samples", "100", "--verbose", "0"]) == 0
+    assert "AUROC" in capsys.readouterr().out
+    found = read_columns(trained / "run" / "evaluation" / "scores.parquet")
+    np.testing.assert_allclose(
+        found["log_likelihood"], read_columns(trained / "run" / "scores.parquet")["log_likelihood"], rtol=1e-6
+    )
+    original = (trained / "rows.csv").read_text()
+    try:
+        (trained / "rows.csv").write_text(original.replace("Kiel", "Rome"))  # the same number of rows
+        assert main(["evaluate", str(trained / "run"), "--overwrite", "--verbose", "0"]) == 2
+        assert "the content of train and valid and test has changed" in capsys.readouterr().err
+        flags = ["--resume", "--dataset", str(trained / "rows.csv"), "--id-column", "name", "--label-column", "ill"]
+        missing = ["--missing"] if "missing" in str(trained) else []
+        assert main(["train", *flags, *missing, *SMALL, "--output-dir", str(trained / "run")]) == 2
+        assert "has changed" in capsys.readouterr().err
+    finally:
+        (trained / "rows.csv").write_text(original)
+
+
+def test_an_unseen_category_and_an_impossible_count_are_the_status_of_their_rows(trained, tmp_path, capsys):
+    columns = {name: values[:4] for name, values in table().items()}
+    columns["town"][1], columns["visits"][2] = "Rome", -1
+    write_csv(tmp_path / "new.csv", columns)
+    assert main(["score", str(tmp_path / "new.csv"), "--url", str(trained / "m")]) == 0
+    lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [line["status"] for line in lines] == ["0", "1", "1", "0"]
+    assert [line["log_prob"] == "nan" for line in lines] == [False, True, True, False]
+
+
+def test_an_empty_cell_is_observed_only_by_a_model_of_missing_values(trained, tmp_path, capsys):
+    columns = {name: values[:2] for name, values in table().items()}
+    columns["height"][1] = None
+    write_csv(tmp_path / "new.csv", columns)
+    assert main(["score", str(tmp_path / "new.csv"), "--url", str(trained / "m")]) == 0
+    lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [line["status"] for line in lines] == (["0", "0"] if "missing" in str(trained) else ["0", "1"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--url", "http://127.0.0.1:1/v1/models/m"], "give --data-of"),
+        (["--url", "MODEL", "--array", "x"], "--array x is for .npz files"),
+        (["--url", "MODEL", "--id-column", "nam"], "--id-column nam: no such column"),
+        (["--url", "MODEL", "--data-of", "NOWHERE"], "there is no folder"),
+    ],
+)
+def test_a_table_that_cannot_be_read_for_a_model_is_one_line(trained, flags, words, capsys):
+    places = {"MODEL": str(trained / "m"), "NOWHERE": str(trained / "nowhere")}
+    assert main(["score", str(trained / "rows.csv"), *(places.get(flag, flag) for flag in flags)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "words"),
+    [
+        ({"height": None}, [], "train with --missing"),
+        ({}, ["--column-likelihoods", "heigth=gaussian"], "did you mean 'height'"),
+        ({}, ["--column-likelihoods", "town=gaussian"], "column 'town' is text, and gaussian is for numbers"),
+        ({}, ["--column-likelihoods", "height"], "expected NAME=LIKELIHOOD"),
+        ({}, ["--column-likelihoods", "height=negative-binomial"], "in column 'height'"),
+        ({"height": 170.0}, [], "constant"),
+        ({}, ["--drop", "nothing"], "--drop nothing: no such column"),
+    ],
+)
+def test_a_table_that_cannot_be_trained_on_is_one_line_and_leaves_nothing(change, flags, words, tmp_path, capsys):
+    columns = table()
+    for name, value in change.items():
+        columns[name] = [value] * ROWS if value is not None else [None, *columns[name][1:]]
+    write_csv(tmp_path / "rows.csv", columns)
+    own = ["--dataset", str(tmp_path / "rows.csv"), "--id-column", "name", "--label-column", "ill"]
+    assert main(["train", *own, *flags, *SMALL, "--output-dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_robust_scaling_is_by_median_and_quartiles_and_a_likelihood_for_all_numbers_spares_categories(tmp_path):
+    write_csv(tmp_path / "rows.csv", table())
+    own = [
+        "--dataset",
+        str(tmp_path / "rows.csv"),
+        "--id-column",
+        "name",
+        "--label-column",
+        "ill",
+        "--scaling",
+        "robust",
+    ]
+    likelihood = ["--likelihood", "gaussian", "--column-likelihoods", "income=student-t"]
+    assert main(["train", *own, *likelihood, *SMALL, "--verbose", "0", "--output-dir", str(tmp_path / "run")]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    found = {column["name"]: column for column in config["model"]["columns"]}
+    x = load_data(config["data"]).x_train[:, 1].astype(np.float64)
+    low, middle, high = np.quantile(x, (0.25, 0.5, 0.75))
+    np.testing.assert_allclose(
+        [found["income"][n] for n in ("loc", "scale")], [middle, (high - low) / 1.349], rtol=1e-5
+    )
+    kinds = [found[name]["likelihood"] for name in ("height", "income", "smokes", "visits", "town")]
+    assert kinds == ["gaussian", "student-t", "gaussian", "gaussian", "categorical"]
+    x, _ = read_rows(tmp_path / "rows.csv", load_data(config["data"]).columns)
+    assert np.isfinite(read_trained(tmp_path / "run").model.log_likelihood(x[:3], 10)).all()
