@@ -40,12 +40,19 @@ def load_data(data: Mapping, data_dir: str | None = None) -> Dataset:
 def check_same_data(had: Mapping, dataset: Dataset) -> None:
     """Raises `InputError` unless the data set is that of a run's `config.json`, section "data"."""
     here = {f"num_{split}": len(getattr(dataset, f"x_{split}")) for split in SPLITS}
+    if dataset.columns:
+        here["table_columns"] = _described(dataset.columns)
     changed = differences(had, here)
     if not changed and had.get("sha256"):
         names = [split for split, found in checksums(dataset).items() if found != had["sha256"].get(split)]
         changed = f"the content of {' and '.join(names)} has changed" if names else ""
     if changed:
         raise InputError(f"the data set is not the one that the run was trained on: {changed}; {dataset.source}")
+
+
+def _described(columns) -> list[dict]:
+    """Returns columns as `config.json` has them."""
+    return [{"name": column.name, "kind": column.kind, "categories": list(column.categories)} for column in columns]
 
 
 def checksums(dataset: Dataset) -> dict[str, str]:
@@ -236,7 +243,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
     if model.levels is not None:
         content["model"]["levels_of_a_pixel"] = model.levels
     if dataset.columns:
-        content["data"]["table_columns"] = [column._asdict() for column in dataset.columns]
+        content["data"]["table_columns"] = _described(dataset.columns)
         content["model"]["columns"] = [column._asdict() for column in model.columns]
     stages = (*model.inference_network.stages, *model.generative_network.stages)
     if any(hasattr(stage.head, "log_scale") for stage in stages):

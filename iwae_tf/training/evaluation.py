@@ -161,7 +161,7 @@ def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, 
     image_shape = None if is_table(dataset) else dataset.image_shape
     plots.save_extremes(file("extremes"), _grey(x, x, dataset), log_p, image_shape, images)
     plots.save_activities(file("activities"), {"": activities}, images)
-    if model.latent_units[-1] == 2 and model.gaussian_latents:
+    if model.latent_units[-1] == 2 and model.gaussian_latents and not dataset.columns:
         x = x[:POSTERIOR_IMAGES]
         draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
         plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), dataset.image_shape, images)

@@ -101,7 +101,7 @@ def test_the_same_rows_have_the_same_score_through_every_door(trained, file, cap
 
 
 def test_evaluate_scores_the_run_again_and_refuses_other_rows(trained, capsys):
-    assert main(["evaluate", str(trained / "run"), "--num-samples", "100", "--verbose", "0"]) == 0
+    assert main(["evaluate", str(trained / "run"), "--num-samples", "100"]) == 0
     assert "AUROC" in capsys.readouterr().out
     found = read_columns(trained / "run" / "evaluation" / "scores.parquet")
     np.testing.assert_allclose(
@@ -109,9 +109,12 @@ def test_evaluate_scores_the_run_again_and_refuses_other_rows(trained, capsys):
     )
     original = (trained / "rows.csv").read_text()
     try:
-        (trained / "rows.csv").write_text(original.replace("Kiel", "Rome"))  # the same number of rows
-        assert main(["evaluate", str(trained / "run"), "--overwrite", "--verbose", "0"]) == 2
-        assert "the content of train and valid and test has changed" in capsys.readouterr().err
+        (trained / "rows.csv").write_text(original.replace("Kiel", "Rome"))  # the same codes of another category
+        assert main(["evaluate", str(trained / "run"), "--overwrite"]) == 2
+        assert "'Rome'" in capsys.readouterr().err
+        (trained / "rows.csv").write_text(original.replace(",0,", ",1,", 1))  # the same number of rows
+        assert main(["evaluate", str(trained / "run"), "--overwrite"]) == 2
+        assert "has changed" in capsys.readouterr().err
         flags = ["--resume", "--dataset", str(trained / "rows.csv"), "--id-column", "name", "--label-column", "ill"]
         missing = ["--missing"] if "missing" in str(trained) else []
         assert main(["train", *flags, *missing, *SMALL, "--output-dir", str(trained / "run")]) == 2
