@@ -4,7 +4,7 @@ import functools
 
 import pytest
 from scripted_server import QUICK, ScriptedServer
-from shared_runs import images, run, third_batch, trained, without_figures  # noqa: F401 (fixtures)
+from shared_runs import images, run, third_batch, trained, without_figures, without_refinement  # noqa: F401 (fixtures)
 
 from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.serving.client import ScoringClient

@@ -1,6 +1,7 @@
 """A finished run that tests of a session share; a test that changes its folder copies it first."""
 
 import contextlib
+import functools
 import io
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 import iwae_tf
 from iwae_tf.commands.main import main
+from iwae_tf.config import ScoringConfig
 
 # Small networks and few samples: the tests are about the way from flags to files.
 SIZES = ["--hidden-units", "20,20", "--latent-units", "2", "--batch-size", "50", "--eval-samples", "60"]
@@ -75,6 +77,13 @@ def third_batch(monkeypatch):
 @pytest.fixture
 def without_figures(monkeypatch):
     skip_figures(monkeypatch)
+
+
+@pytest.fixture
+def without_refinement(monkeypatch):
+    """Makes `train` score with q(h | x); the graph that refines proposals takes 3 s more. The shared run refines."""
+    quicker = functools.partial(ScoringConfig, refine="off")
+    monkeypatch.setattr("iwae_tf.training.evaluation.ScoringConfig", quicker)
 
 
 @pytest.fixture(scope="session")

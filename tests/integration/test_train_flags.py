@@ -22,7 +22,7 @@ SMALL = ["--hidden-units", "8", "--latent-units", "3", "--k", "6", "--epochs", "
 
 
 @pytest.fixture
-def train(images, tmp_path, without_figures):
+def train(images, tmp_path, without_figures, without_refinement):
     """Calls `train` on a few images: a function of the run's name and further flags that returns the exit code."""
 
     def call(name, *flags):
