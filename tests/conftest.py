@@ -4,7 +4,7 @@ import functools
 
 import pytest
 from scripted_server import QUICK, ScriptedServer
-from shared_runs import images, run, third_batch, trained, without_figures, without_refinement  # noqa: F401 (fixtures)
+from shared_runs import images, made_once, run, third_batch, trained, without_figures, without_refinement  # noqa: F401 (fixtures)
 
 from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.serving.client import ScoringClient
@@ -45,9 +45,12 @@ def exports(tmp_path_factory):
     @functools.cache
     def exported(name):
         model = models[name]()
-        return model, export_saved_model(
-            model, tmp_path_factory.mktemp("export") / "small", num_samples=700, run=provenance
+        folder = made_once(
+            tmp_path_factory,
+            f"export of {name}",
+            lambda folder: export_saved_model(model, folder / "small", num_samples=700, run=provenance),
         )
+        return model, folder / "small" / "1"
 
     return exported
 
