@@ -4,12 +4,25 @@ import functools
 
 import pytest
 from scripted_server import QUICK, ScriptedServer
-from shared_runs import images, made_once, run, third_batch, trained, without_figures, without_refinement  # noqa: F401 (fixtures)
+from shared_runs import (  # noqa: F401 (fixtures)
+    images,
+    made_once,
+    run,
+    third_batch,
+    trained,
+    without_figures,
+    without_refinement,
+)
 
-from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.serving.client import ScoringClient
 
-one_thread_per_operation()
+
+def pytest_sessionstart(session):
+    """Sets up threads before TensorFlow starts, but where pytest-xdist only hands out tests: the import takes 9 s."""
+    if not session.config.getoption("numprocesses", None):
+        from iwae_tf.replicas import one_thread_per_operation
+
+        one_thread_per_operation()
 
 
 @pytest.fixture
