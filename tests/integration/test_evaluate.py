@@ -71,6 +71,8 @@ def test_every_option_has_its_section_in_the_report(run, without_figures, monkey
     for name in ("annealed_log_likelihood", "bidirectional_bounds"):  # fewer steps: what they find is tested elsewhere
         shorter = functools.partial(getattr(iwae_tf.evaluation, name), num_temperatures=3)
         monkeypatch.setattr(iwae_tf.evaluation, name, shorter)
+    shorter = functools.partial(iwae_tf.evaluation.inference_gap, num_steps=20)
+    monkeypatch.setattr(iwae_tf.evaluation, "inference_gap", shorter)
     flags = [
         "--gap",
         "--jackknife",
