@@ -4,12 +4,25 @@ import functools
 
 import pytest
 from scripted_server import QUICK, ScriptedServer
-from shared_runs import images, run, third_batch, trained, without_figures  # noqa: F401 (fixtures)
+from shared_runs import (  # noqa: F401 (fixtures)
+    images,
+    made_once,
+    run,
+    third_batch,
+    trained,
+    without_figures,
+    without_refinement,
+)
 
-from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.serving.client import ScoringClient
 
-one_thread_per_operation()
+
+def pytest_sessionstart(session):
+    """Sets up threads before TensorFlow starts, but where pytest-xdist only hands out tests: the import takes 9 s."""
+    if not session.config.getoption("numprocesses", None):
+        from iwae_tf.replicas import one_thread_per_operation
+
+        one_thread_per_operation()
 
 
 @pytest.fixture
@@ -45,9 +58,12 @@ def exports(tmp_path_factory):
     @functools.cache
     def exported(name):
         model = models[name]()
-        return model, export_saved_model(
-            model, tmp_path_factory.mktemp("export") / "small", num_samples=700, run=provenance
+        folder = made_once(
+            tmp_path_factory,
+            f"export of {name}",
+            lambda folder: export_saved_model(model, folder / "small", num_samples=700, run=provenance),
         )
+        return model, folder / "small" / "1"
 
     return exported
 

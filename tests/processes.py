@@ -16,7 +16,13 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["iwae_tf.commands.main", "iwae_tf.training.run"])
 
 
-def started(words: list[str], printed: Path, environment: dict | None = None, file_size: int | None = None):
+def started(
+    words: list[str],
+    printed: Path,
+    environment: dict | None = None,
+    file_size: int | None = None,
+    refine: bool = True,
+):
     """Starts a command that saves a checkpoint after every epoch; returns the process.
 
     Args:
@@ -24,17 +30,23 @@ def started(words: list[str], printed: Path, environment: dict | None = None, fi
         printed: a file to which stdout and stderr are appended.
         environment: variables to set.
         file_size: bytes above which no file can grow.
+        refine: False makes `train` score with q(h | x), which saves each process 3 s.
     """
-    process = CONTEXT.Process(target=_command, args=(words, printed, environment or {}, file_size), daemon=True)
+    arguments = (words, printed, environment or {}, file_size, refine)
+    process = CONTEXT.Process(target=_command, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def _command(words: list[str], printed: Path, environment: dict, file_size: int | None) -> None:
+def _command(words: list[str], printed: Path, environment: dict, file_size: int | None, refine: bool) -> None:
     from iwae_tf.commands.main import main
+    from iwae_tf.config import ScoringConfig
+    from iwae_tf.training import evaluation
     from iwae_tf.training import run as training
 
     training.Checkpoints = functools.partial(training.Checkpoints, min_seconds=0.0)
+    if not refine:
+        evaluation.ScoringConfig = functools.partial(ScoringConfig, refine="off")
     os.environ.update(environment)
     if file_size:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))

@@ -1,17 +1,23 @@
 """A finished run that tests of a session share; a test that changes its folder copies it first."""
 
 import contextlib
+import functools
 import io
+import json
+import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import iwae_tf
 from iwae_tf.commands.main import main
+from iwae_tf.config import ScoringConfig
 
 # Small networks and few samples: the tests are about the way from flags to files.
 SIZES = ["--hidden-units", "20,20", "--latent-units", "2", "--batch-size", "50", "--eval-samples", "60"]
@@ -34,14 +40,33 @@ def printed_by(arguments: list[str]) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """Returns a folder that `make` fills once in a session, for all workers of pytest-xdist together."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent  # each worker has a folder of its own in it
+    with FileLock(root / f"{name}.lock"):
+        if not (root / f"{name}.done").exists():
+            shutil.rmtree(root / name, ignore_errors=True)  # another worker has failed
+            (root / name).mkdir()
+            make(root / name)
+            (root / f"{name}.done").touch()
+    return root / name
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """Two epochs on the digits with seed 3, two latent units."""
-    path = tmp_path_factory.mktemp("shared") / "run"
-    flags = ["--k", "5", "--epochs", "2", "--seed", "3", *SIZES, "--output-dir", str(path)]
-    code, out, err = printed_by(["train", *flags])
-    assert code == 0, err
-    return Trained(path, flags, out, err)
+    flags = ["--k", "5", "--epochs", "2", "--seed", "3", *SIZES, "--output-dir"]
+
+    def train(folder):
+        code, out, err = printed_by(["train", *flags, str(folder / "run")])
+        assert code == 0, err
+        (folder / "printed.json").write_text(json.dumps([out, err]))
+
+    folder = made_once(tmp_path_factory, "trained", train)
+    out, err = json.loads((folder / "printed.json").read_text())
+    return Trained(folder / "run", [*flags, str(folder / "run")], out, err)
 
 
 @pytest.fixture
@@ -75,6 +100,13 @@ def third_batch(monkeypatch):
 @pytest.fixture
 def without_figures(monkeypatch):
     skip_figures(monkeypatch)
+
+
+@pytest.fixture
+def without_refinement(monkeypatch):
+    """Makes `train` score with q(h | x); the graph that refines proposals takes 3 s more. The shared run refines."""
+    quicker = functools.partial(ScoringConfig, refine="off")
+    monkeypatch.setattr("iwae_tf.training.evaluation.ScoringConfig", quicker)
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 import importlib.util
 import re
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import iwae_tf
-from iwae_tf.evaluation import posterior_expectation
+from iwae_tf.evaluation import annealing, posterior_expectation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.slow
@@ -74,7 +75,10 @@ def test_a_hole_has_no_part_in_the_likelihood_and_is_0_to_the_encoder(example):
     np.testing.assert_array_equal(module.ZeroAtHoles()(x), [[0.25, 0.0, np.float32(0.7)]])
 
 
-def test_the_posterior_gap_falls_with_the_samples_of_q(example, capsys):
+def test_the_posterior_gap_falls_with_the_samples_of_q(example, capsys, monkeypatch):
+    digits = iwae_tf.data.load("digits")
+    few = types.SimpleNamespace(intensities=lambda split: digits.intensities(split)[: 40 if split == "test" else None])
+    monkeypatch.setattr(iwae_tf.data, "load", lambda name: few)  # all 400 test images take 15 s
     example("posterior_2d", EPOCHS=2, SAMPLES=500, IMAGES=1, DRAWS=50).main()
     for line in capsys.readouterr().out.splitlines()[1:]:
         log_p, one, fifty = numbers(line)
@@ -139,7 +143,8 @@ def test_the_nines_are_ranked_among_the_other_digits_by_their_scores(example, ca
     assert Path("runs/unseen_digit.png").stat().st_size > 10_000
 
 
-def test_every_estimate_of_the_same_images_is_in_the_table(example, capsys):
+def test_every_estimate_of_the_same_images_is_in_the_table(example, capsys, monkeypatch):
+    monkeypatch.setattr(annealing, "PILOT_TRANSITIONS", 20)
     module = example("estimates")
     Path("m").mkdir()
     iwae_tf.IWAE(64, (3,), ((8,),), seed=1).save("m/model.keras")

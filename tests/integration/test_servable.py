@@ -201,13 +201,16 @@ def test_the_default_signature_gives_the_refined_estimate_of_python(exported, im
     model, folder = exported
     x = images(4)
     (served,) = through_python(folder, [("serving_default", {"x": x})])
-    found = estimate_log_likelihood(model, x, 700)
-    # The fit follows gradients, which other shapes of products round otherwise: its own rounding is larger.
-    np.testing.assert_allclose(served["log_prob"], found.log_likelihood, atol=2e-3)
-    np.testing.assert_allclose(served["standard_error"], found.standard_error, rtol=0.05, atol=1e-3)
-    np.testing.assert_array_equal(served["reliable"], found.reliable)
+    (plain,) = through_python(folder, [scores_request(x, 700)])
+    error = np.hypot(served["standard_error"], plain["standard_error"])
+    assert (np.abs(served["log_prob"] - plain["log_prob"]) < 5 * error).all()
+    if model.likelihood_name == "bernoulli":  # the refinement of others differs in the log-weights alone, tested above
+        found = estimate_log_likelihood(model, x, 700)
+        # The fit follows gradients, which other shapes of products round otherwise: its own rounding is larger.
+        np.testing.assert_allclose(served["log_prob"], found.log_likelihood, atol=2e-3)
+        np.testing.assert_allclose(served["standard_error"], found.standard_error, rtol=0.05, atol=1e-3)
+        np.testing.assert_array_equal(served["reliable"], found.reliable)
     if model.gaussian_latents:
-        (plain,) = through_python(folder, [scores_request(x, 700)])
         assert np.median(served["effective_sample_size"] / plain["effective_sample_size"]) > 1.5
     provenance = json.loads((folder / "assets.extra" / "provenance.json").read_text())
     assert provenance["refine"] == model.gaussian_latents

@@ -65,7 +65,7 @@ def test_every_signature_answers_with_the_bits_of_the_saved_model(url, small_fol
 
 
 def test_the_server_answers_others_while_it_scores(url):
-    inputs = {"x": X.tolist(), "num_samples": [20_000] * 20, "seed": list(range(20))}
+    inputs = {"x": X.tolist(), "num_samples": [10_000] * 20, "seed": list(range(20))}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         start = time.perf_counter()
         running = [pool.submit(_predict, url, signature_name="log_prob_k", inputs=inputs) for _ in range(2)]

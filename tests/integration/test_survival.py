@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def train(run: Path, *flags: str, file_size: int | None = None):
     """A process that trains in the folder."""
     words = ["train", "--dataset", str(run.parent / "mine.npz"), "--output-dir", str(run), *FLAGS.split(), *flags]
-    return started(words, run.with_suffix(".txt"), file_size=file_size)
+    return started(words, run.with_suffix(".txt"), file_size=file_size, refine=False)
 
 
 def printed(run: Path) -> str:

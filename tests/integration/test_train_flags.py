@@ -16,13 +16,15 @@ from iwae_tf.commands import flags as command_flags
 from iwae_tf.commands.main import main
 from iwae_tf.config import ModelConfig, ScoringConfig, TrainingConfig, objective_config
 from iwae_tf.objectives import OBJECTIVES
+from iwae_tf.serving import saved_model
+from iwae_tf.serving.signatures import signatures
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--hidden-units", "8", "--latent-units", "3", "--k", "6", "--epochs", "2", "--eval-samples", "50"]
 
 
 @pytest.fixture
-def train(images, tmp_path, without_figures):
+def train(images, tmp_path, without_figures, without_refinement):
     """Calls `train` on a few images: a function of the run's name and further flags that returns the exit code."""
 
     def call(name, *flags):
@@ -111,7 +113,16 @@ def test_levels_that_the_images_do_not_have_are_refused_before_training(train, t
 
 
 @pytest.mark.slow
-def test_a_run_over_levels_with_convolutions_has_bits_per_dimension_and_is_exported(train, tmp_path, capsys):
+def test_a_run_over_levels_with_convolutions_has_bits_per_dimension_and_is_exported(
+    train, tmp_path, monkeypatch, capsys
+):
+    def few(*given):  # all 400 test images take 10 s under convolutions
+        digits = iwae_tf.data.load(*given)
+        return dataclasses.replace(digits, x_test=digits.x_test[:40])
+
+    monkeypatch.setattr("iwae_tf.training.run.load", few)
+    default = "serving_default"  # refines; the others are exported elsewhere
+    monkeypatch.setattr(saved_model, "signatures", lambda *given: {default: signatures(*given)[default]})
     run, flags = tmp_path / "run", ["--dataset", "digits", "--batch-size", "100", "--k", "2", "--network", "conv"]
     flags += ["--likelihood", "categorical"]
     assert train("run", *flags) == 0

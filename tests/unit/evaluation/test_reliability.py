@@ -33,10 +33,9 @@ def test_intervals_of_reliable_scores_cover_log_p_in_93_to_98_of_100_cases(tail)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tail", "least_covered"), [(0.3, 0.93), (0.5, 0.88)])  # 0.96 and 0.92; 0.82 without pilots
-def test_a_target_settled_by_pilot_runs_biases_the_estimate_by_less_than_a_tenth_of_it(tail, least_covered):
-    error, covered, reliable = scores(tail, 100, target_standard_error=TARGET, max_samples=20_000)
+def test_a_target_settled_by_pilot_runs_biases_the_estimate_by_less_than_a_tenth_of_it():
+    error, covered, reliable = scores(0.5, 100, target_standard_error=TARGET, max_samples=20_000)
     for rows in (reliable, np.ones_like(reliable)):
         noise = error[rows].std() / np.sqrt(rows.sum())
         assert abs(error[rows].mean()) < 0.1 * TARGET + 3.0 * noise
-    assert covered.mean() > least_covered
+    assert covered.mean() > 0.88  # 0.92; 0.82 without pilots; 0.96 for a tail of 0.3

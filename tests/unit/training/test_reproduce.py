@@ -83,7 +83,9 @@ def test_a_scale_outside_its_range_is_refused():
 
 
 @pytest.mark.slow
-def test_a_table_resumes_and_finished_cells_are_not_trained_again(images, tmp_path, without_figures, monkeypatch):
+def test_a_table_resumes_and_finished_cells_are_not_trained_again(
+    images, tmp_path, without_figures, without_refinement, monkeypatch
+):
     names = ["vae-k1-l1", "vae-k1-l1-then-iwae-k50-l1"]
     cells = cells_of("table2", "mnist", names)
     wanted = Reproduction("table2", cells, DataConfig(images), 0.001, EvaluationConfig(20), 0, tmp_path)
@@ -123,7 +125,7 @@ def _rows(folder):
 
 
 @pytest.mark.slow
-def test_the_command_trains_each_model_once_and_names_the_scale(tmp_path, without_figures, capfd):
+def test_the_command_trains_each_model_once_and_names_the_scale(tmp_path, without_figures, without_refinement, capfd):
     x = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
     np.savez(tmp_path / "mnist.npz", x_train=x, x_test=x[:2], y_train=np.zeros(40, np.uint8))
     words = ["reproduce", "table1", "--data-dir", str(tmp_path), "--scale", "0.0001", "--eval-samples", "5"]

@@ -12,7 +12,8 @@ from test_event_files import events
 from iwae_tf import InputError
 from iwae_tf.commands.main import main
 from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
-from iwae_tf.serving import export_saved_model
+from iwae_tf.serving import export_saved_model, saved_model
+from iwae_tf.serving.signatures import signatures
 from iwae_tf.training import run as training
 from iwae_tf.training.building import binarised, paper_schedule
 from iwae_tf.training.evaluation import evaluate_training
@@ -22,7 +23,7 @@ FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 
 
 @pytest.fixture
-def make_run(images, tmp_path, without_figures):
+def make_run(images, tmp_path, without_figures, without_refinement):
     """Starts a run on grey images of 30 pixels with some settings."""
 
     def make(name="run", resume=False, model=None, tensorboard=False, **settings):
@@ -135,11 +136,12 @@ def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_
 
 
 @pytest.mark.slow
-def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, tmp_path):
+def test_a_server_scores_a_run_of_16_bits_as_float64_does(make_run, tmp_path, monkeypatch):
     run = finish(make_run(model={"precision": "bfloat16"}, epochs=1))
     assert run.model.dtype_policy.name == "mixed_bfloat16"
     again = read_trained(run.path).model
     np.testing.assert_array_equal(again.log_weights(run.x_test[:4], 60), run.model.log_weights(run.x_test[:4], 60))
+    monkeypatch.setattr(saved_model, "signatures", lambda *given: {"log_prob_k": signatures(*given)["log_prob_k"]})
     folder = export_saved_model(run.model, tmp_path / "models" / "mine", num_samples=50, max_samples=1000)
     request = scores_request(run.x_test[:4], 200, seed=3)
     (answer,) = through_python(folder, [request])
