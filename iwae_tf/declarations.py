@@ -134,7 +134,7 @@ def load_plugins(modules: tuple[str, ...]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except (ImportError, TypeError, ValueError) as error:  # the last two for names such as "" or ".."
             raise InputError(
                 f"--plugin {module} cannot be imported ({error}): give the name of a Python module in the current "
                 "folder or in the environment"

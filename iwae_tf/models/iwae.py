@@ -6,6 +6,7 @@ routine in `gradients.py`, the stream of samples that evaluation reads in `strea
 """
 
 import functools
+import importlib
 import inspect
 from collections.abc import Iterator, Sequence
 
@@ -437,9 +438,18 @@ class IWAE(keras.Model):
 
     # Keras
 
-    def export(self, filepath, *args, **kwargs):
-        """Refuses: the one endpoint of Keras' export would be `reconstruct`; scores have a function of their own."""
-        raise InputError("use iwae_tf.serving.export_saved_model(model, folder), which exports scores of log p(x)")
+    def export(self, filepath, **settings):
+        """Writes the next version of a SavedModel that scores log p(x): `iwae_tf.serving.export_saved_model`.
+
+        Args:
+            filepath: the model's folder; the version becomes FILEPATH/1, 2, ...
+            **settings: of `export_saved_model`.
+
+        Returns:
+            The version's folder.
+        """
+        # The only door from a model to a room above it, so that Keras' name does what a user expects.
+        return importlib.import_module("iwae_tf.serving").export_saved_model(self, filepath, **settings)
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model as a `.keras` file, which `keras.saving.load_model` reads."""

@@ -51,6 +51,10 @@ class InferenceNetwork(keras.layers.Layer):
             stage.build((None, condition_dim))
             self.stages.append(stage)
             condition_dim = units
+        self.output_shape = (None, sum(latent_units))  # of all layers together, for `summary`
+        self.build((None, data_dim))
+
+    def build(self, input_shape):
         self.built = True
 
     def transform(self, x: tf.Tensor, noise: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
@@ -149,6 +153,10 @@ class GenerativeNetwork(keras.layers.Layer):
             self.stages.append(stage)
         top = self.latent_units[-1]
         self.prior = latent_head.default_prior(top) if prior is None else checked_prior(prior, top)
+        self.output_shape = (None, data_dim)  # for `summary`
+        self.build((None, sum(latent_units)))
+
+    def build(self, input_shape):
         self.built = True
 
     @property

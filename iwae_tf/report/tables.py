@@ -50,10 +50,10 @@ def setting(value) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        nested = any(isinstance(item, list) for item in value)
+        nested = any(isinstance(item, (list, dict)) for item in value)
         return (" | " if nested else ", ").join(setting(item) for item in value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {setting(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {setting(item)}" for name, item in value.items() if item is not None)
     return str(value)
 
 
@@ -154,6 +154,8 @@ def _flat(section: dict) -> dict[str, str]:
     """Returns names and words of the settings that are set; a dictionary becomes one entry for each of its own."""
     rows = {}
     for name, value in section.items():
+        if name == "table_columns":  # the model's columns say more
+            continue
         if isinstance(value, dict):
             rows |= {f"{name} {inner}": words for inner, words in _flat(value).items()}
         elif value is not None and value is not False:

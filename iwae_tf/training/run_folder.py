@@ -95,7 +95,7 @@ def read_json(path: Path) -> dict:
     """Returns the content of a JSON file of a run; raises `InputError` if it cannot be read."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); is this the folder of a run?") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no settings; is this the folder of a run?")

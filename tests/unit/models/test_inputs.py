@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from iwae_tf import IWAE, InputError
 from iwae_tf.objectives import DReG, IWAEBound
+from iwae_tf.serving.client import ScoringClient
 
 X = (np.random.default_rng(0).random((8, 12)) < 0.5).astype(np.float32)
 
@@ -145,12 +146,24 @@ def test_a_mean_in_grey_values_is_refused(likelihood):
         IWAE(12, 3, 8, likelihood=likelihood, data_mean=[128.0] * 12)
 
 
-def test_predict_checks_its_rows_and_export_and_quantize_name_what_to_use(model, tmp_path):
+def test_the_summary_shows_shapes(capsys):
+    IWAE(12, (3, 2), ((8,), (4,))).summary()
+    shown = capsys.readouterr().out
+    assert "(None, 5)" in shown
+    assert "(None, 12)" in shown
+
+
+def test_export_writes_the_scoring_savedmodel(model, tmp_path):
+    version = model.export(tmp_path / "m", num_samples=100)
+    assert version == tmp_path / "m" / "1"
+    with ScoringClient(tmp_path / "m") as client:
+        np.testing.assert_allclose(client.score(X[:2], 50).log_prob, model.log_likelihood(X[:2], 50), rtol=1e-5)
+
+
+def test_predict_checks_its_rows_and_quantize_names_what_to_use(model):
     np.testing.assert_allclose(model.predict(X, verbose=0), model.reconstruct(X), rtol=1e-6)
     with pytest.raises(InputError, match="divide 8-bit grey values by 255"):
         model.predict(X * 255, verbose=0)
-    with pytest.raises(InputError, match="export_saved_model"):
-        model.export(tmp_path)
     with pytest.raises(InputError, match="mixed_bfloat16"):
         model.quantize("int8")
 
