@@ -131,9 +131,10 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         if len(x := dataset.intensities(split)):
             model.checked(x)
     workers.share_variables(state_of(model))
-    if not checkpoint:
+    if not checkpoint or run_folder.read_json(path / "config.json")["training"]["epochs"] < training.epochs:
         content = building.manifest(config, dataset, model, run.steps_per_epoch)
         run_folder.write_json(path / "config.json", content)
+    if not checkpoint:
         save_checkpoint(model, path / "checkpoints")
     return run
 

@@ -105,16 +105,23 @@ def read_json(path: Path) -> dict:
 def check_same_settings(path: Path, config: RunConfig) -> None:
     """Raises `InputError` that names every setting in which `config` differs from the run in the folder.
 
-    A setting that config.json lacks is newer than the run and has its default value in it.
+    More epochs are no difference at a constant learning rate: the run goes on. A setting that config.json lacks is
+    newer than the run and has its default value in it.
     """
     stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
+    training, epochs = stored.get("training", {}), config.training.epochs
+    if training.get("schedule") == "constant" and epochs > training.get("epochs", epochs):
+        stored = {**stored, "training": {**training, "epochs": epochs}}
     sections = {name: values for name, values in config.to_json().items() if isinstance(values, dict)}
     found = differences(
         {name: value for section in sections for name, value in (defaults[section] | stored.get(section, {})).items()},
         {name: value for values in sections.values() for name, value in values.items()},
     )
     if found:
-        raise InputError(f"--resume: {path} was made with other settings: {found}")
+        raise InputError(
+            f"--resume: {path} was made with other settings: {found}; give its settings (more epochs are allowed at a "
+            "constant learning rate), or start another run, with --init-from from its weights"
+        )
 
 
 def differences(there: dict, here: dict) -> str:

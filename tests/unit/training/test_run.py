@@ -121,6 +121,20 @@ def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_weights_even_if_watch
         assert list(found["bound/training"]) == list(found["samples"]) == [25, 50]
 
 
+def test_a_finished_run_goes_on_with_more_epochs_to_the_weights_of_the_longer_run(make_run):
+    longer, run = make_run("longer", epochs=4), make_run("run", epochs=2)
+    training.fit(longer, verbose=0)
+    training.fit(run, verbose=0)
+    run = make_run("run", resume=True, epochs=4)
+    training.fit(run, verbose=0)
+    assert_same_weights(longer.model, run.model)
+    assert json.loads((run.path / "config.json").read_text())["training"]["total_steps"] == longer.total_steps
+    with pytest.raises(InputError, match=r"schedule is .*more epochs are allowed at a constant learning rate"):
+        make_run("run", resume=True, epochs=5, schedule="paper")
+    with pytest.raises(InputError, match="epochs is 4 there and 3 here"):
+        make_run("run", resume=True, epochs=3)
+
+
 def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_run):
     first = make_run("first", objective="elbo")
     with pytest.raises(InputError, match="is not finished"):
