@@ -103,7 +103,7 @@ class IWAE(keras.Model):
             latent_units = (latent_units,)
         if not isinstance(hidden_units, Sequence):
             hidden_units = (hidden_units,)
-        if not hidden_units or not isinstance(hidden_units[0], Sequence):
+        if len(latent_units) == 1 and (not hidden_units or not isinstance(hidden_units[0], Sequence)):
             hidden_units = (hidden_units,)
         self.latent_units = tuple(positive_integer("latent_units", units) for units in latent_units)
         self.hidden_units = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in hidden_units)

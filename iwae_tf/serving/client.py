@@ -207,7 +207,8 @@ def read_rows(
     if path.suffix.lower() not in (".csv", ".parquet"):
         if id_column is not None:
             raise InputError(f"--id-column {id_column} is for tables, {path} is none: leave it out")
-        return as_rows(_read_array(path, array), None if data is None else _scale(data), str(path)), None
+        x, name = _read_array(path, array)
+        return as_rows(x, None if data is None else _scale(data), name), None
     if data is None:
         raise InputError(
             f"{path} is a table, whose columns are found by the names that the model was trained on: give --data-of "
@@ -225,7 +226,8 @@ def _scale(data: Mapping) -> float:
     return 1.0 if data.get("table_columns") else float(data.get("scale", 1.0))
 
 
-def _read_array(path: Path, array: str | None) -> np.ndarray:
+def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
+    """Returns the array of a file, and its name for messages."""
     if path.suffix not in (".npy", ".npz"):
         raise InputError(f"{path}: unknown ending {path.suffix!r}; expected .npy, .npz, .csv or .parquet")
     if not path.is_file():
@@ -236,7 +238,7 @@ def _read_array(path: Path, array: str | None) -> np.ndarray:
     with files.reading(path, "a file as np.save or np.savez writes it"):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded
+            return loaded, str(path)
         with loaded:
             names = ", ".join(loaded.files) or "(none)"
             if array is None:
@@ -245,7 +247,7 @@ def _read_array(path: Path, array: str | None) -> np.ndarray:
                     raise InputError(f"{path} has the arrays {names}; name that of the images by --array")
             elif array not in loaded.files:
                 raise InputError(f"{path} has no array {array!r}; it has {names}")
-            return loaded[array]
+            return loaded[array], f"{path}: {array}"
 
 
 def as_rows(x: np.ndarray, scale: float | None = None, name: str = "x") -> np.ndarray:

@@ -64,7 +64,7 @@ def trained_data(folder: Path) -> dict | None:
     try:
         content = json.loads(path.read_text())
         content = content if is_run else content["config"]
-        return None if content is None else dict(content["data"])
+        return None if content is None or "data" not in content else dict(content["data"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path} cannot be read; export the model again") from None
 

@@ -244,7 +244,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         content["model"]["levels_of_a_pixel"] = model.levels
     if dataset.columns:
         content["data"]["table_columns"] = _described(dataset.columns)
-        content["model"]["columns"] = [column._asdict() for column in model.columns]
+        content["model"]["column_models"] = [column._asdict() for column in model.columns]
     stages = (*model.inference_network.stages, *model.generative_network.stages)
     if any(hasattr(stage.head, "log_scale") for stage in stages):
         content["model"]["log_scale"] = "7 tanh(raw / 7)"

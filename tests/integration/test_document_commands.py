@@ -42,7 +42,7 @@ SHELL = {
     for document in DOCUMENTS
     for block in blocks(document, "sh")
     for words in commands(block)
-    # test_recipes.py runs the plugins, and test_tables.py the line of Python
+    # test_recipes.py runs the plugins, and test_own_tables.py the line of Python
     if "--plugin" not in words and "-c" not in words and words[0] not in OTHERS
 }
 
@@ -75,7 +75,9 @@ def parse(monkeypatch, tmp_path):
             run()
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "cells.csv").touch()  # a data set is looked for before TensorFlow is imported
+    for name in ("cells.csv", "runs/unseen-digit/digits-0-to-8.npz"):  # looked for before TensorFlow is imported
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     return parse
 
 

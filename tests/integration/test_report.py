@@ -94,7 +94,7 @@ def test_the_page_is_the_same_when_it_is_made_again_and_nothing_is_scored_again(
 def test_a_run_whose_data_have_gone_shows_samples_and_says_why_and_rows_that_are_no_images_have_no_grids(run):
     config_with(run, dataset="gone.npz")
     text = page_of(run)
-    assert "could not be read: there is no file gone.npz" in text
+    assert "there is no file gone.npz" in text
     assert list(grids(text)) == GRIDS[:1]
     config_with(run, image_shape=[1, 64])
     text = page_of(run)

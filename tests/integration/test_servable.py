@@ -26,11 +26,14 @@ from tensorflow_serving.apis import prediction_log_pb2
 from iwae_tf import IWAE
 from iwae_tf.declarations import declared, find
 from iwae_tf.evaluation import estimate_log_likelihood
+from iwae_tf.layers import ColumnModel
 from iwae_tf.serving import export_saved_model, saved_model
 from iwae_tf.serving.row import RowSettings
 from iwae_tf.serving.saved_model import WARMUP_BATCH_SIZES
 from iwae_tf.serving.signatures import signatures
 
+KINDS = [("student-t", None), ("gaussian", None), ("negative-binomial", None), ("categorical", 3)]
+TABLE = [ColumnModel(str(i), *KINDS[i % 4][:1], 1.0, 2.0, KINDS[i % 4][1]) for i in range(12)]
 SCORES = ("log_prob", "elbo", "standard_error", "effective_sample_size", "pareto_k", "reliable", "status")
 INPUTS = {
     "serving_default": {"x"},
@@ -203,7 +206,7 @@ def test_the_default_signature_gives_the_refined_estimate_of_python(exported, im
     (served,) = through_python(folder, [("serving_default", {"x": x})])
     (plain,) = through_python(folder, [scores_request(x, 700)])
     error = np.hypot(served["standard_error"], plain["standard_error"])
-    assert (np.abs(served["log_prob"] - plain["log_prob"]) < 5 * error).all()
+    assert (served["log_prob"] > plain["log_prob"] - 5 * error).all()  # 700 samples of q(h | x) may miss the tail
     if model.likelihood_name == "bernoulli":  # the refinement of others differs in the log-weights alone, tested above
         found = estimate_log_likelihood(model, x, 700)
         # The fit follows gradients, which other shapes of products round otherwise: its own rounding is larger.
@@ -328,21 +331,24 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path, monkeypatch):
 def test_every_likelihood_is_scored_by_a_server_as_by_python(tmp_path):
     archive, models = keras.export.ExportArchive(), {}  # one for all: each process and each file costs seconds
     own = {name for name, known in declared("likelihood").items() if known.module.startswith("iwae_tf.")}
-    for name in own - {"bernoulli", "gaussian"}:  # exported above
+    for name in own - {"bernoulli", "gaussian", "columns"}:  # the first two are exported above
         levels = 3 if find("likelihood", name).facts.get("needs_levels") else None
         models[name] = IWAE(12, (3,), ((8,),), likelihood=name, levels=levels, seed=1)
-        of_model = signatures(models[name], RowSettings(60, 100, "real"))
+    models["columns"] = IWAE(12, (3,), ((8,),), likelihood="columns", columns=TABLE, missing=True, seed=1)
+    for name, model in models.items():
+        of_model = signatures(model, RowSettings(60, 100, "real"))
         for signature in ("log_prob_k", "sample"):
             archive.add_endpoint(f"{name} {signature}", of_model[signature].function, of_model[signature].inputs)
     archive.write_out(tmp_path / "m", verbose=False)
     assert refused_operations(meta_graph(tmp_path / "m")) == set()
     x = np.random.default_rng(0).integers(0, 3, (4, 12)).astype(np.float32) / 2  # observations of each of them
-    _, inputs = scores_request(x, 60)
-    requests = [(f"{name} log_prob_k", inputs) for name in models]
+    rows = dict.fromkeys(models, x) | {"negative-binomial": 2 * x, "columns": 2 * x}
+    rows["columns"][[0, 1, 2], [0, 4, 11]] = np.nan
+    requests = [(f"{name} log_prob_k", scores_request(rows[name], 60)[1]) for name in models]
     requests += [(f"{name} sample", {"seed": np.arange(3)}) for name in models]
     answers, _ = through_c_api(tmp_path / "m", requests, tmp_path)
     for (name, model), scores, drawn in zip(models.items(), answers, answers[len(models) :], strict=False):
         np.testing.assert_array_equal(scores["status"], 0, name)
-        np.testing.assert_allclose(scores["log_prob"], model.log_likelihood(x, 60), rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(scores["log_prob"], model.log_likelihood(rows[name], 60), rtol=1e-5, err_msg=name)
         assert np.isfinite(drawn["x"]).all(), name
         assert drawn["x"].shape == (3, 12)

@@ -116,11 +116,11 @@ def test_levels_that_the_images_do_not_have_are_refused_before_training(train, t
 def test_a_run_over_levels_with_convolutions_has_bits_per_dimension_and_is_exported(
     train, tmp_path, monkeypatch, capsys
 ):
-    def few(*given):  # all 400 test images take 10 s under convolutions
-        digits = iwae_tf.data.load(*given)
+    def few(*given, **settings):  # all 400 test images take 10 s under convolutions
+        digits = iwae_tf.data.load(*given, **settings)
         return dataclasses.replace(digits, x_test=digits.x_test[:40])
 
-    monkeypatch.setattr("iwae_tf.training.run.load", few)
+    monkeypatch.setattr("iwae_tf.training.building.load", few)
     default = "serving_default"  # refines; the others are exported elsewhere
     monkeypatch.setattr(saved_model, "signatures", lambda *given: {default: signatures(*given)[default]})
     run, flags = tmp_path / "run", ["--dataset", "digits", "--batch-size", "100", "--k", "2", "--network", "conv"]

@@ -17,7 +17,7 @@ def test_names_are_lists_with_commas_and_shares_are_numbers(tmp_path):
     (tmp_path / "t.csv").write_text("a\n1\n")
     flags = ["--columns", "a, b c", "--drop", "d", "--id-column", "id", "--label-column", "y", "--split", "0.5,0.2,0.3"]
     config = parsed("--dataset", "t.csv", "--data-dir", str(tmp_path), *flags)
-    assert (config.columns, config.drop, config.split) == (("a", "b c"), ("d",), (0.5, 0.2, 0.3))
+    assert (config.columns, config.drop, config.split_shares) == (("a", "b c"), ("d",), (0.5, 0.2, 0.3))
     assert (config.id_column, config.label_column) == ("id", "y")
     assert parsed() == DataConfig()
     assert parsed("--dataset", "tfds:iris").dataset == "tfds:iris"

@@ -168,7 +168,7 @@ def model():
     [
         (np.zeros((3, 11)), r"shape \(3, 11\)"),
         (np.zeros(SMALL_DIM), r"shape \(12,\)"),
-        (np.zeros((3, 3, 4)), r"shape \(3, 3, 4\)"),
+        (np.zeros((3, 3, 5)), r"shape \(3, 3, 5\)"),
         (np.zeros((0, SMALL_DIM)), "no rows"),
         (np.full((3, SMALL_DIM), 255, np.uint8), "values from 255.0 to 255.0"),
         (np.full((3, SMALL_DIM), -0.1), "values from -0.1"),

@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_written_is_found_at_once(tmp_path):
 
 
 def test_a_full_disk_at_the_end_leaves_the_part_alone(tmp_path, monkeypatch):
-    def full(path, scores, job):
+    def full(path, scores, job, ids):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 

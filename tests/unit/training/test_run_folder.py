@@ -160,5 +160,5 @@ def test_the_same_settings_may_resume_and_every_setting_that_differs_is_named_wi
 def test_a_setting_that_the_manifest_lacks_has_its_default(tmp_path, stored):
     (tmp_path / "config.json").write_text(json.dumps(stored))
     check_same_settings(tmp_path, RunConfig())
-    with pytest.raises(InputError, match=r"settings: k is 50 there and 5 here$"):
+    with pytest.raises(InputError, match=r"settings: k is 50 there and 5 here; give its"):
         check_same_settings(tmp_path, RunConfig(training=TrainingConfig(k=5)))

@@ -67,12 +67,12 @@ def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
     config = json.loads((trained / "run" / "config.json").read_text())
     kinds = {column["name"]: column["kind"] for column in config["data"]["table_columns"]}
     assert kinds == {"height": "real", "income": "real", "smokes": "binary", "visits": "count", "town": "category"}
-    likelihoods = {column["name"]: column["likelihood"] for column in config["model"]["columns"]}
+    likelihoods = {column["name"]: column["likelihood"] for column in config["model"]["column_models"]}
     assert likelihoods["height"] == likelihoods["income"] == "student-t"
     assert (likelihoods["smokes"], likelihoods["visits"]) == ("bernoulli", "negative-binomial")
-    assert (likelihoods["town"], config["model"]["columns"][4]["levels"]) == ("categorical", 3)
+    assert (likelihoods["town"], config["model"]["column_models"][4]["levels"]) == ("categorical", 3)
     heights = load_data(config["data"]).x_train[:, 0]
-    found = [config["model"]["columns"][0][name] for name in ("loc", "scale")]
+    found = [config["model"]["column_models"][0][name] for name in ("loc", "scale")]
     np.testing.assert_allclose(found, [np.nanmean(heights), np.nanstd(heights)], rtol=1e-5)
     labels = json.loads((trained / "run" / "metrics.json").read_text())["labels"]
     assert labels["rarer"] == "yes"
@@ -201,7 +201,7 @@ def test_robust_scaling_is_by_median_and_quartiles_and_a_likelihood_for_all_numb
     likelihood = ["--likelihood", "gaussian", "--column-likelihoods", "income=student-t"]
     assert main(["train", *own, *likelihood, *SMALL, "--verbose", "0", "--output-dir", str(tmp_path / "run")]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    found = {column["name"]: column for column in config["model"]["columns"]}
+    found = {column["name"]: column for column in config["model"]["column_models"]}
     x = load_data(config["data"]).x_train[:, 1].astype(np.float64)
     low, middle, high = np.quantile(x, (0.25, 0.5, 0.75))
     np.testing.assert_allclose(
