@@ -36,7 +36,9 @@ FIRST_CHUNK, CHUNK = 50, 450
 # largest error of three runs, intervals of 64 images of MNIST covered 94% in place of 89%.
 PILOTS, PILOT_SAMPLES = 2, 2000
 RELIABLE_ERROR = 0.1  # nats
-HARD_FACTOR = 4  # times as many samples, at most, for a row whose refined proposal is not enough
+# Times as many samples, at most, for a row whose refined proposal is not enough. On MNIST with k = 50 91% of the scores
+# are then reliable, 85% without, in a tenth more time; ten times as many make 92%.
+HARD_FACTOR = 4
 EVEN_VARIANCE = 1e-3  # of the weights over their squared mean, below which their tail is that of float32's rounding
 CONCURRENT_ROWS = 10  # on two cores, 5000 samples of 20 rows take 0.72 of the time of one row after the other
 
