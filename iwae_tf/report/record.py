@@ -108,11 +108,14 @@ def _metrics(path: Path) -> dict:
         metrics = {name: float(content[name]) for name in NUMBERS} | {name: int(content[name]) for name in COUNTS}
         active = [int(count) for count in content["active_units"]]
         best = int(content["best_epoch"]) if "best_epoch" in content else None
+        labels = content.get("labels")
+        labels = labels and {"rarer": str(labels["rarer"]), "auroc": float(labels["auroc"])}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}); write it again by train.py with --resume") from None
     if bounds.keys() != errors.keys() or not bounds:
         raise InputError(f"{path} is damaged (bounds and their errors have other k); write it again by --resume")
-    return metrics | {"bounds": bounds, "bound_standard_errors": errors, "active_units": active, "best_epoch": best}
+    metrics |= {"bounds": bounds, "bound_standard_errors": errors}
+    return metrics | {"active_units": active, "best_epoch": best, "labels": labels}
 
 
 def _history(path: Path) -> dict[str, np.ndarray]:

@@ -86,6 +86,8 @@ def _results(record: Record) -> dict[str, str]:
     if scores:
         values["reliable scores"] = f"{reliable:,} of {len(scores.reliable):,}"
         values["effective samples"] = number(float(np.median(scores.effective_sample_size)), 0)
+    if labels := metrics["labels"]:
+        values[f"AUROC of low scores for label {labels['rarer']}"] = number(labels["auroc"], 3)
     values["training"] = duration(metrics["train_seconds"])
     if metrics["best_epoch"] is not None:
         values["best epoch"] = f"{metrics['best_epoch']} of {len(record.history['epoch'])}"

@@ -79,6 +79,9 @@ def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
     assert 0 <= labels["auroc"] <= 1
     assert (trained / "run" / "columns.png").exists()
     assert not (trained / "run" / "samples.png").exists()
+    page = (trained / "run" / "report.html").read_text()
+    assert "AUROC of low scores for label yes" in page
+    assert "name town, likelihood categorical" in page
 
 
 @pytest.mark.parametrize("file", ["rows.csv", "rows.parquet"])
