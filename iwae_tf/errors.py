@@ -7,7 +7,7 @@ import operator
 import signal
 from collections.abc import Iterable
 
-MAX_SEED = 2**31 - 1
+MAX_SEED = MAX_SAMPLES = 2**31 - 1
 
 
 class InputError(ValueError):
@@ -61,6 +61,14 @@ def positive_integer(name: str, value: object) -> int:
     if not _is_integer_from(1, value):
         raise InputError(f"{name} must be an integer >= 1, got {value!r}")
     return operator.index(value)
+
+
+def checked_samples(num_samples: object) -> int:
+    """Returns a number of samples as an int; raises `InputError` if it is no integer in [1, 2**31 - 1], an int32."""
+    number = positive_integer("num_samples", num_samples)
+    if number > MAX_SAMPLES:
+        raise InputError(f"num_samples must be at most {MAX_SAMPLES}, got {num_samples}")
+    return number
 
 
 def finite_number(name: str, value: object) -> float:

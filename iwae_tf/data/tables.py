@@ -4,6 +4,7 @@ import collections
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,25 +22,15 @@ MOST_WORDS = 0.2  # of the values of a column that else holds numbers are taken 
 
 
 def load_tables(
-    name: str,
-    paths: Mapping[str, pathlib.Path],
-    *,
-    columns: Sequence[str] | None = None,
-    drop: Sequence[str] = (),
-    id_column: str | None = None,
-    label_column: str | None = None,
-    split: tuple[float, ...] | None = None,
+    name: str, paths: Mapping[str, pathlib.Path], *, id_column: str | None = None, **chosen: Any
 ) -> Dataset:
     """Returns a user's table, or the tables of its splits, as a data set with columns.
 
     Args:
         name: of the data set.
         paths: split -> file; one entry `WHOLE` for a table that is split by its rows.
-        columns: names of the columns to model, in this order; None means all.
-        drop: names of columns to leave out.
         id_column: names the rows.
-        label_column: holds a known outcome of each row.
-        split: shares of train, valid and test, of one table.
+        **chosen: the other settings of `from_tables`.
 
     Raises:
         InputError: a file, a column or a value cannot be used.
@@ -50,17 +41,8 @@ def load_tables(
         text += tuple(field.name for table in tables.values() for field in table.schema if is_text(field.type))
         tables = {key: read_table(path, text) for key, path in paths.items()}
     source = ", ".join(str(path) for path in paths.values())
-    return from_tables(
-        name,
-        tables,
-        {key: str(path) for key, path in paths.items()},
-        source,
-        columns=columns,
-        drop=drop,
-        id_column=id_column,
-        label_column=label_column,
-        split=split,
-    )
+    places = {key: str(path) for key, path in paths.items()}
+    return from_tables(name, tables, places, source, id_column=id_column, **chosen)
 
 
 def from_tables(
@@ -75,18 +57,21 @@ def from_tables(
     label_column: str | None = None,
     split: tuple[float, ...] | None = None,
 ) -> Dataset:
-    """Returns a data set of tables in memory; see `load_tables`.
+    """Returns tables in memory as a data set with columns.
 
     Args:
         name: of the data set.
         tables: split -> table, or one entry `WHOLE`.
         places: the same keys -> file, for errors.
         source: see `Dataset`.
-        columns: see `load_tables`, like all that follow.
-        drop: see `load_tables`.
-        id_column: see `load_tables`.
-        label_column: see `load_tables`.
-        split: see `load_tables`.
+        columns: names of the columns to model, in this order; None means all.
+        drop: names of columns to leave out.
+        id_column: names the rows.
+        label_column: holds a known outcome of each row.
+        split: shares of train, valid and test, of one table.
+
+    Raises:
+        InputError: a column or a value cannot be used.
     """
     rows = _Rows(tables, places)
     names = _chosen(rows, columns, drop, id_column, label_column)

@@ -109,7 +109,7 @@ class _Group:
         kind = find("likelihood", columns[numbers[0]].likelihood).load()
         of_group = [columns[i] for i in numbers]
         loc, scale = (np.float32([getattr(column, name) for column in of_group]) for name in ("loc", "scale"))
-        self.numbers, self.real = numbers, kind.real
+        self.numbers = numbers
         if kind.needs_levels:  # the head observes i / (C - 1)
             self.head = kind(len(numbers), initializer_seeds, levels=of_group[0].levels)
             loc, scale = np.zeros_like(loc), np.full_like(scale, of_group[0].levels - 1.0)
@@ -155,7 +155,7 @@ class _Group:
         if self.head.needs_levels:
             return tfd.Categorical(logits=self.head.level_log_probs(parameters), dtype=tf.float32)
         each = self.head.distribution(parameters).distribution
-        return tfd.TransformedDistribution(each, tfb.Shift(self.loc)(tfb.Scale(self.scale))) if self.real else each
+        return tfd.TransformedDistribution(each, tfb.Shift(self.loc)(tfb.Scale(self.scale))) if self.head.real else each
 
     def expectations(self, parameters) -> tf.Tensor:
         """Returns the means, [..., G], or the probabilities of each category, [..., G C]."""
@@ -198,9 +198,7 @@ class Columns(Likelihood):
         self.heads = [group.head for group in self.groups]  # so that Keras finds their weights
         self._order = np.argsort(np.concatenate([group.numbers for group in self.groups]))
         # What stands in for a missing value; every likelihood observes it.
-        self._fill = np.float32(
-            [c.loc if find("likelihood", c.likelihood).facts.get("real") else 0 for c in self.columns]
-        )
+        self._fill = np.concatenate([group.loc for group in self.groups])[self._order]
         self.support = "a possible value of every column" + (" or NaN" if missing else "")
 
     def build(self, input_shape):

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.config import REFINE, most_samples
-from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.models.checks import check_gaussian, checked_samples
+from iwae_tf.errors import InputError, check_seed, checked_samples, positive_integer
+from iwae_tf.models.checks import check_gaussian
 
 # The numbers of samples the paper trains and evaluates with, and steps between them.
 PAPER_SAMPLE_SIZES = (1, 5, 50, 500, 5000)

@@ -11,9 +11,7 @@ import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.posterior import posterior_expectation, posterior_samples
-
-ROWS_TOGETHER = 200
+from iwae_tf.evaluation.posterior import ROWS_TOGETHER, posterior_expectation, posterior_samples
 
 
 def impute(model, x, num_samples: int = 5000, seed: int = 0) -> np.ndarray:

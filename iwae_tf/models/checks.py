@@ -8,19 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError, positive_integer
 from iwae_tf.objectives.objective import Objective
 
 BAD_INPUT = "iwae_tf bad input"
 BAD_BOUND = "iwae_tf bound not finite"
-MAX_STEPS_PER_CALL, MAX_SAMPLES = 20, 2**31 - 1
-
-
-def checked_samples(num_samples: int) -> int:
-    """Returns the number of samples; raises `InputError` unless it is an integer from 1 to 2^31 - 1."""
-    if positive_integer("num_samples", num_samples) > MAX_SAMPLES:
-        raise InputError(f"num_samples must be at most {MAX_SAMPLES}, got {num_samples}")
-    return int(num_samples)
+MAX_STEPS_PER_CALL = 20
 
 
 def checked_mean(data_mean, data_dim: int) -> list[float]:
@@ -101,10 +95,9 @@ def dense_numbers(x):
     if isinstance(x, tf.data.Dataset):
         check_elements(x.element_spec)
         return tf.concat([batch[0] if isinstance(batch, tuple) else batch for batch in x], axis=0)
-    if tf.is_tensor(x) and isinstance(x, tf.Tensor):
+    if isinstance(x, tf.Tensor):
         kind = x.dtype
-        usable = kind.is_floating or kind.is_integer or kind.is_bool
-        if not usable:
+        if not (kind.is_floating or kind.is_integer or kind.is_bool):
             raise InputError(f"x must be an array of numbers, got a tensor of {kind.name}")
         return x
     if np.ma.isMaskedArray(x):
@@ -118,11 +111,6 @@ def dense_numbers(x):
     if x.dtype.kind not in "bifu":
         raise InputError(f"x must be an array of numbers, got dtype {x.dtype}: convert it with x.astype('float32')")
     return x
-
-
-def one_line(error: Exception) -> str:
-    """Returns the text of an error as one short line."""
-    return " ".join(str(error).split())[:160]
 
 
 def check_elements(spec) -> None:

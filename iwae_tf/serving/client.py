@@ -9,7 +9,7 @@ import numpy as np
 
 from iwae_tf.data import Column, files
 from iwae_tf.data.tables import read_rows as read_table
-from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.errors import InputError, check_seed, checked_samples
 from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
 from iwae_tf.serving.model_folder import trained_data
 from iwae_tf.serving.scores import Scores, concatenate, from_outputs
@@ -19,7 +19,6 @@ TARGET_SECONDS = 3.0  # of a request: a tenth of TF Serving's time-out for REST
 MAX_BYTES = 1 << 20  # of a request: a quarter of gRPC's limit, and accepted by common proxies
 MAX_ROWS = 256  # max_batch_size of export/serving/batching_parameters.txt; larger requests are refused
 _DTYPES = {"x": np.float32, "num_samples": np.int32, "seed": np.int64}
-_MAX_SAMPLES = 2**31 - 1  # num_samples is an int32
 
 
 class ScoringClient:
@@ -179,8 +178,8 @@ def check_samples(num_samples: int | None, seed: int) -> None:
     check_seed(seed)
     if num_samples is None and seed != 0:
         raise InputError(f"seed {seed} without num_samples: give both, or neither for the model's own")
-    if num_samples is not None and positive_integer("num_samples", num_samples) > _MAX_SAMPLES:
-        raise InputError(f"num_samples must be at most {_MAX_SAMPLES}, got {num_samples}")
+    if num_samples is not None:
+        checked_samples(num_samples)
 
 
 def signature_of(num_samples: int | None) -> str:

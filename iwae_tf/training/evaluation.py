@@ -76,18 +76,23 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
 
     if is_table(dataset):
         names, draws = [column.name for column in dataset.columns], run.model.sample(columns.DRAWS, training.seed)
-        plots.save_columns(file("columns"), names, x, draws, f"{len(x):,} test rows")
+        plots.save_columns(file("columns"), names, x, draws, _counted(x, "test", dataset))
     else:
         pictures = run.model.sample(100, training.seed, mean=True), x[:20], run.model.reconstruct(x[:20])
         samples, rows, means = (_grey(images, x, dataset) for images in pictures)
         plots.save_samples(file("samples"), samples, dataset.image_shape)
         plots.save_reconstructions(file("reconstructions"), rows, means, dataset.image_shape)
-    _draw_bounds(file("bounds"), estimate, f"{len(x):,} test {'rows' if is_table(dataset) else 'images'}")
+    _draw_bounds(file("bounds"), estimate, _counted(x, "test", dataset))
 
 
 def is_table(dataset: Dataset) -> bool:
     """Returns whether rows are the columns of a table and no images."""
     return bool(dataset.columns) and dataset.image_shape[0] == 1
+
+
+def _counted(x: np.ndarray, split: str, dataset: Dataset) -> str:
+    """Returns number and name of the rows of a split for titles, such as "400 test images"."""
+    return f"{len(x):,} {split} {'rows' if is_table(dataset) else 'images'}"
 
 
 def _grey(images, x: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -149,8 +154,7 @@ def _draw_bounds(path: Path, estimate: LikelihoodEstimate, images: str) -> None:
 
 def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format) -> None:
     """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
-    log_p = estimate.log_likelihood
-    images = f"{len(x):,} {settings.split} {'rows' if is_table(dataset) else 'images'}"
+    log_p, images = estimate.log_likelihood, _counted(x, settings.split, dataset)
 
     def file(name):
         return folder / f"{name}.{figure_format}"
