@@ -1,6 +1,7 @@
 """Statistics of a stream of log-weights in fixed memory: log p(x), its error, Pareto k, and the bounds L_k."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -165,14 +166,14 @@ def _zhang_stephens(excesses: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     return (n[:, 0] * shape + 10 * 0.5) / (n[:, 0] + 10.0)
 
 
-class GroupedBound(NamedTuple):
-    """Running estimate of L_k over a stream, the state of `update_grouped_bound`.
+class GroupedBounds(NamedTuple):
+    """Running estimates of L_k for several k over one stream, the state of `update_grouped_bounds`.
 
     Attributes:
-        closed_sum: sum of log mean w over the complete groups, float64 [B].
-        closed_count: number of complete groups, int32 scalar.
-        open_log_sum: log of the sum of w in the group in progress, float64 [B]; -inf where it is empty.
-        open_count: number of samples in the group in progress, int32 scalar.
+        closed_sum: sum of log mean w over the complete groups, float64 [K, B].
+        closed_count: number of complete groups, int32 [K].
+        open_log_sum: log of the sum of w in the group in progress, float64 [K, B]; -inf where it is empty.
+        open_count: number of samples in the group in progress, int32 [K].
     """
 
     closed_sum: tf.Tensor
@@ -181,14 +182,14 @@ class GroupedBound(NamedTuple):
     open_count: tf.Tensor
 
 
-def empty_grouped_bound(batch_size: int) -> GroupedBound:
-    """Returns the state before the first sample, for `batch_size` examples."""
-    empty = tf.fill([batch_size], tf.constant(float("-inf"), tf.float64))
-    return GroupedBound(tf.zeros([batch_size], tf.float64), tf.constant(0), empty, tf.constant(0))
+def empty_grouped_bounds(number: int, batch_size: int) -> GroupedBounds:
+    """Returns the state before the first sample, for `number` values of k and `batch_size` examples."""
+    sums, counts = tf.zeros([number, batch_size], tf.float64), tf.zeros([number], tf.int32)
+    return GroupedBounds(sums, counts, sums - float("inf"), counts)
 
 
-def update_grouped_bound(state: GroupedBound, log_w: tf.Tensor, k: int | tf.Tensor) -> GroupedBound:
-    """Adds a chunk of samples to the estimate of L_k: the mean over consecutive groups of k of log mean w.
+def update_grouped_bounds(state: GroupedBounds, log_w: tf.Tensor, sizes: Sequence[int]) -> GroupedBounds:
+    """Adds a chunk of samples to the estimates of L_k: the mean over consecutive groups of k of log mean w.
 
     Every group of k independent samples gives an unbiased estimate of L_k, so one stream of samples serves every k.
     The result does not depend on the chunk sizes, up to float64 rounding.
@@ -196,35 +197,42 @@ def update_grouped_bound(state: GroupedBound, log_w: tf.Tensor, k: int | tf.Tens
     Args:
         state: the state so far.
         log_w: the next log-weights, [c, B] for any c >= 1.
-        k: group size, >= 1.
+        sizes: k, each >= 1.
 
     Returns:
         The new state.
     """
-    chunk = tf.shape(log_w)[0]
-    log_w = tf.cast(log_w, tf.float64)
-    groups = (state.open_count + tf.range(chunk)) // k  # [c], 0 is the group in progress
-    log_sums = _segment_log_sum_exp(log_w, groups)  # [groups touched, B]
-    first = tf.reduce_logsumexp(tf.stack([state.open_log_sum, log_sums[0]]), axis=0)
-    log_sums = tf.concat([first[None], log_sums[1:]], axis=0)
+    chunk, k = tf.shape(log_w)[0], tf.constant(sizes, tf.int32)  # k: [K]
+    # The group in progress, number 0, begins with one more weight: the sum of its samples so far.
+    group = (state.open_count[:, None] + tf.range(chunk)) // k[:, None]  # [K, c]
+    group = tf.concat([tf.zeros([len(sizes), 1], tf.int32), group], axis=1)
+    samples = tf.broadcast_to(tf.cast(log_w, tf.float64), tf.concat([[len(sizes)], tf.shape(log_w)], axis=0))
+    samples = tf.concat([state.open_log_sum[:, None], samples], axis=1)  # [K, c + 1, B]
+    log_sums = _segment_log_sum_exp(samples, group)
     taken = state.open_count + chunk
-    closed, still_open = taken // k, taken % k
-    log_k = tf.math.log(tf.cast(k, tf.float64))
-    return GroupedBound(
-        closed_sum=state.closed_sum + tf.reduce_sum(log_sums[:closed] - log_k, axis=0),
-        closed_count=state.closed_count + closed,
-        open_log_sum=tf.where(still_open > 0, log_sums[-1], tf.constant(float("-inf"), tf.float64)),
-        open_count=still_open,
+    complete = tf.sequence_mask(taken // k, chunk + 1)[:, :, None]
+    log_k = tf.math.log(tf.cast(k, tf.float64))[:, None, None]
+    return GroupedBounds(
+        closed_sum=state.closed_sum + tf.reduce_sum(tf.where(complete, log_sums - log_k, 0.0), axis=1),
+        closed_count=state.closed_count + taken // k,
+        open_log_sum=tf.gather(log_sums, taken // k, batch_dims=1),
+        open_count=taken % k,
     )
 
 
-def grouped_bound(state: GroupedBound) -> tf.Tensor:
-    """Returns L_k per example from the complete groups, float64 [B]; an incomplete group is not used."""
-    return state.closed_sum / tf.cast(state.closed_count, tf.float64)
+def grouped_bounds(state: GroupedBounds) -> tf.Tensor:
+    """Returns each L_k from the complete groups, float64 [K, B]; an incomplete group is not used."""
+    return state.closed_sum / tf.cast(state.closed_count, tf.float64)[:, None]
 
 
-def _segment_log_sum_exp(log_w: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:
-    """Returns log sum exp over rows of equal segment number; segments are sorted and start at 0. [c, B] -> [S, B]."""
-    shift = tf.math.segment_max(log_w, segments)  # [S, B]
-    shift = tf.where(tf.math.is_finite(shift), shift, tf.zeros_like(shift))  # a group of -inf sums to log 0 = -inf
-    return tf.math.log(tf.math.segment_sum(tf.exp(log_w - tf.gather(shift, segments)), segments)) + shift
+def _segment_log_sum_exp(log_w: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
+    """Returns log sum exp over samples of equal segment: [K, c, B] and int32 [K, c] below c -> [K, c, B].
+
+    A segment without samples gives log 0 = -inf, and so does one of weights 0.
+    """
+    rows, samples = segment.shape[0], tf.shape(segment)[1]
+    places = segment + samples * tf.range(rows)[:, None]
+    largest = tf.math.unsorted_segment_max(log_w, places, rows * samples)
+    shift = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))
+    sums = tf.math.unsorted_segment_sum(tf.exp(log_w - tf.gather(shift, places)), places, rows * samples)
+    return tf.reshape(tf.math.log(sums) + shift, tf.shape(log_w))

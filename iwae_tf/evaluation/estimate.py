@@ -130,7 +130,8 @@ def likelihood_batches(
             rows, seed, tf.constant(num_samples), tf.constant(most), sizes, target_standard_error, refined
         )
         found = tf.nest.map_structure(lambda values: values.numpy(), found)
-        yield LikelihoodEstimate(num_samples=found.pop("count"), **found)
+        bounds = dict(zip(sizes, found.pop("bounds").T, strict=True))
+        yield LikelihoodEstimate(num_samples=found.pop("count"), bounds=bounds, **found)
 
 
 def refines(model, refine: str) -> bool:

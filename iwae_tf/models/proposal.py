@@ -87,13 +87,13 @@ def refine(model, x: tf.Tensor, stream: tf.Tensor) -> Proposal:
         bound = log_mean_exp(log_ratio)
         bound = tf.where(tf.math.is_nan(bound), -float("inf"), bound)
         good = bound >= best_bound - SLACK
-        best = _select(good, proposal, best)
+        best = select(good, proposal, best)
         weights = tf.fill([FIRST_DRAWS], tf.constant(1.0 / FIRST_DRAWS, tf.float64))
         found = matched(proposal, z, gradient, weights, rate / (tf.cast(number, tf.float64) + 1.0))
         # A step that went too far is taken back, and the next one from there is shorter.
         return (
             number + 1,
-            _select(good, found, best),
+            select(good, found, best),
             best,
             tf.maximum(bound, best_bound),
             tf.where(good, rate, rate / 10.0),
@@ -124,7 +124,7 @@ def refine(model, x: tf.Tensor, stream: tf.Tensor) -> Proposal:
         parallel_iterations=1,
     )
     bound = log_mean_exp(proposal.log_weights(model, x, draws(first_draws + fits * DRAWS, FIRST_DRAWS)[:, None]))[0]
-    proposal = _select(bound >= best_bound - SLACK, proposal, best)
+    proposal = select(bound >= best_bound - SLACK, proposal, best)
     # The weights of a proposal that is too wide have lighter tails than those of one that is too narrow.
     return proposal.wider(tf.where(misfit < GAUSSIAN_MISFIT, tf.constant(1.0, tf.float64), final_width))
 
@@ -186,10 +186,10 @@ def matched(proposal: Proposal, z: tf.Tensor, gradient: tf.Tensor, weights: tf.T
         tf.matmul(proposal.factor, factor),
         proposal.log_det + log_det,
     )
-    return _select(finite, found, proposal)
+    return select(finite, found, proposal)
 
 
-def _select(condition: tf.Tensor, chosen: Proposal, other: Proposal) -> Proposal:
+def select(condition: tf.Tensor, chosen: Proposal, other: Proposal) -> Proposal:
     """Returns the first proposal if the condition holds, else the other; a bool scalar."""
     return tf.nest.map_structure(functools.partial(tf.where, condition), chosen, other)
 

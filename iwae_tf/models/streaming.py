@@ -6,7 +6,7 @@ change it, and identical rows share their samples.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -14,24 +14,22 @@ import tensorflow as tf
 from iwae_tf import seeds
 from iwae_tf.config import RELIABLE_PARETO_K
 from iwae_tf.models.networks import weights_read_once
-from iwae_tf.models.proposal import refine
+from iwae_tf.models.proposal import inference_proposal, refine, select
 from iwae_tf.seeds import Purpose
 from iwae_tf.weight_statistics import (
-    GroupedBound,
+    GroupedBounds,
     WeightStatistics,
     WeightSummary,
-    empty_grouped_bound,
+    empty_grouped_bounds,
     empty_statistics,
-    grouped_bound,
+    grouped_bounds,
     summarize,
-    update_grouped_bound,
+    update_grouped_bounds,
     update_statistics,
 )
 
 BLOCK = 50  # samples whose noise is drawn together: whole vectors of the processor, so that chunks do not change bits
-# Samples that go through the networks at once. The first chunk is all that k = 1, 5 and 50 need; later ones take half
-# the time a sample, and 500, 5000 and 50,000 are whole chunks.
-FIRST_CHUNK, CHUNK = 50, 450
+CHUNK = 500  # samples that go through the networks at once, at most; 50 at a time take twice the time
 # Pilot runs decide whether an estimate is reliable, and are not part of it. One run often misses a heavy tail: with the
 # largest error of three runs, intervals of 64 images of MNIST covered 94% in place of 89%.
 PILOTS, PILOT_SAMPLES = 2, 2000
@@ -43,61 +41,50 @@ EVEN_VARIANCE = 1e-3  # of the weights over their squared mean, below which thei
 CONCURRENT_ROWS = 10  # on two cores, 5000 samples of 20 rows take 0.72 of the time of one row after the other
 
 
-def row_noise(
-    stream: tf.Tensor,
-    first: tf.Tensor | int,
-    num_samples: int,
-    units: int,
-    purpose: Purpose = Purpose.EVALUATION_NOISE,
-) -> tf.Tensor:
+def row_noise(first: tf.Tensor | int, num_samples: tf.Tensor | int, units: int, key: tf.Tensor) -> tf.Tensor:
     """Returns standard normal noise for the samples of one row, float32 [num_samples, 1, H].
 
     Args:
-        stream: of the row, from `iwae_tf.seeds.row_streams`; int64 scalar.
         first: number of the first sample, a multiple of 50.
         num_samples: a multiple of 50.
         units: H, units of all stochastic layers together.
-        purpose: use of the samples.
+        key: of the row, from `iwae_tf.seeds.stream_key`; int64 [2].
     """
-    blocks = seeds.row_normals(first // BLOCK, num_samples // BLOCK, BLOCK * units, seeds.stream_key(stream, purpose))
+    blocks = seeds.row_normals(first // BLOCK, num_samples // BLOCK, BLOCK * units, key)
     return tf.reshape(blocks, [num_samples, 1, units])
 
 
 def stream_row(
-    log_weights: Callable[[tf.Tensor], tf.Tensor],
-    noise_of: Callable[[tf.Tensor, int], tf.Tensor],
+    log_weights: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     num_samples: tf.Tensor,
     max_samples: tf.Tensor | int,
-    sample_sizes: tuple[int, ...] = (),
-    first_chunk: int = FIRST_CHUNK,
-) -> tuple[WeightStatistics, dict[int, GroupedBound]]:
+    sample_sizes: Sequence[int] = (),
+    with_bounds: tf.Tensor | bool = True,
+) -> tuple[WeightStatistics, GroupedBounds]:
     """Streams the samples of one row into statistics; the loop holds one chunk at a time.
 
     Args:
-        log_weights: maps noise [n, 1, H] to log-weights [n, 1].
-        noise_of: (first sample, number of samples), both multiples of 50, to their noise.
+        log_weights: (first sample, number of samples), both multiples of 50, to their log-weights, [n, 1].
         num_samples: int32 scalar; with 0 the statistics are those of no sample.
         max_samples: the largest number of samples, >= `num_samples`; it sets the size of the kept tail.
         sample_sizes: k to estimate L_k for.
-        first_chunk: samples in the first chunk; 0 for chunks of one size, whose graph is half as large.
+        with_bounds: bool scalar; without, the bounds are those of no sample.
 
     Returns:
-        The statistics, [1], and a `GroupedBound` of [1] for each k.
+        The statistics, [1], and the bounds, [K, 1].
     """
 
-    def take(first, statistics, bounds, size):
-        begin = first - first % BLOCK
-        log_w = log_weights(noise_of(begin, size))[first - begin : num_samples - begin]
-        bounds = {k: update_grouped_bound(bound, log_w, k) for k, bound in bounds.items()}
-        return tf.minimum(begin + size, num_samples), update_statistics(statistics, log_w), bounds
+    def take(first, statistics, bounds):
+        left = num_samples - first
+        size = tf.minimum(CHUNK, -(-left // BLOCK) * BLOCK)
+        log_w = log_weights(first, size)[:left]
+        if sample_sizes:
+            add = functools.partial(update_grouped_bounds, bounds, log_w, sample_sizes)
+            bounds = tf.cond(tf.convert_to_tensor(with_bounds), add, lambda: bounds)
+        return first + size, update_statistics(statistics, log_w), bounds
 
-    state = tf.constant(0), empty_statistics(1, max_samples), {k: empty_grouped_bound(1) for k in sample_sizes}
-    _, statistics, bounds = tf.while_loop(
-        lambda first, *_: first < num_samples,
-        lambda first, *state: take(first, *state, CHUNK),
-        take(*state, first_chunk) if first_chunk else state,
-        parallel_iterations=1,
-    )
+    state = tf.constant(0), empty_statistics(1, max_samples), empty_grouped_bounds(len(sample_sizes), 1)
+    _, statistics, bounds = tf.while_loop(lambda first, *_: first < num_samples, take, state, parallel_iterations=1)
     return statistics, bounds
 
 
@@ -108,9 +95,12 @@ def row_bound(
 
     Args are those of `row_estimate`.
     """
-    log_weights = functools.partial(model.log_weights_from_noise, x)
-    noise_of = functools.partial(row_noise, stream, units=sum(model.latent_units))
-    return summarize(stream_row(log_weights, noise_of, num_samples, max_samples)[0])
+    key, units = seeds.stream_key(stream, Purpose.EVALUATION_NOISE), sum(model.latent_units)
+
+    def log_weights(first, size):
+        return model.log_weights_from_noise(x, row_noise(first, size, units, key))
+
+    return summarize(stream_row(log_weights, num_samples, max_samples)[0])
 
 
 class RowEstimate(NamedTuple):
@@ -120,13 +110,13 @@ class RowEstimate(NamedTuple):
         summary: of the weights of the estimate, [1]; its standard error is at least that of each pilot run.
         count: number of samples, int32 [1].
         reliable: whether the pilot runs call the estimate reliable, bool [1].
-        bounds: L_k under q(h | x), float64 [1] for each k.
+        bounds: L_k under q(h | x), float64 [K, 1].
     """
 
     summary: WeightSummary
     count: tf.Tensor
     reliable: tf.Tensor
-    bounds: dict[int, tf.Tensor]
+    bounds: tf.Tensor
 
 
 def row_estimate(
@@ -135,7 +125,7 @@ def row_estimate(
     stream: tf.Tensor,
     num_samples: tf.Tensor,
     max_samples: tf.Tensor | int,
-    sample_sizes: tuple[int, ...] = (),
+    sample_sizes: Sequence[int] = (),
     target_standard_error: float | None = None,
     refined: bool = False,
 ) -> RowEstimate:
@@ -158,46 +148,65 @@ def row_estimate(
         target_standard_error: in nats, or None.
         refined: whether the samples come from a proposal refined for the row (`proposal.py`), or from q(h | x).
     """
-    units, bounds = sum(model.latent_units), {}
-    samples = functools.partial(row_noise, stream, units=units)
-    log_weights = functools.partial(model.log_weights_from_noise, x)
-    if sample_sizes and (refined or target_standard_error is not None):
-        _, bounds = stream_row(log_weights, samples, num_samples, num_samples, sample_sizes)
-        sample_sizes = ()
-    if refined:
-        log_weights = functools.partial(refine(model, x, stream).log_weights, model, x)
-
-    def pilot(number):
-        """Returns the variance of a weight over its squared mean, and Pareto k."""
-        size = tf.minimum(num_samples, PILOT_SAMPLES)
-        found, _ = stream_row(
-            log_weights,
-            lambda first, count: row_noise(stream, number * PILOT_SAMPLES + first, count, units, Purpose.PILOT),
-            size,
-            PILOT_SAMPLES,
-            first_chunk=0,
-        )
-        summary = summarize(found)
-        return tf.square(summary.standard_error[0]) * tf.cast(size, tf.float64), summary.pareto_k[0]
-
-    variances, shapes = tf.map_fn(pilot, tf.range(PILOTS), fn_output_signature=(tf.float64, tf.float64))
-    variance, pareto_k = tf.reduce_max(variances), tf.reduce_mean(shapes)  # NaN without samples
-    sound = (pareto_k < RELIABLE_PARETO_K) | (variance < EVEN_VARIANCE)
+    adapted = refined or target_standard_error is not None  # the number of samples, to the row
     limit = RELIABLE_ERROR if target_standard_error is None else target_standard_error
     if refined and target_standard_error is None:
         max_samples = HARD_FACTOR * max_samples
-    wanted = tf.where(sound, tf.math.ceil(variance / limit**2), tf.constant(float("inf"), tf.float64))
-    wanted = tf.cast(tf.minimum(wanted, tf.cast(max_samples, tf.float64)), tf.int32)
-    going_on = (refined or target_standard_error is not None) & (num_samples > 0)
-    count = tf.where(going_on, tf.maximum(num_samples, wanted), num_samples)
-    first_chunk = 0 if refined else FIRST_CHUNK
-    statistics, own_bounds = stream_row(log_weights, samples, count, max_samples, sample_sizes, first_chunk)
-    predicted, summary = tf.sqrt(variance / tf.cast(count, tf.float64)), summarize(statistics)
+    units = sum(model.latent_units)
+    inference = inference_proposal(units)
+    proposal = refine(model, x, stream) if refined else inference
+    estimate_key, pilot_key = (seeds.stream_key(stream, p) for p in (Purpose.EVALUATION_NOISE, Purpose.PILOT))
+
+    def judged(variance, shapes):
+        """Returns whether the pilots find no heavy tail, and the number of samples of the estimate."""
+        sound = (shapes / PILOTS < RELIABLE_PARETO_K) | (variance < EVEN_VARIANCE)  # NaN without samples
+        if not adapted:
+            return sound, num_samples
+        wanted = tf.where(sound, tf.math.ceil(variance / limit**2), tf.constant(float("inf"), tf.float64))
+        wanted = tf.cast(tf.minimum(wanted, tf.cast(max_samples, tf.float64)), tf.int32)
+        return sound, tf.where(num_samples > 0, tf.maximum(num_samples, wanted), num_samples)
+
+    # The runs are turns of one loop, so that the graph holds the networks once: 0 is for L_k under q(h | x), where the
+    # estimate has other samples; then come the pilots and the estimate.
+    estimate_run = PILOTS + 1
+    bounds_run = 0 if adapted else estimate_run
+
+    def run(number, variance, shapes, bounds, summary):
+        is_pilot, own = (number > 0) & (number < estimate_run), number == bounds_run
+        key = tf.where(is_pilot, pilot_key, estimate_key)
+        offset = tf.where(is_pilot, (number - 1) * PILOT_SAMPLES, 0)
+        size = tf.where(number == estimate_run, judged(variance, shapes)[1], num_samples)
+        size = tf.where(is_pilot, tf.minimum(size, PILOT_SAMPLES), size)
+
+        def log_weights(first, count):
+            noise = row_noise(offset + first, count, units, key)
+            if refined:
+                return select(number == 0, inference, proposal).log_weights(model, x, noise)
+            return model.log_weights_from_noise(x, noise)
+
+        statistics, found = stream_row(log_weights, size, max_samples, sample_sizes, own)
+        summary = summarize(statistics)
+        of_run = tf.square(summary.standard_error[0]) * tf.cast(size, tf.float64)  # of a weight over its squared mean
+        variance = tf.where(is_pilot, tf.maximum(variance, of_run), variance)
+        shapes = tf.where(is_pilot, shapes + summary.pareto_k[0], shapes)
+        return number + 1, variance, shapes, tf.where(own, grouped_bounds(found), bounds), summary
+
+    zero = tf.zeros([], tf.float64)
+    bounds, summary = tf.zeros([len(sample_sizes), 1], tf.float64), WeightSummary(*[zero[None]] * 5)
+    first_run = 0 if adapted and sample_sizes else 1
+    _, variance, shapes, bounds, summary = tf.while_loop(
+        lambda number, *_: number <= estimate_run,
+        run,
+        (tf.constant(first_run), zero, zero, bounds, summary),
+        parallel_iterations=1,
+    )
+    sound, count = judged(variance, shapes)
+    predicted = tf.sqrt(variance / tf.cast(count, tf.float64))
     return RowEstimate(
         summary._replace(standard_error=tf.maximum(summary.standard_error, predicted)),
-        statistics.count,
+        count[None],
         (sound & (predicted <= limit))[None],
-        {k: grouped_bound(bound) for k, bound in (bounds | own_bounds).items()},
+        bounds,
     )
 
 
@@ -207,8 +216,7 @@ def estimate_rows(
     """Runs `row_estimate` on every row of x, [B, D]; ten rows are in progress at a time.
 
     Returns:
-        Every field of `WeightSummary`, float64 [B]; "count", int32 [B]; "reliable", bool [B]; "bounds", L_k as float64
-        [B] for each k.
+        Every field of `WeightSummary`, float64 [B]; "count", int32 [B]; "reliable", bool [B]; "bounds", float64 [B, K].
     """
 
     def one(row):
@@ -218,10 +226,10 @@ def estimate_rows(
         )
         found = {**estimate.summary._asdict(), **estimate._asdict()}
         del found["summary"]
-        return tf.nest.map_structure(lambda values: values[0], found)
+        return tf.nest.map_structure(lambda values: values[..., 0], found)
 
     signature = dict.fromkeys(WeightSummary._fields, tf.float64)
-    signature |= {"count": tf.int32, "reliable": tf.bool, "bounds": dict.fromkeys(sample_sizes, tf.float64)}
+    signature |= {"count": tf.int32, "reliable": tf.bool, "bounds": tf.float64}
     return _map_rows(model, one, x, seed, signature)
 
 
@@ -238,7 +246,8 @@ def chunk_log_weights(model, x, seed, first, num_samples: int) -> tf.Tensor:
     """Returns log-weights of consecutive samples of every row: x [B, D] -> [B, num_samples]; both numbers times 50."""
 
     def one(row):
-        noise = row_noise(row[1], first, num_samples, sum(model.latent_units))
+        key = seeds.stream_key(row[1], Purpose.EVALUATION_NOISE)
+        noise = row_noise(first, num_samples, sum(model.latent_units), key)
         return model.log_weights_from_noise(row[0][None], noise)[:, 0]
 
     return _map_rows(model, one, x, seed, tf.float32)
@@ -266,7 +275,7 @@ def batch_noise(
     """Returns the noise of samples of every row together: x [B, D], `first` a multiple of 50 -> [num_samples, B, H]."""
     size = -(-num_samples // BLOCK) * BLOCK
     noise = tf.map_fn(
-        lambda stream: row_noise(stream, first, size, units, purpose)[:num_samples, 0],
+        lambda stream: row_noise(first, size, units, seeds.stream_key(stream, purpose))[:num_samples, 0],
         seeds.row_streams(seed, x),
         fn_output_signature=tf.TensorSpec([num_samples, units], tf.float32),
     )

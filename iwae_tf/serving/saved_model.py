@@ -16,7 +16,7 @@ import tensorflow as tf
 from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.estimate import refines
-from iwae_tf.models.streaming import CHUNK, FIRST_CHUNK
+from iwae_tf.models.streaming import BLOCK, CHUNK
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, files_of, refused_in, versions
 from iwae_tf.serving.row import INPUT_RULES, RowSettings
 from iwae_tf.serving.scores import STATUSES
@@ -94,7 +94,7 @@ def _check_scores(model) -> None:
     x = model.sample(CHECKED_ROWS)  # [N, D]
     finite = np.isfinite(x).all(axis=1)
     if finite.all():
-        finite = np.isfinite(model.log_likelihood(x, FIRST_CHUNK))
+        finite = np.isfinite(model.log_likelihood(x, BLOCK))
     if not finite.all():
         raise InputError(
             f"the model scores {np.count_nonzero(~finite)} of {CHECKED_ROWS} images that it draws itself as NaN or "
@@ -130,7 +130,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "max_samples": settings.max_samples,
         "refine": settings.refine,
         "seed": settings.seed,
-        "chunk": [FIRST_CHUNK, CHUNK],
+        "chunk": [BLOCK, CHUNK],
         "random_numbers": "philox, from (fingerprint of the pixels xor seed, block of 50 samples)",
         "statuses": {str(status): text for status, text in STATUSES.items()},
         "config": run.get("config"),

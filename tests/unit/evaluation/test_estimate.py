@@ -48,9 +48,10 @@ def x():
 def pilots(model, x, num_samples, seed):
     """The two pilot runs: the larger variance of a weight over its squared mean, and the mean Pareto k; [N] each."""
     variances, shapes = [], []
-    streams, size = seeds.row_streams(tf.constant(seed, tf.int64), tf.constant(x)), -(-num_samples // 50) * 50
+    keys = [seeds.stream_key(s, Purpose.PILOT) for s in seeds.row_streams(tf.constant(seed, tf.int64), tf.constant(x))]
+    size = -(-num_samples // 50) * 50
     for first in (0, 2000):
-        noise = [streaming.row_noise(s, first, size, sum(model.latent_units), Purpose.PILOT) for s in streams]
+        noise = [streaming.row_noise(first, size, sum(model.latent_units), key) for key in keys]
         log_w = model.log_weights_from_noise(x, tf.concat(noise, axis=1)).numpy()[:num_samples]
         variances.append(num_samples * reference.standard_error(log_w) ** 2)
         shapes.append(reference.pareto_shape(log_w))

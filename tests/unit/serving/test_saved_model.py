@@ -135,7 +135,7 @@ def test_provenance_says_where_the_numbers_come_from(small_folder):
         "num_samples": 700,
         "max_samples": 50_000,
         "seed": 0,
-        "chunk": [50, 450],
+        "chunk": [50, 500],
         "config": {"training": {"k": 50}},
         "metrics": {"log_likelihood": -80.5},
         "checksum": checksum(small_folder),
