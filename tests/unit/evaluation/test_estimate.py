@@ -45,13 +45,13 @@ def x():
     return binary_images(N)
 
 
-def pilots(model, x, num_samples, seed):
-    """The two pilot runs: the larger variance of a weight over its squared mean, and the mean Pareto k; [N] each."""
+def pilots(model, x, num_samples, seed, runs=(1, 2)):
+    """Two pilot runs: the larger variance of a weight over its squared mean, and the mean Pareto k; [N] each."""
     variances, shapes = [], []
-    keys = [seeds.stream_key(s, Purpose.PILOT) for s in seeds.row_streams(tf.constant(seed, tf.int64), tf.constant(x))]
-    size = -(-num_samples // 50) * 50
-    for first in (0, 2000):
-        noise = [streaming.row_noise(first, size, sum(model.latent_units), key) for key in keys]
+    streams, size = seeds.row_streams(tf.constant(seed, tf.int64), tf.constant(x)), -(-num_samples // 50) * 50
+    for run in runs:
+        keys = [seeds.stream_key(stream, Purpose.PILOT, run) for stream in streams]
+        noise = [streaming.row_noise(0, size, sum(model.latent_units), key) for key in keys]
         log_w = model.log_weights_from_noise(x, tf.concat(noise, axis=1)).numpy()[:num_samples]
         variances.append(num_samples * reference.standard_error(log_w) ** 2)
         shapes.append(reference.pareto_shape(log_w))
@@ -92,13 +92,13 @@ def test_any_number_of_samples_is_averaged_over_exactly_that_number(one, x, num_
 
 @pytest.fixture(scope="module")
 def targeted(rough, x):
-    return estimate_log_likelihood(rough, x, 200, seed=1, batch_size=N, **TARGET)
+    return estimate_log_likelihood(rough, x, 200, seed=2, batch_size=N, **TARGET)
 
 
 @pytest.mark.parametrize("batch_size", [3])  # the last batch is uneven
 def test_batch_size_and_order_change_nothing_but_rounding_and_progress_counts_rows(rough, x, targeted, batch_size):
     calls = []
-    found = estimate_log_likelihood(rough, x[::-1], 200, seed=1, batch_size=batch_size, progress=calls.append, **TARGET)
+    found = estimate_log_likelihood(rough, x[::-1], 200, seed=2, batch_size=batch_size, progress=calls.append, **TARGET)
     np.testing.assert_array_equal(found.num_samples[::-1], targeted.num_samples)
     np.testing.assert_allclose(found.log_likelihood[::-1], targeted.log_likelihood, **ROUNDING)
     for k, bound in found.bounds.items():
@@ -107,7 +107,7 @@ def test_batch_size_and_order_change_nothing_but_rounding_and_progress_counts_ro
 
 
 def test_batches_can_begin_at_any_row_and_are_put_together(rough, x, targeted):
-    batches = list(likelihood_batches(rough, x, 200, 1, PAPER_SAMPLE_SIZES, 7, *TARGET.values(), first_row=6))
+    batches = list(likelihood_batches(rough, x, 200, 2, PAPER_SAMPLE_SIZES, 7, *TARGET.values(), first_row=6))
     assert [len(batch.log_likelihood) for batch in batches] == [7, 7]
     joined = concatenate(batches)
     np.testing.assert_array_equal(joined.num_samples, targeted.num_samples[6:])
@@ -129,14 +129,15 @@ def test_means_and_standard_errors_are_over_the_examples():
 
 
 def test_every_row_has_the_samples_that_its_pilots_ask_for_whatever_its_own_weights(rough, x, targeted):
-    variance, pareto_k = pilots(rough, x, 200, seed=1)
+    variance, pareto_k = pilots(rough, x, 200, seed=2)
+    of_long = pilots(rough, x, 800, seed=2, runs=(3, 4))
+    variance, pareto_k = np.where(pareto_k < 0.7, (variance, pareto_k), of_long)
     wanted = np.where(pareto_k < 0.7, np.ceil(variance / 0.13**2), np.inf)
     # The variance of float32 log-weights of other matrix products is the same to 1e-4: a thousand samples to 0.1.
     np.testing.assert_allclose(targeted.num_samples, np.clip(wanted, 200, 1000), atol=1.0)
     kinds = np.isinf(wanted), wanted < 200, (wanted > 200) & (wanted < 1000), np.isfinite(wanted) & (wanted > 1000)
     assert all(kind.any() for kind in kinds)
-    assert (variance[kinds[0]] / 0.13**2 < 1000).any()  # the tail alone asks for all that there may be
-    log_w = rough.log_weights(x, 1000, seed=1).numpy()
+    log_w = rough.log_weights(x, 1000, seed=2).numpy()
     for row, number in enumerate(targeted.num_samples):
         weights = log_w[:number, [row]]
         np.testing.assert_allclose(targeted.log_likelihood[row], reference.log_mean_exp(weights)[0], **ROUNDING)
@@ -148,14 +149,14 @@ def test_every_row_has_the_samples_that_its_pilots_ask_for_whatever_its_own_weig
 
 
 def test_bounds_stay_those_of_the_first_samples_of_q_whatever_the_target_and_the_proposal(rough, x, targeted):
-    refined = estimate_log_likelihood(rough, x, 200, seed=1, refine="on")
-    log_w = rough.log_weights(x, 200, seed=1).numpy()
+    refined = estimate_log_likelihood(rough, x, 200, seed=2, refine="on")
+    log_w = rough.log_weights(x, 200, seed=2).numpy()
     for estimate in (targeted, refined):
         assert list(estimate.bounds) == [1, 5, 50, 200]
         for k, bound in estimate.bounds.items():
             np.testing.assert_allclose(bound, reference.grouped_bound(log_w, k), **ROUNDING)
     assert np.median(refined.effective_sample_size / reference.effective_sample_size(log_w)) > 2.0
-    automatic = estimate_log_likelihood(rough, x, 200, seed=1)
+    automatic = estimate_log_likelihood(rough, x, 200, seed=2)
     np.testing.assert_array_equal(automatic.log_likelihood, refined.log_likelihood)
 
 

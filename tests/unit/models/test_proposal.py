@@ -10,7 +10,7 @@ from small_models import binary_images, small_model
 
 from iwae_tf import seeds
 from iwae_tf.evaluation import annealed_log_likelihood, annealing, estimate_log_likelihood
-from iwae_tf.models import proposal, streaming
+from iwae_tf.models import proposal
 from iwae_tf.models.proposal import Proposal
 
 H = 4
@@ -132,7 +132,9 @@ def test_the_mean_weight_is_p_x_whatever_the_fit():
 
     def one(stream):
         fitted = proposal.refine(model, rows[:1], stream)
-        log_w = fitted.log_weights(model, rows[:1], seeds.row_normals(0, 50, units, seeds.stream_key(stream, seeds.Purpose.SAMPLE))[:, None])
+        log_w = fitted.log_weights(
+            model, rows[:1], seeds.row_normals(0, 50, units, seeds.stream_key(stream, seeds.Purpose.SAMPLE))[:, None]
+        )
         return tf.reduce_logsumexp(tf.cast(log_w, tf.float64)) - np.log(50.0)
 
     estimates = np.exp(tf.function(lambda s: tf.map_fn(one, s, fn_output_signature=tf.float64))(streams).numpy())

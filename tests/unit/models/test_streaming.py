@@ -129,7 +129,7 @@ def test_no_samples_give_nan_and_not_an_error(model, x, target):
 
 
 # Variances of a weight over its squared mean in the two pilots; their Pareto k; target; samples, and whether reliable.
-# The estimate has 100 samples, with a target 1000 at most.
+# The estimate has 100 samples, with a target 1000 at most. With a target the long pilots find the same as the others.
 PILOTS = [
     ((0.9, 0.9), (0.69, 0.69), None, 100, True),
     ((0.9, 0.9), (0.7, 0.7), None, 100, False),
@@ -163,8 +163,10 @@ PILOTS = [
 def test_two_pilots_alone_decide_samples_and_reliability_and_the_error_is_the_largest(
     model, x, monkeypatch, own, variances, shapes, target, count, reliable
 ):
-    of_pilots = zip(np.sqrt(np.array(variances) / 100), shapes, strict=True)
-    faked = iter([*of_pilots, own])
+    sound = np.mean(shapes) < 0.7 or np.max(variances) < 1e-3
+    sizes = (100,) if sound or target is None else (100, 400)  # long pilots have 400 samples
+    of_pilots = [zip(np.sqrt(np.array(variances) / size), shapes, strict=True) for size in sizes]
+    faked = iter([*itertools.chain(*of_pilots), own])
 
     def summary(state):
         error, shape = next(faked)
@@ -181,22 +183,52 @@ def test_two_pilots_alone_decide_samples_and_reliability_and_the_error_is_the_la
     assert found.summary.pareto_k.numpy().tolist() == [own[1]]
 
 
+@pytest.mark.parametrize(
+    ("variances", "shapes", "count", "reliable"),
+    [
+        ((0.2, 0.9), (0.8, 0.59), 360, True),  # the first pilots had found 0.7 and more
+        ((0.2, 0.2), (0.8, 0.61), 1000, False),
+        ((0.9, 0.2), (0.5, NAN), 1000, False),
+    ],
+)
+def test_long_pilots_decide_where_the_others_find_a_heavy_tail(
+    model, x, monkeypatch, variances, shapes, count, reliable
+):
+    sizes, faked = (
+        [],
+        iter([(5.0, 0.7), (5.0, 0.8), *zip(np.sqrt(np.array(variances) / 400), shapes, strict=True), (0, 0)]),
+    )
+
+    def summary(state):
+        error, shape = next(faked)
+        sizes.append(int(state.count[0]))
+        same = tf.zeros([1], tf.float64)
+        return streaming.WeightSummary(same, same, same + error, same, same + shape)
+
+    monkeypatch.setattr(streaming, "summarize", summary)
+    found = row_estimate(model, x[:1], 0, 100, 1000, (), 0.05)
+    assert sizes == [100, 100, 400, 400, count]
+    assert found.count.numpy().tolist() == [count]
+    assert found.reliable.numpy().tolist() == [reliable]
+    np.testing.assert_allclose(found.summary.standard_error, [np.sqrt(np.max(variances) / count)], rtol=1e-12)
+
+
 def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_2000_samples_at_most(model, x):
     row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
     fitted, units = proposal.refine(model, row, stream), sum(model.latent_units)
 
-    def log_w(first, number, purpose=seeds.Purpose.EVALUATION_NOISE):
-        noise = streaming.row_noise(first, number, units, seeds.stream_key(stream, purpose))
+    def log_w(number, purpose=seeds.Purpose.EVALUATION_NOISE, run=0):
+        noise = streaming.row_noise(0, number, units, seeds.stream_key(stream, purpose, run))
         return fitted.log_weights(model, row, noise).numpy()
 
-    of_pilots = [log_w(first, 2000, seeds.Purpose.PILOT) for first in (0, 2000)]
+    of_pilots = [log_w(2000, seeds.Purpose.PILOT, run) for run in (1, 2)]
     variance = max(2000 * reference.standard_error(w)[0] ** 2 for w in of_pilots)
     target = np.sqrt(variance / 2700)
     found = row_estimate(model, x[:1], 3, 2300, 4000, (1, 2300), target, True)
     assert np.mean([reference.pareto_shape(w) for w in of_pilots]) < 0.7
     np.testing.assert_allclose(found.count, [2700], atol=3)  # float32 log-weights: a thousandth of the variance
     number = int(found.count[0])
-    weights = log_w(0, 2750)[:number]
+    weights = log_w(2750)[:number]
     np.testing.assert_allclose(found.summary.log_likelihood, reference.log_mean_exp(weights), **ROUNDING)
     np.testing.assert_allclose(found.summary.pareto_k, reference.pareto_shape(weights), atol=1e-3)
     own, predicted = reference.standard_error(weights)[0], np.sqrt(variance / number)
@@ -214,15 +246,21 @@ def test_a_refined_row_without_a_target_goes_on_to_a_tenth_of_a_nat_with_four_ti
     row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
     fitted, units, size = proposal.refine(model, row, stream), sum(model.latent_units), min(num_samples, 2000)
 
-    def pilot(first):
-        noise = streaming.row_noise(first, 2000, units, seeds.stream_key(stream, seeds.Purpose.PILOT))
-        return fitted.log_weights(model, row, noise).numpy()[:size]
+    def judged(runs, size):
+        """The largest variance of a weight over its squared mean, and whether the tail is light."""
+        keys = [seeds.stream_key(stream, seeds.Purpose.PILOT, run) for run in runs]
+        log_w = [
+            fitted.log_weights(model, row, streaming.row_noise(0, 8000, units, key)).numpy()[:size] for key in keys
+        ]
+        sound = np.mean([reference.pareto_shape(of_run) for of_run in log_w]) < 0.7
+        return max(size * reference.standard_error(of_run)[0] ** 2 for of_run in log_w), sound
 
     found = row_estimate(model, x[:1], 3, num_samples, num_samples, (), None, True)
     expected = 0
     if num_samples:
-        variance = max(size * reference.standard_error(pilot(first))[0] ** 2 for first in (0, 2000))
-        sound = np.mean([reference.pareto_shape(pilot(first)) for first in (0, 2000)]) < 0.7
+        variance, sound = judged((1, 2), size)
+        if not sound:
+            variance, sound = judged((3, 4), 4 * size)
         expected = min(max(variance / 0.1**2, num_samples), 4 * num_samples) if sound else 4 * num_samples
     np.testing.assert_allclose(found.count, [expected], rtol=0.01, atol=1)
 

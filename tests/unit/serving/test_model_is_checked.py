@@ -11,7 +11,6 @@ from small_models import SMALL_DIM, binary_images, small_model
 
 import iwae_tf
 from iwae_tf.commands.main import main
-from iwae_tf.declarations import declared, find
 from iwae_tf.errors import InputError
 from iwae_tf.layers import ConvDecoder, ConvEncoder
 from iwae_tf.serving import export_saved_model, model_folder, saved_model
@@ -129,25 +128,12 @@ def test_a_model_of_tensorflow_1_whose_initialisation_would_run_is_refused(tmp_p
 
 
 @pytest.mark.slow
-def test_no_likelihood_and_no_convolution_needs_an_operation_that_is_refused(tmp_path):
-    """The two that are missing are exported by other tests, and every export is checked."""
-    declarations = declared("likelihood").items()
-    own = [name for name, d in declarations if d.module.startswith("iwae_tf.") and not d.facts.get("needs_columns")]
-    own = set(own) - {"bernoulli", "gaussian"}
-    models = {
-        name: iwae_tf.IWAE(
-            16, (3,), ((8,),), likelihood=name, levels=3 if find("likelihood", name).facts.get("needs_levels") else None
-        )
-        for name in own
-    }
-    models["conv"] = iwae_tf.IWAE(16, (3,), encoder=ConvEncoder((4, 4, 1)), decoder=ConvDecoder((4, 4, 1)))
+def test_convolutions_need_no_operation_that_is_refused(tmp_path):
+    """Those of the likelihoods are checked where a server scores them, and every export is checked."""
+    model = iwae_tf.IWAE(16, (3,), encoder=ConvEncoder((4, 4, 1)), decoder=ConvDecoder((4, 4, 1)))
     archive = keras.export.ExportArchive()
-    for name, model in models.items():
-        rule = "intensity" if model.likelihood_head.binarised else "real"
-        of_model = signatures(model, RowSettings(60, 100, rule, refine=True))
-        # Gradients of every likelihood take two minutes; those of these two have the most kinds of operation.
-        for signature in ("serving_default", "sample") if name in ("student-t", "conv") else ("log_prob_k", "sample"):
-            archive.add_endpoint(f"{name} {signature}", of_model[signature].function, of_model[signature].inputs)
+    signature = signatures(model, RowSettings(60, 100, "intensity", refine=True))["serving_default"]
+    archive.add_endpoint("serving_default", signature.function, signature.inputs)
     archive.write_out(tmp_path / "m", verbose=False)
     assert refused_operations(meta_graph(tmp_path / "m")) == []
 
