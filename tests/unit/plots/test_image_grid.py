@@ -8,7 +8,7 @@ import scipy.ndimage
 from matplotlib.image import imread
 
 from iwae_tf.errors import InputError
-from iwae_tf.plots import save_extremes, save_reconstructions, save_samples
+from iwae_tf.plots import save_extremes, save_reconstructions, save_rows, save_samples
 from iwae_tf.plots.image_grid import FRAME, GAP, MARGIN, extremes, extremes_figure
 
 
@@ -141,3 +141,10 @@ def test_images_that_cannot_be_drawn_are_refused_and_nothing_is_written(tmp_path
     with pytest.raises(InputError, match="2 images and scores"):
         save_extremes(path, good, np.zeros(1), (8, 8))
     assert not path.exists()
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, np.nan])
+def test_rows_outside_black_and_white_are_refused_and_do_not_wrap_around(tmp_path, value):
+    with pytest.raises(InputError, match=r"^rows must have values in \[0, 1\], got "):
+        save_rows(tmp_path / "rows.png", [np.zeros((3, 2, 2)), np.full((3, 2, 2), value)], "title")
+    assert not list(tmp_path.iterdir())
