@@ -1,4 +1,4 @@
-"""Scores images by an exported model: `python export/score.py images.npz --url URL`, or `python -m iwae_tf score`."""
+"""Scores rows by an exported model: `python export/score.py images.npz --url URL`, or `python -m iwae_tf score`."""
 
 import sys
 from pathlib import Path

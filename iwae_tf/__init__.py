@@ -1,6 +1,6 @@
 """Importance weighted autoencoders in TensorFlow/Keras: train them, and estimate log p(x).
 
-`IWAE` is the model, `objectives` its training objectives, `evaluation` estimates log p(x), `data` loads images,
+`IWAE` is the model, `objectives` its training objectives, `evaluation` estimates log p(x), `data` loads data sets,
 `layers` has building blocks for networks and likelihoods, `serving` exports SavedModels that score.
 """
 

@@ -224,11 +224,11 @@ class TrainingConfig(Settings):
     """Objective and optimisation."""
 
     objective: str = setting("iwae", "the bound and its gradient", declared="objective")
-    k: int = count(50, "importance samples for each image; with iwae, k = 1 is the VAE")
+    k: int = count(50, "importance samples for each row; with iwae, k = 1 is the VAE")
     epochs: int | None = count(
-        None, f"passes over the training images (default: {DEFAULT_EPOCHS}, or {PAPER_EPOCHS} with --schedule paper)"
+        None, f"passes over the training rows (default: {DEFAULT_EPOCHS}, or {PAPER_EPOCHS} with --schedule paper)"
     )
-    batch_size: int = count(20, "images in a step")
+    batch_size: int = count(20, "rows in a step")
     learning_rate: float = setting(1e-3, "Adam's step size at the start", parse=float)
     schedule: str = setting(
         "constant",
@@ -297,9 +297,9 @@ ObjectiveConfig = objective_config()
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig(Settings):
-    """Estimation of log p(x) of the test images."""
+    """Estimation of log p(x) of the test rows."""
 
-    eval_samples: int = count(5000, "importance samples for each test image")
+    eval_samples: int = count(5000, "importance samples for each test row")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,32 +373,32 @@ def most_samples(num_samples: int, target: float | None, max_samples: int | None
 class ScoringConfig(Settings):
     """Scoring of a trained model."""
 
-    split: str = setting("test", "images of the run's data set to score", choices=SPLITS, flag="part")
-    num_samples: int = count(5000, "importance samples for each image; with a target, the initial number")
+    split: str = setting("test", "rows of the run's data set to score", choices=SPLITS, flag="part")
+    num_samples: int = count(5000, "importance samples for each row; with a target, the initial number")
     target_standard_error: float | None = setting(
         None,
-        "samples for each image by a pilot run, so that the standard error is this small, in nats",
+        "samples for each row by a pilot run, so that the standard error is this small, in nats",
         parse=float,
     )
     max_samples: int | None = setting(
-        None, "the most samples for an image, with a target (default: 40 times --num-samples)", parse=int
+        None, "the most samples for a row, with a target (default: 40 times --num-samples)", parse=int
     )
     refine: str = setting(
         "auto",
-        "refine the proposal of each image before log p(x) is estimated; auto: of Gaussian units; off: samples of "
+        "refine the proposal of each row before log p(x) is estimated; auto: of Gaussian units; off: samples of "
         "q(h given x)",
         choices=REFINE,
     )
     seed: int = setting(0, "seed of the importance samples", parse=int)
-    gap: bool = setting(False, "score as many training images too: the train-test gap")
+    gap: bool = setting(False, "score as many training rows too: the train-test gap")
     prune: bool = setting(False, "score again without the inactive latent units")
     jackknife: bool = setting(False, "correct the bias of the estimate by the jackknife, of order 1 and 2")
     annealed: int = setting(
-        0, "also score this many of the images by annealed importance sampling, and certify it", parse=int
+        0, "also score this many of the rows by annealed importance sampling, and certify it", parse=int
     )
     inference_gap: int = setting(
         0,
-        "also split log p(x) - L_1 of this many of the images into the cost of a diagonal Gaussian and of amortisation",
+        "also split log p(x) - L_1 of this many of the rows into the cost of a diagonal Gaussian and of amortisation",
         parse=int,
     )
     deviation: bool = setting(False, "measure the spread of single estimates of L_50 against the paper's bound on it")
@@ -411,7 +411,7 @@ class ScoringConfig(Settings):
         for name in ("annealed", "inference_gap"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-                raise InputError(f"{name} must be a number of images >= 0, got {number!r}")
+                raise InputError(f"{name} must be a number of rows >= 0, got {number!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -428,7 +428,7 @@ class ExportConfig(Settings):
     )
     refine: str = setting(
         "auto",
-        "serving_default scores with a proposal refined for each image; auto: of Gaussian units; off: q(h given x)",
+        "serving_default scores with a proposal refined for each row; auto: of Gaussian units; off: q(h given x)",
         choices=REFINE,
     )
 

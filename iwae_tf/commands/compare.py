@@ -1,6 +1,6 @@
 """Says which of two or more scored runs is better, by how much, and how surely.
 
-Compares log p(x), or by --bound K the L_K that papers report, of the same images under two runs, or under each of
+Compares log p(x), or by --bound K the L_K that papers report, of the same rows under two runs, or under each of
 several runs and the first: the mean difference in nats with its 95% interval, and a figure if asked for. A run is
 scored by `train`, or by `evaluate`, which comes first. Runs that were scored under different protocols are not
 compared.
@@ -69,12 +69,12 @@ def run(arguments) -> int:
         )
     scores = [Scores(*(run.columns[name] for name in Scores._fields)) for run in runs]
     found = [
-        compare_scores(scores[0], of_other, paired=same_images(first, other))
+        compare_scores(scores[0], of_other, paired=same_rows(first, other))
         for of_other, other in zip(scores[1:], others, strict=True)
     ]
     warning = f"FORCED: not scored alike, {differences}" if differences else ""
     if not all(comparison.paired for comparison in found):
-        warning += "; the images do not correspond: they are compared as two samples and NOT PAIRED"
+        warning += "; the rows do not correspond: they are compared as two samples and NOT PAIRED"
     print(report(found, names, warning, first, arguments.bound))
     if output:
         draw(output, found, scores, names, warning, arguments.bound)
@@ -95,13 +95,13 @@ def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
             continue
         content = read_json(folder / name)
         protocol, mean = content.get("protocol"), content.get("log_likelihood")
-        if not isinstance(protocol, dict) or "images" not in protocol or not isinstance(mean, float):
+        if not isinstance(protocol, dict) or "content" not in protocol or not isinstance(mean, float):
             raise _damaged(path, f"{name} has no protocol, or no result")
         columns = _read_columns(path, folder / "scores.parquet")
         number, found = len(columns["row"]), columns["log_likelihood"].mean()
         # A float64 mean may be summed in another order.
         same = np.isclose(found, mean, rtol=1e-9, atol=0.0, equal_nan=True)
-        if number != protocol.get("num_images") or not same:
+        if number != protocol.get("num_rows") or not same:
             raise _damaged(path, f"scores.parquet has {number} rows of mean {found:.6g}, unlike {name}")
         return ScoredRun(path, protocol, columns) if bound is None else _of_bound(path, protocol, columns, bound)
     command = f"python -m iwae_tf evaluate {shlex.quote(str(path))}"
@@ -155,27 +155,27 @@ def _words(protocol: dict, name: str) -> str:
     return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]+", r"\1...", repr(protocol[name]))
 
 
-def same_images(first: ScoredRun, other: ScoredRun) -> bool:
-    """Returns True if row i of both is the same image, to the last pixel."""
+def same_rows(first: ScoredRun, other: ScoredRun) -> bool:
+    """Returns True if row i of both is the same, to the last value."""
     return list(first.columns["row"]) == list(other.columns["row"]) and (
-        first.protocol["images"] == other.protocol["images"]
+        first.protocol["content"] == other.protocol["content"]
     )
 
 
 def report(found, names: list[str], warning: str, first: ScoredRun, bound: int | None) -> str:
     """Returns the printed text: a line for each run, one for each difference, and what makes it doubtful."""
     measure = measure_name(bound)
-    images = f"{found[0].num_images[0]} {first.protocol.get('part')} images of {first.protocol.get('dataset')}"
-    lines = [warning or f"{measure} of {images}, in nats", ""]
+    rows = f"{found[0].num_rows[0]} {first.protocol.get('part')} rows of {first.protocol.get('dataset')}"
+    lines = [warning or f"{measure} of {rows}, in nats", ""]
     pairs = [(found[0], 0), *((comparison, 1) for comparison in found)]
     for letter, name, (comparison, side) in zip(LETTERS, names, pairs, strict=False):
         mean, error = comparison.means[side], comparison.mean_errors[side]
-        lines.append(f"{letter:<5} {mean:10.3f} +- {error:.3f}   {name}, {comparison.num_images[side]} images")
+        lines.append(f"{letter:<5} {mean:10.3f} +- {error:.3f}   {name}, {comparison.num_rows[side]} rows")
     for letter, comparison in zip(LETTERS[1:], found, strict=False):
         lines.append(
             f"A - {letter} {comparison.difference:10.3f} +- {comparison.standard_error:.3f}   "
             f"{comparison.interval_words().replace('A - B', f'A - {letter}')}, "
-            f"{'paired by image' if comparison.paired else 'NOT PAIRED'}"
+            f"{'paired by row' if comparison.paired else 'NOT PAIRED'}"
         )
     for letter, name, comparison in zip(LETTERS[1:], names[1:], found, strict=False):
         lines.append("")
@@ -183,7 +183,7 @@ def report(found, names: list[str], warning: str, first: ScoredRun, bound: int |
             lines.append(f"of the error of A - {letter}, by the samples: {comparison.monte_carlo_error:.4f}")
         if comparison.better:
             a, b = comparison.better
-            lines.append(f"better for A on {a:.1%} of the images, for {letter} on {b:.1%}")
+            lines.append(f"better for A on {a:.1%} of the rows, for {letter} on {b:.1%}")
         lines.append(
             doubtful_words(comparison)
             if bound is None
@@ -200,7 +200,7 @@ def measure_name(bound: int | None) -> str:
 
 def doubtful_words(found) -> str:
     """Returns how many rows are unreliable."""
-    rows = found.num_images[0] if found.paired else sum(found.num_images)
+    rows = found.num_rows[0] if found.paired else sum(found.num_rows)
     return f"scores that are not reliable and may be too low: {found.doubtful} of {rows} rows"
 
 

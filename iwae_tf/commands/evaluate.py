@@ -1,7 +1,7 @@
-"""Scores every image of a finished run and says how far to trust each score.
+"""Scores every row of a split of a finished run and says how far to trust each score.
 
-Estimates log p(x) of every test image of a finished run, in nats, with diagnostics of its reliability, and writes
-RUN/evaluation/ with a row for each image, a report and figures. After Ctrl-C the same command resumes it.
+Estimates log p(x) of every test row of a finished run, in nats, with diagnostics of its reliability, and writes
+RUN/evaluation/ with the score of each row, a report and figures. After Ctrl-C the same command resumes it.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Writes one HTML page about a run, or about several side by side.
 
 The page needs no network and no other file: results, learning curves, L_k against k, latent units, samples,
-reconstructions, interpolations, best and worst scored images, settings and protocol, timing, and the commands that
+reconstructions, interpolations, best and worst scored rows, settings and protocol, timing, and the commands that
 repeat the run. Nothing that the run folders hold is computed again.
 """
 

@@ -1,6 +1,6 @@
-"""Scores the images of a file by an exported model, on a server or in a folder.
+"""Scores the rows of a file by an exported model, on a server or in a folder.
 
-Estimates log p(x) of every image in a file by an exported model, in nats, and writes a row of scores for each. A large
+Estimates log p(x) of every row in a file by an exported model, in nats, and writes the scores of each. A large
 file is sent in many small requests, all to one version of the model. With --out, the same command resumes a job that
 was stopped. The exit code is 1 if no row can be scored.
 """
@@ -21,7 +21,7 @@ _LONGEST_TIMEOUT = 24 * 3600
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
     parser.add_argument(
-        "images", metavar="ROWS", type=Path, help="array, .npy or .npz, [N, D] or [N, H, W]; or table, .csv or .parquet"
+        "rows", metavar="ROWS", type=Path, help="array, .npy or .npz, [N, D] or [N, H, W]; or table, .csv or .parquet"
     )
     parser.add_argument(
         "--url",
@@ -47,7 +47,7 @@ def add_flags(parser: flags.Parser) -> None:
 
 
 def run(arguments) -> int:
-    """Scores the images and writes the scores; returns the exit code."""
+    """Scores the rows and writes the scores; returns the exit code."""
     from iwae_tf.serving import client, scores
     from iwae_tf.serving.backends import parse_model_url
     from iwae_tf.serving.model_folder import trained_data
@@ -63,7 +63,7 @@ def run(arguments) -> int:
         scores.check_path(arguments.out)
     folder = arguments.data_of or (Path(url.base) if url.scheme == "folder" else None)
     data = None if folder is None else trained_data(folder)
-    x, ids = client.read_rows(arguments.images, data, arguments.array, arguments.id_column)
+    x, ids = client.read_rows(arguments.rows, data, arguments.array, arguments.id_column)
     if url.scheme != "http":
         # Failures come as exceptions; lines of the log would break the progress bar.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -89,7 +89,7 @@ def _to_file(client, x, ids, arguments) -> int:
     from iwae_tf.serving.scores import ScoreFile
 
     job = {
-        "images": "sha256:" + hashlib.sha256(x.tobytes()).hexdigest(),
+        "content": "sha256:" + hashlib.sha256(x.tobytes()).hexdigest(),
         "rows": len(x),
         "url": client.url,
         "version": client.version,

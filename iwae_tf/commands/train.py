@@ -1,7 +1,7 @@
-"""Trains an importance weighted autoencoder and estimates log p(x) of the test images.
+"""Trains an importance weighted autoencoder and estimates log p(x) of the test rows.
 
-Writes a run folder with settings, history, metrics in nats, a score for each image, model, checkpoints, figures and a
-page about them all, report.html. Without --dataset it trains on the handwritten digits of scikit-learn and needs no
+Writes a run folder with settings, history, metrics in nats, a score for each test row, model, checkpoints, figures and
+a page about them all, report.html. Without --dataset it trains on the handwritten digits of scikit-learn and needs no
 network.
 """
 
@@ -69,7 +69,7 @@ def run(arguments) -> int:
     print(
         "",
         f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs']} epochs, "
-        f"{metrics['num_test']} test images",
+        f"{metrics['num_test']} test rows",
         "",
         table(metrics),
         f"training {metrics['train_seconds']:.0f} s, evaluation {metrics['eval_seconds']:.0f} s",

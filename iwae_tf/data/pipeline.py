@@ -10,9 +10,9 @@ from iwae_tf.data.dataset import Dataset
 ROWS_AT_ONCE = 200
 
 
-def steps_per_epoch(num_images: int, batch_size: int) -> int:
+def steps_per_epoch(num_rows: int, batch_size: int) -> int:
     """Returns the number of steps of an epoch; its last batch is smaller if the batch size does not divide evenly."""
-    return -(-num_images // batch_size)
+    return -(-num_rows // batch_size)
 
 
 def training_batches(
@@ -23,8 +23,8 @@ def training_batches(
     Pixels are drawn anew every time an image is seen. Batch number s depends on (seed, s) alone.
 
     Args:
-        dataset: its training images are used.
-        batch_size: images in a batch.
+        dataset: its training rows are used.
+        batch_size: rows in a batch.
         seed: seed of the order and of the pixels, which have a stream each.
         first_step: number of the first batch; a resumed run starts at its step.
         binarized: False leaves intensities as they are.
@@ -32,8 +32,8 @@ def training_batches(
     Returns:
         A `tf.data.Dataset` of float32 [B, D].
     """
-    num_images = len(dataset.x_train)
-    first_epoch, first_batch = divmod(first_step, steps_per_epoch(num_images, batch_size))
+    num_rows = len(dataset.x_train)
+    first_epoch, first_batch = divmod(first_step, steps_per_epoch(num_rows, batch_size))
     rows_at_once = batch_size * max(1, ROWS_AT_ONCE // batch_size)
     with tf.device("CPU"):  # tf.data runs on the CPU
         images = tf.constant(dataset.x_train)
@@ -42,7 +42,7 @@ def training_batches(
     @tf.autograph.experimental.do_not_convert
     def batches_of_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(
-            tf.range(num_images, dtype=tf.int64), seeds.key(seed, seeds.Purpose.SHUFFLE, epoch), alg=seeds.ALGORITHM
+            tf.range(num_rows, dtype=tf.int64), seeds.key(seed, seeds.Purpose.SHUFFLE, epoch), alg=seeds.ALGORITHM
         )
         key = seeds.key(seed, seeds.Purpose.BINARIZE_TRAIN, epoch)
 
@@ -52,7 +52,7 @@ def training_batches(
             return binarize_rows(x, first, key) if binarized else x
 
         begin = tf.where(tf.equal(epoch, first_epoch), tf.cast(first_batch * batch_size, tf.int64), 0)
-        starts = tf.data.Dataset.range(begin, num_images, rows_at_once)
+        starts = tf.data.Dataset.range(begin, num_rows, rows_at_once)
         return starts.map(rows_from, num_parallel_calls=2, deterministic=True).rebatch(batch_size)
 
     batches = tf.data.Dataset.range(first_epoch, 2**31).flat_map(batches_of_epoch)

@@ -1,15 +1,15 @@
-"""Comparison of models by the log p(x) that each assigns to the same images.
+"""Comparison of models by the log p(x) that each assigns to the same rows.
 
-Two models are compared by the mean of d_i = a_i - b_i over the images they share. The variation between images is
+Two models are compared by the mean of d_i = a_i - b_i over the rows they share. The variation between rows is
 common to both and cancels in d_i, so the mean difference is known far better than either mean.
 
-An estimate is a_i = log p_A(x_i) + e_i, with an independent Monte Carlo error e_i for every image. Hence
+An estimate is a_i = log p_A(x_i) + e_i, with an independent Monte Carlo error e_i for every row. Hence
 
     Var(mean d) = (Var_x(log p_A - log p_B) + mean Var(e_A,i - e_B,i)) / N
 
-and the spread of the d_i over the images, which gives the standard error, already contains both terms. Adding the
+and the spread of the d_i over the rows, which gives the standard error, already contains both terms. Adding the
 errors of the estimates would count them twice and widen the interval too much. Under one seed the noise of A and B on
-an image is correlated; what cancels, cancels in d_i too. The interval is right in both cases: seeds need not agree.
+a row is correlated; what cancels, cancels in d_i too. The interval is right in both cases: seeds need not agree.
 
 No interval contains the bias: an estimate lies below log p(x) on average, by about half its variance.
 """
@@ -40,21 +40,21 @@ class Comparison:
     """Comparison of two models, A minus B, in nats. Swapping the models swaps or negates everything.
 
     Attributes:
-        paired: whether the scores are of the same images.
-        num_images: of A and of B.
+        paired: whether the scores are of the same rows.
+        num_rows: of A and of B.
         means: mean log p(x) of A and of B.
-        mean_errors: standard error of each mean over its images; NaN for one image.
+        mean_errors: standard error of each mean over its rows; NaN for one row.
         difference: mean of A minus mean of B.
-        standard_error: of the difference; NaN if either model has one image.
+        standard_error: of the difference; NaN if either model has one row.
         interval: 95% interval of the difference, by Student's t; NaN if the standard error is.
         monte_carlo_error: share of `standard_error` that comes from the samples and falls with their number, if the
             noise of A and B is independent (under one seed it is usually less); NaN if an error is unknown.
-        better: fraction of images on which A, and on which B, has the higher score, without ties; None if not paired.
+        better: fraction of rows on which A, and on which B, has the higher score, without ties; None if not paired.
         doubtful: number of rows whose score is not reliable: in A or B if paired, else of A plus of B.
     """
 
     paired: bool
-    num_images: tuple[int, int]
+    num_rows: tuple[int, int]
     means: tuple[float, float]
     mean_errors: tuple[float, float]
     difference: float
@@ -74,7 +74,7 @@ class Comparison:
         """Returns one sentence about A and B with these names; a visible difference reads the same in both orders."""
         low, high = self.interval
         if math.isnan(low):
-            return f"nothing can be said: A - B is {self._format(self.difference)} nats on one image"
+            return f"nothing can be said: A - B is {self._format(self.difference)} nats on one row"
         better, sign = (names[0], 1) if low > 0 else (names[1], -1)
         if low <= 0 <= high:
             return f"no difference can be seen: A - B is {self._format(self.difference)} nats, {self.interval_words()}"
@@ -97,14 +97,14 @@ def compare_scores(first: Scores, second: Scores, paired: bool = True) -> Compar
 
         mean d +- t_{N-1} s / sqrt(N)
 
-    Not paired, images of A and of B independent (Welch): a variance and a mean of each, and
+    Not paired, rows of A and of B independent (Welch): a variance and a mean of each, and
 
         mean a - mean b +- t_v sqrt(s_a^2 / N + s_b^2 / M),   v by Welch and Satterthwaite
 
     Args:
         first: scores of A, [N].
-        second: scores of B, [N] of the same images in the same order; [M] of any if not paired.
-        paired: whether row i of both is one image.
+        second: scores of B, [N] of the same rows in the same order; [M] of any if not paired.
+        paired: whether row i of both is the same.
 
     Returns:
         A `Comparison`.
@@ -134,7 +134,7 @@ def compare_with_first(scores: Sequence[Scores], paired: bool = True) -> list[Co
 def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
     a, b = first.log_likelihood, second.log_likelihood
     if paired and len(a) != len(b):
-        raise InputError(f"scores of {len(a)} and {len(b)} images cannot be paired; compare them with paired=False")
+        raise InputError(f"scores of {len(a)} and {len(b)} rows cannot be paired; compare them with paired=False")
     variances = (_variance_of_mean(a), _variance_of_mean(b))
     if paired:
         difference, variance, freedom = float((a - b).mean()), _variance_of_mean(a - b), len(a) - 1
@@ -146,7 +146,7 @@ def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
     doubtful = [~model.reliable for model in (first, second)]
     return Comparison(
         paired=paired,
-        num_images=(len(a), len(b)),
+        num_rows=(len(a), len(b)),
         means=(float(a.mean()), float(b.mean())),
         mean_errors=(math.sqrt(variances[0]), math.sqrt(variances[1])),
         difference=difference,
@@ -169,7 +169,7 @@ def _checked(scores: Scores, name: str) -> Scores:
     bad = np.flatnonzero(~np.isfinite(scores.log_likelihood))
     if len(bad):
         raise InputError(
-            f"log p(x) of {name} is not finite for {len(bad)} of {shapes[0][0]} images, first in row {bad[0]}: their "
+            f"log p(x) of {name} is not finite for {len(bad)} of {shapes[0][0]} rows, first in row {bad[0]}: their "
             "mean is undefined; score them with more samples"
         )
     return scores
@@ -182,6 +182,6 @@ def _variance_of_mean(values: np.ndarray) -> float:
 
 def _welch_freedom(variances: tuple[float, float], sizes: tuple[int, int]) -> float:
     """Returns the degrees of freedom (u + w)^2 / (u^2 / (N-1) + w^2 / (M-1)) for variances u, w of two means."""
-    if not sum(variances) > 0:  # constants without spread, or NaN for one image
+    if not sum(variances) > 0:  # constants without spread, or NaN for one row
         return max(sum(sizes) - 2, 1)
     return sum(variances) ** 2 / sum(u**2 / (size - 1) for u, size in zip(variances, sizes, strict=True))

@@ -9,7 +9,7 @@ from iwae_tf import seeds
 from iwae_tf.errors import InputError, check_seed, positive_integer
 from iwae_tf.models.streaming import BLOCK, batch_noise
 
-SAMPLES_IN_CHUNK = 10_000  # times images: their latents are held together
+SAMPLES_IN_CHUNK = 10_000  # times rows: their latents are held together
 ROWS_TOGETHER = 200
 
 Latents = tuple[tf.Tensor, ...]

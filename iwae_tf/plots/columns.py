@@ -24,7 +24,10 @@ def columns_figure(names, x, samples, of: str = "test rows") -> Figure:
         of: name of the rows for the title.
     """
     shown, more = list(names)[:MOST], max(len(names) - MOST, 0)
-    notes = [f"filled: the rows; line: {len(samples):,} draws from the model; heights are shares"]
+    notes = [
+        f"filled: the rows; line: {len(samples):,} draws from the model",
+        "heights are shares; the bins at both ends hold all that lies beyond",
+    ]
     if more:
         notes.append(f"the first {MOST} of {len(names)} columns")
     rows = -(-len(shown) // ACROSS)

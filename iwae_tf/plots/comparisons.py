@@ -10,10 +10,10 @@ WIDTH, ROW = 900, 360  # of a figure of two panels in each row; of a row
 
 
 def differences_figure(scores, names, intervals, notes=(), warning: str = "", measure: str = "log p(x)") -> Figure:
-    """Draws the models B, C, ... against A on the same images: a histogram of the differences, and both scores.
+    """Draws the models B, C, ... against A on the same rows: a histogram of the differences, and both scores.
 
     Args:
-        scores: log p(x) under each model, A first, finite float [N] for the same images in the same order, in nats.
+        scores: log p(x) under each model, A first, finite float [N] for the same rows in the same order, in nats.
         names: of the models.
         intervals: for each model but A the 95% interval of the mean difference, in nats; NaN where unknown.
         notes: lines for the heading, e.g. the conclusions.
@@ -25,22 +25,22 @@ def differences_figure(scores, names, intervals, notes=(), warning: str = "", me
     """
     first, *others = (np.asarray(values, np.float64) for values in scores)
     if first.ndim != 1 or not len(first) or any(other.shape != first.shape for other in others):
-        raise InputError(f"scores must be [N] of the same images, got shapes {[np.shape(values) for values in scores]}")
+        raise InputError(f"scores must be [N] of the same rows, got shapes {[np.shape(values) for values in scores]}")
     if not all(np.isfinite(values).all() for values in (first, *others)):
-        raise InputError("scores that are not finite have no difference; leave these images out of all models")
+        raise InputError("scores that are not finite have no difference; leave these rows out of all models")
     notes = [*(f"{letter}: {name}" for letter, name in zip(style.LETTERS, names, strict=False)), *notes]
     labels = []
     for letter, other in zip(style.LETTERS[1:], others, strict=False):
         count = int((first > other).sum())
         share = style.percent(count, len(first))
-        notes.append(f"A is better than {letter} on {count:,} of {len(first):,} images ({share})")
-        labels.append((f"A − {letter} (nats)", "images"))
+        notes.append(f"A is better than {letter} on {count:,} of {len(first):,} rows ({share})")
+        labels.append((f"A − {letter} (nats)", "rows"))
         labels.append((f"{measure} under {letter} (nats)", f"{measure} under A (nats)"))
     notes.append(
         "left: thick line the mean of the differences, band its 95% interval, dashed no difference; "
         "right: A is better above the dashed line"
     )
-    title = f"Differences of {measure} over {len(first):,} images"
+    title = f"Differences of {measure} over {len(first):,} rows"
     figure = style.page(title, notes, warning, width=WIDTH, height=ROW * len(others))
     panels = style.panels(figure, labels, rows=len(others))
     for left, right, other, interval in zip(panels[::2], panels[1::2], others, intervals, strict=True):
@@ -59,7 +59,7 @@ def _draw_histogram(axes, differences, interval) -> None:
 
 
 def _draw_scatter(axes, first, other) -> None:
-    """Draws one point an image in a square, whose diagonal means no difference."""
+    """Draws one point a row in a square, whose diagonal means no difference."""
     low, high = min(first.min(), other.min()), max(first.max(), other.max())
     room = max(0.04 * (high - low), 0.1)
     limits = (low - room, high + room)
@@ -72,7 +72,7 @@ def _draw_scatter(axes, first, other) -> None:
 
 
 def distributions_figure(scores, names, notes=(), warning: str = "", measure: str = "log p(x)") -> Figure:
-    """Draws the shares of images at each log p(x) under two models or more, each on images of its own.
+    """Draws the shares of rows at each log p(x) under two models or more, each on rows of its own.
 
     Args:
         scores: log p(x) under each model, float [N_i], in nats; values that are not finite are left out and counted.
@@ -86,12 +86,12 @@ def distributions_figure(scores, names, notes=(), warning: str = "", measure: st
     """
     kept = [style.finite(values, f"log_likelihood of {name}") for values, name in zip(scores, names, strict=True)]
     words = [
-        f"{letter}: {name}; {len(values):,} images, mean {style.number(values.mean())}"
+        f"{letter}: {name}; {len(values):,} rows, mean {style.number(values.mean())}"
         + (f"; NOT SHOWN: {left_out:,} that are not finite" if left_out else "")
         for letter, name, (values, left_out) in zip(style.LETTERS, names, kept, strict=False)
     ]
     figure = style.page(f"Distribution of {measure} under each model", [*words, *notes], warning, width=WIDTH)
-    (axes,) = style.panels(figure, [(f"{measure} (nats); vertical lines: means", "share of the images in each bin")])
+    (axes,) = style.panels(figure, [(f"{measure} (nats); vertical lines: means", "share of the rows in each bin")])
     every = np.concatenate([values for values, _ in kept])
     edges = np.histogram_bin_edges(every, style.number_of_bins(every))
     for number, (values, _) in enumerate(kept):

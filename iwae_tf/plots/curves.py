@@ -10,14 +10,14 @@ ACTIVE, LOWEST = 0.01, 1e-8  # threshold of Burda et al. (2016); smaller activit
 
 
 def bounds_figure(
-    runs: dict[str, tuple[dict[int, float], dict[int, float]]], of: str = "test images", log_p: float | None = None
+    runs: dict[str, tuple[dict[int, float], dict[int, float]]], of: str = "test data", log_p: float | None = None
 ) -> Figure:
     """Draws the mean of L_k against k; of a single run also its value below each k.
 
     Args:
-        runs: name of a run -> means of L_k over the images, and their standard errors (NaN or inf where unknown), both
+        runs: name of a run -> means of L_k over the rows, and their standard errors (NaN or inf where unknown), both
             by the same k, at least one, in nats.
-        of: name of the images for the title, e.g. "400 test images".
+        of: name of the rows for the title, e.g. "400 test images".
         log_p: mean estimate of log p(x) by refined proposals, drawn as a line above the bounds; None for none.
 
     Raises:
@@ -30,7 +30,7 @@ def bounds_figure(
     if log_p is not None:
         notes.append(f"line: log p(x) by refined proposals, {log_p:.2f}")
     figure = style.page(f"Mean L_k over {of}", notes)
-    (axes,) = style.panels(figure, [("k, samples per image (log scale)", "mean L_k (nats)")])
+    (axes,) = style.panels(figure, [("k, number of samples (log scale)", "mean L_k (nats)")])
     for number, (name, (ks, means, errors)) in enumerate(zip(runs, curves, strict=True)):
         look = {"color": style.SERIES[number], "marker": style.MARKERS[number], "markersize": 5}
         axes.errorbar(ks, means, yerr=errors if errors.any() else None, capsize=3, elinewidth=1, label=name, **look)
@@ -68,7 +68,7 @@ def _checked_bounds(bounds: dict[int, float], standard_errors: dict[int, float])
 
 
 def learning_figure(histories: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """Draws the bound on training and validation images after each epoch.
+    """Draws the bound on training and validation data after each epoch.
 
     Args:
         histories: name of a run -> columns `epoch`, `bound` and `val_bound`, float [epochs]; NaN where unknown.
@@ -81,7 +81,7 @@ def learning_figure(histories: dict[str, dict[str, np.ndarray]]) -> Figure:
     room = max(0.06 * (known.max(initial=low) - low), 0.1)
     below = max(int((curve < low - room).sum()) for curve in curves)
     validated = any(np.isfinite(history["val_bound"]).any() for history in histories.values())
-    notes = ["solid: training images; " + ("dashed: validation images" if validated else "no validation images")]
+    notes = ["solid: training; " + ("dashed: validation" if validated else "no validation data")]
     if below:
         notes.append(f"below the figure: the first {'epoch' if below == 1 else f'{below} epochs'}")
     if len(histories) > 1:
@@ -100,13 +100,13 @@ def learning_figure(histories: dict[str, dict[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def activities_figure(runs: dict, of: str = "test images", threshold: float = ACTIVE) -> Figure:
+def activities_figure(runs: dict, of: str = "test data", threshold: float = ACTIVE) -> Figure:
     """Draws the activity of every latent unit in falling order on a log axis, one panel a layer.
 
     Args:
         runs: name of a run -> for each stochastic layer, nearest x first, the variance over x of the units' posterior
             means, float [H_l], H_l >= 1. Values below 1e-8 and estimates below 0 stand at the lower border.
-        of: name of the images, e.g. "400 test images".
+        of: name of the rows, e.g. "400 test images".
         threshold: a unit above it is active.
 
     Raises:

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 
 from iwae_tf.errors import InputError
 from iwae_tf.plots import style
-from iwae_tf.plots.image_grid import as_pictures
+from iwae_tf.plots.image_grid import as_grey, as_pictures
 
-MAX_IMAGES = 6
+MAX_ROWS = 6
 REACH, COARSE, FINE = 6.0, 121, 160  # half-width and points a side of the grid that finds the window; of the panels
 DEPTH = 6.0  # nats below its peak where a density ends: 2-D Gaussians have 0.25% of their mass beyond
 CHUNK = 2000  # points of the grid that pass through the network together
@@ -17,8 +17,10 @@ MASSES = (0.5, 0.95)  # enclosed by the contour lines
 WIDTH, ROW = 900, 270  # of the figure; of a row of panels
 
 
-def posteriors_figure(model, x, draws, image_shape: tuple[int, int], of: str = "test images", seed: int = 0) -> Figure:
-    """Draws three panels for each of the first 6 images, all about the top layer's two units.
+def posteriors_figure(
+    model, x, draws, image_shape: tuple[int, int] | None, of: str = "test images", seed: int = 0
+) -> Figure:
+    """Draws three panels for each of the first 6 rows of x, all about the top layer's two units.
 
     Left: the posterior p(h | x), p(x, h) on a grid divided by its sum; with several layers, where it has no such form,
     the prior p(h). Middle: q(h | x); with several layers the mean of q(h | h below) over 200 draws. Right: the `draws`.
@@ -26,10 +28,10 @@ def posteriors_figure(model, x, draws, image_shape: tuple[int, int], of: str = "
 
     Args:
         model: an `iwae_tf.IWAE` with two Gaussian units in its only or top layer.
-        x: [N, D] in [0, 1], N >= 1.
+        x: [N, D], N >= 1.
         draws: float [n, N, 2], draws from the posterior: the last of `iwae_tf.evaluation.posterior_samples`.
-        image_shape: (height, width) with height * width = D.
-        of: name of the images for the title, e.g. "400 test images".
+        image_shape: (height, width) with height * width = D; None for rows that are no images, which are numbered.
+        of: name of the rows for the title, e.g. "400 test images".
         seed: seed of the draws of the layers below.
 
     Raises:
@@ -43,16 +45,21 @@ def posteriors_figure(model, x, draws, image_shape: tuple[int, int], of: str = "
     draws = np.asarray(draws, np.float64)
     if draws.ndim != 3 or draws.shape[1:] != (len(x), 2) or len(draws) == 0 or not np.isfinite(draws).all():
         raise InputError(f"draws must be finite numbers [n, {len(x)}, 2], n >= 1, got shape {draws.shape}")
-    x, draws = np.asarray(model.checked(x[:MAX_IMAGES])), draws[:, :MAX_IMAGES]
-    pictures = as_pictures(x, image_shape, "x")
+    x, draws = np.asarray(model.checked(x[:MAX_ROWS])), draws[:, :MAX_ROWS]
+    pictures = None
+    if image_shape is not None:
+        pictures = as_pictures(as_grey(x, x) if model.columns else x, image_shape, "x")
     target = "p(h | x)" if len(model.latent_units) == 1 else "prior p(h)"
     note = f"lines: 50% and 95% of the mass of {target}; axes: the two units of h, each row on its own scale"
     figure = style.page(f"{target} and q(h | x), first {len(x)} of {of}", [note], width=WIDTH, height=ROW * len(x))
     grid = figure.subplots(len(x), 4, squeeze=False, width_ratios=(0.45, 1, 1, 1))
-    for row, (image, *panels) in enumerate(grid):
+    for row, (left, *panels) in enumerate(grid):
         window, p, q = densities(model, x, row, draws[:, row], seed)
-        image.imshow(pictures[row], cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
-        image.set_axis_off()
+        if pictures is None:
+            left.text(0.5, 0.5, f"row {row}", color=style.INK, fontsize=style.TEXT, ha="center", va="center")
+        else:
+            left.imshow(pictures[row], cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        left.set_axis_off()
         for axes, mass in zip(panels, (p, q, None), strict=True):
             _draw_panel(axes, window, mass, p, draws[:, row])
     for axes, name in zip(grid[0, 1:], (target, "q(h | x)", "draws of q, resampled"), strict=True):
@@ -84,7 +91,7 @@ def contour_levels(mass: np.ndarray) -> list[float]:
 
 
 def densities(model, x: np.ndarray, row: int, draws: np.ndarray, seed: int = 0):
-    """Returns the window (left, right, bottom, top) of image `row`, and the masses of target and q in its cells.
+    """Returns the window (left, right, bottom, top) of row `row`, and the masses of target and q in its cells.
 
     The masses are [G, G] with the second unit first, each with the sum 1.
     """

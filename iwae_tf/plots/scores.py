@@ -1,4 +1,4 @@
-"""Scores of images: the spread of log p(x), and how far each score can be trusted."""
+"""Scores of rows: the spread of log p(x), and how far each score can be trusted."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,12 +10,12 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 VARIANCE_LIMIT, TRUST_LIMIT = 0.5, 0.7  # above: standard errors are too small; above: scores are unreliable
 
 
-def scores_figure(log_likelihood, of: str = "test images") -> Figure:
+def scores_figure(log_likelihood, of: str = "test data") -> Figure:
     """Draws a histogram of log p(x) with its mean and quantiles.
 
     Args:
         log_likelihood: float [N], in nats; values that are not finite are left out and counted in the heading.
-        of: name of the images for the title, e.g. "400 test images".
+        of: name of the rows for the title, e.g. "400 test images".
 
     Raises:
         InputError: no value is finite, or the shape is not [N].
@@ -25,14 +25,14 @@ def scores_figure(log_likelihood, of: str = "test images") -> Figure:
     q5, q25, median, q75, q95 = map(style.number, quantiles)
     error = f" ± {style.number(values.std(ddof=1) / np.sqrt(len(values)))}" if len(values) > 1 else ""
     notes = [
-        f"{len(values):,} images; thick line: mean {style.number(mean)}{error}; dashed: median {median}",
-        f"bands: half of the images from {q25} to {q75}, nine tenths from {q5} to {q95}; "
+        f"{len(values):,} scores; thick line: mean {style.number(mean)}{error}; dashed: median {median}",
+        f"bands: half of the scores from {q25} to {q75}, nine tenths from {q5} to {q95}; "
         f"all from {style.number(values.min())} to {style.number(values.max())}",
     ]
     if left_out:
         notes.append(f"NOT SHOWN and not in the mean, because their score is not finite: {left_out:,}")
     figure = style.page(f"log p(x) of {of}", notes)
-    (axes,) = style.panels(figure, [("log p(x) (nats)", "images")])
+    (axes,) = style.panels(figure, [("log p(x) (nats)", "number of scores")])
     axes.hist(values, style.number_of_bins(values), color=style.FILL, edgecolor=style.LINE, linewidth=0.8, zorder=2)
     for low, high, shade in ((0, 4, "#f7efe8"), (1, 3, "#efdccd")):
         axes.axvspan(quantiles[low], quantiles[high], color=shade, linewidth=0, zorder=0)
@@ -41,13 +41,13 @@ def scores_figure(log_likelihood, of: str = "test images") -> Figure:
     return figure
 
 
-def reliability_figure(log_likelihood, pareto_k, of: str = "test images") -> Figure:
-    """Draws Pareto k-hat against log p(x), one point an image; values that are not finite stand at the border.
+def reliability_figure(log_likelihood, pareto_k, of: str = "test data") -> Figure:
+    """Draws Pareto k-hat against log p(x), one point a score; values that are not finite stand at the border.
 
     Args:
         log_likelihood: float [N], in nats.
         pareto_k: float [N]; NaN (unknown), inf and -inf as `iwae_tf.weight_statistics.pareto_shape` returns them.
-        of: name of the images for the title, e.g. "400 test images".
+        of: name of the rows for the title, e.g. "400 test images".
 
     Raises:
         InputError: the shapes differ or are not [N], N >= 1.
@@ -80,7 +80,7 @@ def reliability_figure(log_likelihood, pareto_k, of: str = "test images") -> Fig
 def _notes(scores, shapes) -> list[str]:
     def above(limit: float) -> str:
         count = int((shapes > limit).sum())
-        return f"above {limit:g}: {count:,} of {len(shapes):,} images ({style.percent(count, len(shapes))})"
+        return f"above {limit:g}: {count:,} of {len(shapes):,} scores ({style.percent(count, len(shapes))})"
 
     notes = [
         f"dashed: {above(TRUST_LIMIT)}, more samples hardly help",

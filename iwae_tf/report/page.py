@@ -103,7 +103,7 @@ def _curves(records: list[Record], models: list["_Model"], letters) -> list[Pict
 
 
 def _scored(record: Record) -> list[tuple[str, list[str]]]:
-    """Returns rows and scores of the images with the highest and the lowest log p(x); empty without scores."""
+    """Returns numbers and scores of the rows with the highest and the lowest log p(x); empty without scores."""
     if record.scores is None:
         return []
     scores, errors = record.scores.log_likelihood, record.scores.standard_error
@@ -125,11 +125,11 @@ def _unit_list(layer: np.ndarray) -> list[str]:
 
 
 class _Model:
-    """Model and test images of a run, for its pictures; both None before training has finished. Needs TensorFlow.
+    """Model and test rows of a run, for its pictures; both None before training has finished. Needs TensorFlow.
 
     Attributes:
-        shape: (height, width) of an image, or None for rows that are no grey images.
-        x_test: test images as scored, [N, D], or None where they cannot be read.
+        shape: (height, width) of an image, or None for rows that are no images.
+        x_test: test rows as scored, [N, D], or None where they cannot be read.
         why_not: the reason, in words.
         activities: of the latent units, one array a layer, measured only where no file of the run holds them.
     """
@@ -168,14 +168,14 @@ class _Model:
             size = " x ".join(map(str, self.record.config["data"].get("image_shape", []))) or "unknown"
             found.append(f"A row of the data has the shape {size}, which is no grey image: there are no image grids.")
         elif self.x_test is None:
-            found.append(f"No test images, because they could not be read: {self.why_not}")
+            found.append(f"No test rows, because they could not be read: {self.why_not}")
         if self.record.scores is None:
-            evaluated = "No scores of single images in this run folder; the command Evaluate below writes them."
+            evaluated = "No scores of single rows in this run folder; the command Evaluate below writes them."
             found.append(evaluated if self.record.metrics else "This run is not evaluated yet.")
         return found
 
     def pictures(self) -> list[Picture]:
-        """Returns samples, reconstructions, interpolations, and the best and worst scored images."""
+        """Returns samples, reconstructions, interpolations, and the best and worst scored rows."""
         x, seed = self.x_test, self.record.config["training"]["seed"]
         if self.model is not None and self.shape is None and self.dataset is not None and self.dataset.columns:
             names = [column.name for column in self.dataset.columns]

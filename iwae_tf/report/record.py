@@ -26,7 +26,7 @@ class Record:
         config: `config.json`; settings that are newer than the run have their defaults.
         metrics: `metrics.json` with bounds and their standard errors by int k, or None before the evaluation.
         history: columns of `history.csv`, float64 [epochs]; NaN where nothing was written.
-        scores: of each test image, or None without scores.
+        scores: of each test row, or None without scores.
         plugins: modules that `train` imported.
     """
 

@@ -78,7 +78,7 @@ def _results(record: Record) -> dict[str, str]:
     reliable = int(scores.reliable.sum()) if scores else metrics["num_test"]
     log_p = f"{with_error(metrics['log_likelihood'], metrics['standard_error'])} nats"
     values = {mean_name(reliable, metrics["num_test"]): log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
-    values["test images"] = f"{metrics['num_test']:,}"
+    values["test rows"] = f"{metrics['num_test']:,}"
     if 1 in metrics["bounds"]:
         elbo = with_error(metrics["bounds"][1], metrics["bound_standard_errors"][1])
         values["L_1, the VAE's bound"] = f"{elbo} nats"
@@ -95,10 +95,10 @@ def _results(record: Record) -> dict[str, str]:
 
 
 RESULT_NOTES = (
-    "log p(x): mean of the estimates over the test images ± standard error; called a lower bound if fewer than "
-    f"{RELIABLE_SHARE:.0%} of the scores are reliable. Reliable scores: test images for which pilot runs predict a "
+    "log p(x): mean of the estimates over the test rows ± standard error; called a lower bound if fewer than "
+    f"{RELIABLE_SHARE:.0%} of the scores are reliable. Reliable scores: test rows for which pilot runs predict a "
     f"small error. Active units: variance of the posterior mean above {ACTIVE:g}. Effective samples: median over the "
-    "test images. Best epoch: by the validation bound; the model is that of this epoch."
+    "test rows. Best epoch: by the validation bound; the model is that of this epoch."
 )
 
 
@@ -138,7 +138,7 @@ def _times(record: Record) -> dict[str, str]:
         "a later epoch (median)": duration(float(np.median(epochs))) if len(epochs) else ABSENT,
         "a step (median)": duration(float(np.median(epochs / np.diff(steps)))) if len(epochs) else ABSENT,
         "evaluation": duration(metrics["eval_seconds"]) if metrics else ABSENT,
-        "evaluation, an image": duration(metrics["eval_seconds"] / metrics["num_test"]) if metrics else ABSENT,
+        "evaluation, a row": duration(metrics["eval_seconds"] / metrics["num_test"]) if metrics else ABSENT,
     }
 
 
@@ -156,9 +156,12 @@ def _flat(section: dict) -> dict[str, str]:
     """Returns names and words of the settings that are set; a dictionary becomes one entry for each of its own."""
     rows = {}
     for name, value in section.items():
-        if name == "table_columns":  # the model's columns say more
+        if name == "image_shape" and value[:1] == [1]:  # rows that are no images
             continue
-        if isinstance(value, dict):
+        if name == "table_columns":
+            for kind in sorted({column["kind"] for column in value}):
+                rows[f"{kind} columns"] = ", ".join(c["name"] for c in value if c["kind"] == kind)
+        elif isinstance(value, dict):
             rows |= {f"{name} {inner}": words for inner, words in _flat(value).items()}
         elif value is not None and value is not False:
             rows[name] = setting(value)

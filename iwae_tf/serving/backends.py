@@ -93,7 +93,7 @@ class Backend:
     bytes_per_value = 4
 
     def data_dim(self, signature: str) -> int | None:
-        """Returns D, the number of values of an image, or None if the server does not tell."""
+        """Returns D, the number of values of a row, or None if the server does not tell."""
         raise NotImplementedError
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The scoring client: images in, scores out, from a server or from a SavedModel's folder."""
+"""The scoring client: rows in, scores out, from a server or from a SavedModel's folder."""
 
 import os
 import time
@@ -22,7 +22,7 @@ _DTYPES = {"x": np.float32, "num_samples": np.int32, "seed": np.int64}
 
 
 class ScoringClient:
-    """Scores images by one version of one model.
+    """Scores rows by one version of one model.
 
     Args:
         url: `http(s)://HOST:PORT/v1/models/NAME` or `grpc://HOST:PORT/NAME`, each optionally followed by `/versions/N`
@@ -89,19 +89,19 @@ class ScoringClient:
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Scores:
-        """Estimates log p(x) of images.
+        """Estimates log p(x) of rows.
 
         Args:
             x: [N, D] or [N, H, W], see `as_rows`.
-            num_samples: k, importance samples for each image; None for the number that the model was exported with.
+            num_samples: k, importance samples for each row; None for the number that the model was exported with.
             seed: of the samples, with `num_samples` only.
             progress: called with the number of rows of each finished request.
 
         Returns:
-            `Scores` in the order of the images; they do not depend on how the images are divided into requests.
+            `Scores` in the order of the rows; they do not depend on how the rows are divided into requests.
 
         Raises:
-            InputError: the images do not fit the model, or the server failed.
+            InputError: the rows do not fit the model, or the server failed.
         """
         finished = []
         for scores in self.score_chunks(x, num_samples, seed):
@@ -117,7 +117,7 @@ class ScoringClient:
         signature = signature_of(num_samples)
         dim = self._backend.data_dim(signature)
         if dim is not None and dim != x.shape[1]:
-            raise InputError(f"the images have {x.shape[1]} values each, the model at {self.url} takes {dim}")
+            raise InputError(f"the rows have {x.shape[1]} values each, the model at {self.url} takes {dim}")
         most = min(MAX_ROWS, max(1, MAX_BYTES // (x.shape[1] * self._backend.bytes_per_value)))
         done, size = 0, min(FIRST_ROWS, most)
         while done < len(x):
@@ -230,7 +230,7 @@ def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
     if path.suffix not in (".npy", ".npz"):
         raise InputError(f"{path}: unknown ending {path.suffix!r}; expected .npy, .npz, .csv or .parquet")
     if not path.is_file():
-        raise InputError(f"there is no file {path}; expected images as .npy or .npz")
+        raise InputError(f"there is no file {path}; expected rows as .npy or .npz")
     if path.suffix == ".npy" and array is not None:
         raise InputError(f"--array {array}: {path} holds one array without a name; leave --array out")
     # Pickled objects can run code when they are loaded, so they are not allowed.
@@ -243,7 +243,7 @@ def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
             if array is None:
                 array = loaded.files[0] if len(loaded.files) == 1 else "x"
                 if array not in loaded.files:
-                    raise InputError(f"{path} has the arrays {names}; name that of the images by --array")
+                    raise InputError(f"{path} has the arrays {names}; name that of the rows by --array")
             elif array not in loaded.files:
                 raise InputError(f"{path} has no array {array!r}; it has {names}")
             return loaded[array], f"{path}: {array}"
@@ -259,12 +259,12 @@ def as_rows(x: np.ndarray, scale: float | None = None, name: str = "x") -> np.nd
         name: the array's, for error messages.
 
     Raises:
-        InputError: another shape or dtype, or no images.
+        InputError: another shape or dtype, or no rows.
     """
     if x.ndim not in (2, 3, 4):
         raise InputError(f"{name} has shape {list(x.shape)}; expected [N, D], [N, H, W] or [N, H, W, C]: reshape it")
     if x.size == 0:
-        raise InputError(f"{name} is empty, shape {list(x.shape)}; expected at least one image")
+        raise InputError(f"{name} is empty, shape {list(x.shape)}; expected at least one row")
     if x.dtype.kind not in "biuf":
         raise InputError(f"{name} has dtype {x.dtype}; expected numbers: convert it with .astype")
     if x.dtype.kind in "iu" and scale is None:

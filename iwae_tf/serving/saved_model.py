@@ -90,14 +90,14 @@ def export_saved_model(
 
 
 def _check_scores(model) -> None:
-    """Raises `InputError` unless the model's scores of images that it draws itself are finite."""
+    """Raises `InputError` unless the model's scores of rows that it draws itself are finite."""
     x = model.sample(CHECKED_ROWS)  # [N, D]
     finite = np.isfinite(x).all(axis=1)
     if finite.all():
         finite = np.isfinite(model.log_likelihood(x, BLOCK))
     if not finite.all():
         raise InputError(
-            f"the model scores {np.count_nonzero(~finite)} of {CHECKED_ROWS} images that it draws itself as NaN or "
+            f"the model scores {np.count_nonzero(~finite)} of {CHECKED_ROWS} rows that it draws itself as NaN or "
             "infinite, as after training that diverged; export a model that evaluates to finite scores"
         )
 

@@ -1,4 +1,4 @@
-"""Scores of images: the record of a row, its statuses, and the resumable file that scores are written to."""
+"""Scores of rows: the record of a row, its statuses, and the resumable file that scores are written to."""
 
 import json
 import os
@@ -20,7 +20,7 @@ STATUSES = {
 
 
 class Scores(NamedTuple):
-    """One entry for each image, [N]; NaN where the status is not 0.
+    """One entry for each row, [N]; NaN where the status is not 0.
 
     Attributes:
         log_prob: estimate of log p(x), float32, in nats.

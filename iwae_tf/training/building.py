@@ -1,4 +1,4 @@
-"""The objects that a run is built of: images, objective, optimiser, model, and the content of `config.json`."""
+"""The objects that a run is built of: data, objective, optimiser, model, and the content of `config.json`."""
 
 import dataclasses
 import hashlib
@@ -80,7 +80,7 @@ def binarised(dataset: Dataset, likelihood: str) -> bool:
 
 
 def scored_images(dataset: Dataset, split: str, likelihood: str, most: int | None = None) -> np.ndarray:
-    """Returns the first `most` images of a split as they are scored, float32 [N, D]: binarised once if necessary."""
+    """Returns the first `most` rows of a split as they are scored, float32 [N, D]: binarised once if necessary."""
     x = dataset.binarized(split) if binarised(dataset, likelihood) else dataset.intensities(split)
     return x[:most]
 
@@ -256,7 +256,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "xla": model.uses_xla,
         "noise": "philox, from (seed, batches seen)",
     }
-    content["evaluation"] |= {"noise": "philox, from (seed, content of the image, block of 50 samples)"}
+    content["evaluation"] |= {"noise": "philox, from (seed, content of the row, block of 50 samples)"}
     content["versions"] = {"iwae-tf": __version__, "python": platform.python_version()}
     content["versions"] |= {package: importlib.metadata.version(package) for package in PACKAGES}
     return content

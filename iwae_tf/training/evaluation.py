@@ -33,11 +33,11 @@ from iwae_tf.training.scores_file import SCORES, columns_of, mean_name, read_col
 from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
-POSTERIOR_IMAGES = 4
+POSTERIOR_ROWS = 4
 
 
 def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_format: str = "png") -> dict:
-    """Scores the test images at the end of `train`, draws, and writes `metrics.json`; returns its content."""
+    """Scores the test rows at the end of `train`, draws, and writes `metrics.json`; returns its content."""
     begin, training = time.perf_counter(), run.config.training
     settings = ScoringConfig(num_samples=run.config.evaluation.eval_samples, seed=training.seed)
     about = protocol(run.model, read_json(run.path / "config.json"), settings, run.x_test)
@@ -165,14 +165,14 @@ def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, 
     image_shape = None if is_table(dataset) else dataset.image_shape
     plots.save_extremes(file("extremes"), _grey(x, x, dataset), log_p, image_shape, images)
     plots.save_activities(file("activities"), {"": activities}, images)
-    if model.latent_units[-1] == 2 and model.gaussian_latents and not dataset.columns:
-        x = x[:POSTERIOR_IMAGES]
+    if model.latent_units[-1] == 2 and model.gaussian_latents:
+        x = x[:POSTERIOR_ROWS]
         draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
-        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), dataset.image_shape, images)
+        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), image_shape, images)
 
 
 def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) -> tuple[np.ndarray, Dataset]:
-    """Returns the images of a split of the run's data set as they are scored, float32 [N, D], and the data set.
+    """Returns the rows of a split of the run's data set as they are scored, float32 [N, D], and the data set.
 
     Raises:
         InputError: the data are missing, or are not those of the run.
@@ -182,7 +182,7 @@ def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) 
     check_same_data(had, dataset)
     x = scored_images(dataset, split, trained.config["model"]["likelihood"])
     if len(x) < 2:
-        raise InputError(f"the {split} split has {len(x)} images, at least 2 are needed; choose another --part")
+        raise InputError(f"the {split} split has {len(x)} rows, at least 2 are needed; choose another --part")
     return x, dataset
 
 
@@ -197,9 +197,9 @@ def protocol(model, config: dict, settings: ScoringConfig, x: np.ndarray) -> dic
         "source": data["source"],
         "split": data["split"],
         "part": settings.split,
-        "num_images": len(x),
+        "num_rows": len(x),
         "binarization": data["binarization_evaluation"],
-        "images": "sha256:" + hashlib.sha256(np.ascontiguousarray(x, np.float32).tobytes()).hexdigest(),
+        "content": "sha256:" + hashlib.sha256(np.ascontiguousarray(x, np.float32).tobytes()).hexdigest(),
         "likelihood": config["model"]["likelihood"],
         "num_samples": settings.num_samples,
         "target_standard_error": settings.target_standard_error,
@@ -225,10 +225,10 @@ def _score(
     workers: Workers,
     named: dict[str, np.ndarray],
 ) -> tuple[LikelihoodEstimate, dict]:
-    """Scores images [N, D], writes FOLDER/scores.parquet and returns the estimate and the report on it.
+    """Scores rows [N, D], writes FOLDER/scores.parquet and returns the estimate and the report on it.
 
     Batches in FOLDER/batches are not computed again; `about` is their protocol. `named` has the identifiers and labels
-    of the images, if they have any.
+    of the rows, if they have any.
     """
     estimate = _estimate(model, x, settings, folder / "batches", verbose, workers)
     activities = unit_activities(model, x, seed=settings.seed)
@@ -259,7 +259,7 @@ def _estimate(model, x, settings, batches: Path, verbose: int, workers: Workers)
         settings.refine,
         first_row,
     )
-    with StopSignals() as signals, progress_bar("evaluating", len(x), "image", verbose, initial=first_row) as bar:
+    with StopSignals() as signals, progress_bar("evaluating", len(x), "row", verbose, initial=first_row) as bar:
         for batch in remaining if first_row < len(x) else ():
             if workers.is_chief:
                 write_columns(batches / f"{len(done):06d}.parquet", columns_of(batch, first_row))
@@ -308,7 +308,7 @@ def _is_begun(folder: Path) -> bool:
 
 
 def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
-    """Returns means over the images with their errors, and the reliability of the images' scores."""
+    """Returns means over the rows with their errors, and the reliability of the rows' scores."""
     values, errors = estimate.log_likelihood, estimate.standard_error
     return {
         "log_likelihood": float(values.mean()),
@@ -318,7 +318,7 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
         "bounds": {str(k): value for k, value in estimate.mean_bounds.items()},
         "bound_standard_errors": {str(k): value for k, value in estimate.bound_standard_errors.items()},
         "reliability": {
-            "num_images": len(values),
+            "num_rows": len(values),
             "reliable": int(estimate.reliable.sum()),
             "median_effective_sample_size": float(np.median(estimate.effective_sample_size)),
             "median_standard_error": float(np.median(errors)),
@@ -331,7 +331,7 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
 def table(report: dict) -> str:
     """Returns the closing table of `train` and `evaluate`: the bounds, and the estimate of log p(x)."""
     reliability, target = report["reliability"], report["protocol"]["target_standard_error"]
-    number, reliable = reliability["num_images"], reliability["reliable"]
+    number, reliable = reliability["num_rows"], reliability["reliable"]
     name = mean_name(reliable, number)
     lines = [f"{'k':>8}  mean L_k (nats)"]
     lines += [
@@ -342,11 +342,11 @@ def table(report: dict) -> str:
     effective = reliability["median_effective_sample_size"]
     lines += [
         "",
-        f"{name} {report['log_likelihood']:.3f}, standard error over images {report['standard_error']:.3f}, of the "
+        f"{name} {report['log_likelihood']:.3f}, standard error over rows {report['standard_error']:.3f}, of the "
         f"samples {report['monte_carlo_error']:.4f}",
         f"{reliable} of {number} scores are reliable{aim}{others}",
         *([f"bits per dimension {report['bits_per_dimension']:.4f}"] if "bits_per_dimension" in report else []),
-        f"samples per image: {reliability['mean_num_samples']:.0f} on average, at most "
+        f"samples per row: {reliability['mean_num_samples']:.0f} on average, at most "
         f"{reliability['largest_num_samples']}; effective {effective:.0f} (median)",
         f"active units {' + '.join(map(str, report['active_units']))}",
         *_label_lines(report.get("labels")),

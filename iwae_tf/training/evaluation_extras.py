@@ -10,7 +10,7 @@ from iwae_tf.evaluation.estimate import LikelihoodEstimate, monte_carlo_error, s
 from iwae_tf.models.checks import check_gaussian
 from iwae_tf.training.callbacks import progress_bar
 
-DEVIATION_K, DEVIATION_ESTIMATES, DEVIATION_IMAGES = 50, 100, 100
+DEVIATION_K, DEVIATION_ESTIMATES, DEVIATION_ROWS = 50, 100, 100
 
 
 def check_extras(model, settings: ScoringConfig) -> None:
@@ -40,7 +40,7 @@ def jackknife_section(model, x: np.ndarray, settings: ScoringConfig, verbose: in
 
 
 def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int) -> dict:
-    """Returns annealed importance sampling of the first images, and its gap on simulated images."""
+    """Returns annealed importance sampling of the first rows, and its gap on simulated rows."""
     number, times = min(settings.annealed, len(x)), [time.perf_counter()]
     x, importance = x[:number], estimate.log_likelihood[:number]
     with progress_bar("annealing", None, "step", verbose, unit_scale=True) as bar:
@@ -50,7 +50,7 @@ def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, setting
         bounds = evaluation.bidirectional_bounds(model, number, seed=settings.seed, progress=bar.update)
     times.append(time.perf_counter())
     return {
-        "num_images": number,
+        "num_rows": number,
         "log_likelihood": float(found.log_likelihood.mean()),
         "importance_sampling": float(importance.mean()),
         "above_importance_sampling": float((found.log_likelihood - importance).mean()),
@@ -70,18 +70,18 @@ def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, setting
 def inference_gap_section(
     model, x: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int
 ) -> dict:
-    """Returns the amortisation and the approximation gap of the first images, on average and of each."""
+    """Returns the amortisation and the approximation gap of the first rows, on average and of each."""
     begin, number = time.perf_counter(), min(settings.inference_gap, len(x))
-    with progress_bar("inference gap", number, "image", verbose) as bar:
+    with progress_bar("inference gap", number, "row", verbose) as bar:
         found = evaluation.inference_gap(
             model, x[:number], estimate.log_likelihood[:number], seed=settings.seed, progress=bar.update
         )
     return {
-        "num_images": number,
+        "num_rows": number,
         "amortisation": float(found.amortisation.mean()),
         "approximation": float(found.approximation.mean()),
         "monte_carlo_error": monte_carlo_error(found.standard_error),
-        "images": {"amortisation": found.amortisation.tolist(), "approximation": found.approximation.tolist()},
+        "rows": {"amortisation": found.amortisation.tolist(), "approximation": found.approximation.tolist()},
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
@@ -103,25 +103,25 @@ def pruned_section(
 
 
 def deviation_section(model, x: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig) -> dict:
-    """Returns the mean absolute deviation of single estimates of L_50 of the first images, and its bound."""
-    x, best = x[:DEVIATION_IMAGES], estimate.log_likelihood[:DEVIATION_IMAGES]
+    """Returns the mean absolute deviation of single estimates of L_50 of the first rows, and its bound."""
+    x, best = x[:DEVIATION_ROWS], estimate.log_likelihood[:DEVIATION_ROWS]
     found = evaluation.deviation(model, x, DEVIATION_K, DEVIATION_ESTIMATES, best, settings.seed)
     return {
         "k": found.k,
         "num_estimates": found.num_estimates,
-        "num_images": len(x),
+        "num_rows": len(x),
         "mean_absolute_deviation": float(found.mean_absolute_deviation.mean()),
         "bound": float(found.bound.mean()),
-        "images_above_their_bound": int((found.mean_absolute_deviation > found.bound).sum()),
+        "rows_above_their_bound": int((found.mean_absolute_deviation > found.bound).sum()),
     }
 
 
 def gap_section(
     model, x_train: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int
 ) -> dict:
-    """Returns log p(x) of as many training images under the same settings."""
+    """Returns log p(x) of as many training rows under the same settings."""
     scores = estimate.log_likelihood
-    train = _scored("training images", model, x_train[: len(scores)], settings, verbose)
+    train = _scored("training rows", model, x_train[: len(scores)], settings, verbose)
     return {
         "num_train": len(train),
         "train_log_likelihood": float(train.mean()),
@@ -131,8 +131,8 @@ def gap_section(
 
 
 def _scored(name: str, model, x: np.ndarray, settings: ScoringConfig, verbose: int) -> np.ndarray:
-    """Returns the estimate of log p(x) of each image under the settings, [N]."""
-    with progress_bar(name, len(x), "image", verbose) as bar:
+    """Returns the estimate of log p(x) of each row under the settings, [N]."""
+    with progress_bar(name, len(x), "row", verbose) as bar:
         found = evaluation.estimate_log_likelihood(
             model,
             x,

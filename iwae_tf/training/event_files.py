@@ -16,14 +16,14 @@ NUM_SAMPLES, NUM_RECONSTRUCTIONS, COLUMNS = 64, 16, 8
 class EventFiles(keras.callbacks.Callback):
     """Writes event files that TensorBoard shows, after each epoch at the optimiser's step.
 
-    `fit` gives the bounds on training and validation data and the learning rate. On the given images the callback
+    `fit` gives the bounds on training and validation data and the learning rate. On the given rows the callback
     measures the effective sample size of the k weights, the norms of both networks' gradients and the number of active
     units, and draws samples and reconstructions if they are 2-D. It draws its noise from keys of its own, so the run
     keeps its bits.
 
     Args:
         folder: the folder of event files.
-        x: images that the likelihood can observe, [N, D], N >= 2; a hundred are enough.
+        x: rows that the likelihood can observe, [N, D], N >= 2; a hundred are enough.
         image_shape: (height, width) with height * width = D; None draws nothing.
         seed: seed of the samples.
     """
@@ -59,8 +59,8 @@ class EventFiles(keras.callbacks.Callback):
     def _measured(self) -> dict[str, float]:
         model, batch = self.model, tf.convert_to_tensor(self.model.batches_seen)
         log_w, gradients = self.weights_and_gradients(batch)
-        num_samples, num_images = log_w.shape
-        statistics = update_statistics(empty_statistics(num_images, num_samples), log_w)
+        num_samples, num_rows = log_w.shape
+        statistics = update_statistics(empty_statistics(num_rows, num_samples), log_w)
         middle = len(model.inference_network.trainable_variables)
         end = middle + len(model.generative_network.trainable_variables)
         counts = evaluation.active_units(model, self.x, seed=self.seed)
@@ -73,7 +73,7 @@ class EventFiles(keras.callbacks.Callback):
         }
 
     def _weights_and_gradients(self, batch):
-        """Returns the images' log-weights [k, N] under the noise of a batch, and the gradients with that noise."""
+        """Returns the rows' log-weights [k, N] under the noise of a batch, and the gradients with that noise."""
         model = self.model
         shape = [model.objective.num_samples, self.x.shape[0], sum(model.latent_units)]
         noise = seeds.normal(shape, seeds.key(model.seed, seeds.Purpose.TRAIN_NOISE, batch))

@@ -29,7 +29,7 @@ from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, sav
 from iwae_tf.training.event_files import EventFiles
 from iwae_tf.training.workers import Workers, gather_workers
 
-NUM_WATCHED = 100  # training images that event files measure
+NUM_WATCHED = 100  # training rows that event files measure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class Run:
     Attributes:
         config: its settings.
         path: its folder.
-        dataset: its images.
-        x_valid, x_test: the images that are scored, float32 [N, D], binarised once if the likelihood needs it.
+        dataset: its rows.
+        x_valid, x_test: the rows that are scored, float32 [N, D], binarised once if the likelihood needs it.
         model: the compiled model.
         lock: of its folder; once released, another process may work there.
         workers: the processes and devices that share the work.
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one pass over the training images."""
+        """Steps of one pass over the training rows."""
         return steps_per_epoch(len(self.dataset.x_train), self.config.training.batch_size)
 
     @property
@@ -97,11 +97,9 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         run_folder.check_trained(Path(training.init_from))
     dataset = building.load_data(vars(config.data))
     if len(dataset.x_test) < 2:
-        raise InputError("the test split needs at least 2 images: one image gives no standard error")
+        raise InputError("the test split needs at least 2 rows: one row gives no standard error")
     if training.early_stopping and not len(dataset.x_valid):
-        raise InputError(
-            "--early-stopping needs validation images, and the data have none: add x_valid, or leave it out"
-        )
+        raise InputError("--early-stopping needs validation rows, and the data have none: add x_valid, or leave it out")
     config = building.resolved(config, dataset)
     if dataset.columns:
         building.column_models(config, dataset)  # raises before the folder is touched

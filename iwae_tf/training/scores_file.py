@@ -1,4 +1,4 @@
-"""`scores.parquet`: one row for each scored image, written by `train` and by `evaluate`. Imports no TensorFlow."""
+"""`scores.parquet`: one row for each scored row of x, written by `train` and by `evaluate`. Imports no TensorFlow."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ COLUMNS = {
     "pareto_k": "f",
     "reliable": "b",
 }
-RELIABLE_SHARE = 0.9  # of the images, from which on their mean is called log p(x)
+RELIABLE_SHARE = 0.9  # of the rows, from which on their mean is called log p(x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageScores:
-    """Scores of the test images, in the order of the data set, and the activities of the latent units.
+    """Scores of the test rows, in the order of the data set, and the activities of the latent units.
 
     Attributes:
         log_likelihood: estimate of log p(x), float64 [N], in nats.
@@ -32,8 +32,8 @@ class ImageScores:
         effective_sample_size: float64 [N].
         pareto_k: float64 [N].
         reliable: bool [N].
-        unit_activities: variance over the images of each unit's posterior mean, float64 [H_l] for each layer.
-        row: number of each image in its split, int64 [N].
+        unit_activities: variance over the rows of each unit's posterior mean, float64 [H_l] for each layer.
+        row: number of each row in its split, int64 [N].
         protocol: settings that two sets of scores must share to be compared, and the seed; empty if unknown.
     """
 
@@ -47,9 +47,9 @@ class ImageScores:
     protocol: dict = dataclasses.field(default_factory=dict)
 
 
-def mean_name(reliable: int, num_images: int) -> str:
+def mean_name(reliable: int, num_rows: int) -> str:
     """Returns the name of a mean score: log p(x) only if at least 90% are reliable, as otherwise it is too low."""
-    return "log p(x)" if reliable >= RELIABLE_SHARE * num_images else "lower bound on log p(x)"
+    return "log p(x)" if reliable >= RELIABLE_SHARE * num_rows else "lower bound on log p(x)"
 
 
 def columns_of(estimate, first_row: int = 0) -> dict[str, np.ndarray]:
@@ -86,7 +86,7 @@ def wrong_columns(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -
 
 
 def read_scores(path: Path) -> ImageScores | None:
-    """Returns the scores of a run's test images, by `evaluate` if it scored those, else by `train`; None without any.
+    """Returns the scores of a run's test rows, by `evaluate` if it scored those, else by `train`; None without any.
 
     Raises:
         InputError: a file is damaged.
@@ -104,11 +104,11 @@ def read_scores(path: Path) -> ImageScores | None:
 
 def _checked(file: Path, columns: dict, activities: tuple, protocol: dict) -> ImageScores:
     if wrong_columns(columns, COLUMNS):
-        raise _damaged(file, f"it does not hold a value for each image in each of {', '.join(COLUMNS)}")
+        raise _damaged(file, f"it does not hold a value for each row in each of {', '.join(COLUMNS)}")
     scores = {name: columns[name] for name in COLUMNS}
     row = columns.get("row", np.arange(len(scores["log_likelihood"])))
     return ImageScores(**scores, unit_activities=activities, row=row, protocol=protocol)
 
 
 def _damaged(file: Path, why) -> InputError:
-    return InputError(f"{file} is damaged ({why}); delete it, or score the images again")
+    return InputError(f"{file} is damaged ({why}); delete it, or score the rows again")

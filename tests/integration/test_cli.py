@@ -128,7 +128,7 @@ def test_help_answers_before_tensorflow_is_imported(program):
     assert "importance weighted autoencoder" in process.stdout.lower()
     if program[0] == "-m":
         assert all(f" {command}" in process.stdout for command in COMMANDS)
-        assert "Scores every image of a finished run and says how far to trust each score." in process.stdout
+        assert "Scores every row of a split of a finished run and says how far to trust each score." in process.stdout
     else:
         assert "Without --dataset it trains" in process.stdout
         flags = set(re.findall(r"--[a-z-]+", process.stdout))
@@ -217,8 +217,8 @@ def test_an_unknown_command_is_answered_with_the_nearest(capsys):
 @pytest.mark.parametrize(
     ("changes", "flags", "message"),
     [
-        ({"x_test": np.zeros((1, 30))}, [], "at least 2 images"),
-        ({}, ["--early-stopping", "2"], "--early-stopping needs validation images"),
+        ({"x_test": np.zeros((1, 30))}, [], "at least 2 rows"),
+        ({}, ["--early-stopping", "2"], "--early-stopping needs validation rows"),
         ({}, ["--network", "conv"], "--network conv needs images, and mine has rows of 30 values: use mlp"),
         ({}, ["--likelihood", "categorical"], "needs levels (--levels), the number of values"),
     ],

@@ -23,9 +23,9 @@ N = 60
 VALUES = {
     "dataset": ("digits", "mnist"),
     "part": ("test", "valid"),
-    "num_images": (N, N - 1),
+    "num_rows": (N, N - 1),
     "binarization": ("drawn once, from (seed 0, image)", "none"),
-    "images": tuple("sha256:" + hashlib.sha256(pixels).hexdigest() for pixels in (b"pixels", b"other pixels")),
+    "content": tuple("sha256:" + hashlib.sha256(pixels).hexdigest() for pixels in (b"pixels", b"other pixels")),
     "num_samples": (5000, 500),
     "target_standard_error": (None, 0.1),
     "proposal": ("refined", "q(h|x)"),
@@ -42,7 +42,7 @@ def write_run(path, values, order=None, reliable=True, trained=False, bounds=Non
     folder, name = (path, "metrics.json") if trained else (path / "evaluation", "report.json")
     folder.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text("{}")
-    report = {"protocol": PROTOCOL | {"num_images": len(values)} | changes, "log_likelihood": float(np.mean(values))}
+    report = {"protocol": PROTOCOL | {"num_rows": len(values)} | changes, "log_likelihood": float(np.mean(values))}
     (folder / name).write_text(json.dumps(report))
     columns = {"row": np.arange(len(values), dtype=np.int64)[order], "log_likelihood": np.asarray(values)[order]}
     columns |= {"standard_error": np.full(len(values), 0.05), "pareto_k": np.full(len(values), 0.9)}
@@ -92,8 +92,8 @@ def test_it_says_what_scipy_says_and_leaves_nothing_in_the_current_folder(compar
     assert numbers(line(out, "A - B"))[:2] == [round(mean, 3), round(error, 3)]
     assert numbers(line(out, "A  "))[:2] == [round(NEW.mean(), 3), round(scipy.stats.sem(NEW), 3)]
     assert numbers(line(out, "B  "))[:2] == [round(IMAGES.mean(), 3), round(scipy.stats.sem(IMAGES), 3)]
-    assert "paired by image" in line(out, "A - B")
-    assert "log p(x) of 60 test images of digits, in nats" in out
+    assert "paired by row" in line(out, "A - B")
+    assert "log p(x) of 60 test rows of digits, in nats" in out
     assert f"for A on {(NEW > IMAGES).mean():.1%}" in out
     assert f"{0.05 * np.sqrt(2 / N):.4f}" in line(out, "of the error")
     assert line(out, "scores that are not reliable").endswith("0 of 60 rows")
@@ -117,7 +117,7 @@ def test_bounds_are_compared_as_papers_do_whatever_the_proposal(compare, here):
     write_run(here / "on", IMAGES, bounds={5: IMAGES - 2.0, 60: IMAGES})
     code, out, _ = compare("off", "on", "--bound", 60, "--output", "bounds.svg")
     assert code == 0
-    assert "L_60 of 60 test images of digits, in nats" in out
+    assert "L_60 of 60 test rows of digits, in nats" in out
     low, high = scipy.stats.ttest_rel(NEW, IMAGES).confidence_interval(0.95)
     assert f"off is better by {(NEW - IMAGES).mean():.2f} nats, 95% interval {low:.2f} to {high:.2f}" in out
     assert "L_60 is a lower bound on log p(x)" in out
@@ -139,7 +139,7 @@ def test_several_runs_are_each_compared_with_the_first(compare, here):
         assert numbers(line(out, f"A - {letter}"))[:2] == [round(difference, 3), round(error, 3)]
         assert f"interval {low:.2f} to {high:.2f}" in line(out, f"A - {letter}")
         assert numbers(line(out, f"{letter}   "))[0] == round(values.mean(), 3)
-        assert f"better for A on {(values < IMAGES).mean():.1%} of the images, for {letter}" in out
+        assert f"better for A on {(values < IMAGES).mean():.1%} of the rows, for {letter}" in out
         assert f"of the error of A - {letter}, by the samples" in out
     assert "old is better by" in out.splitlines()[-2]
     assert (here / "all.svg").is_file()
@@ -198,7 +198,7 @@ def test_doubtful_rows_are_counted_once_in_either(compare, here, monkeypatch):
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_difference_of_the_protocols_is_refused_with_both_values_and_said_when_forced(compare, here, name):
-    write_run(here / "other", NEW[:-1] if name == "num_images" else NEW, **{name: OTHER[name]})
+    write_run(here / "other", NEW[:-1] if name == "num_rows" else NEW, **{name: OTHER[name]})
     code, out, err = compare("other", "old")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
@@ -210,22 +210,22 @@ def test_every_difference_of_the_protocols_is_refused_with_both_values_and_said_
     assert code == 0
     first, *_, conclusion = out.splitlines()
     assert re.match(f"FORCED: not scored alike, {words}", first)
-    paired = name not in ("images", "num_images")
+    paired = name not in ("content", "num_rows")
     assert conclusion.startswith("FORCED: other is better by" if paired else "FORCED: no difference can be seen")
-    assert ("NOT PAIRED" in out, "paired by image" in line(out, "A - B")) == (not paired, paired)
+    assert ("NOT PAIRED" in out, "paired by row" in line(out, "A - B")) == (not paired, paired)
 
 
 def test_all_differences_are_named_at_once_and_what_only_one_protocol_has(compare, here):
-    write_run(here / "other", NEW, **OTHER | {"num_images": N, "new_entry": 1})
+    write_run(here / "other", NEW, **OTHER | {"num_rows": N, "new_entry": 1})
     _, _, err = compare("old", "other")
-    assert all(f"{name} is " in err for name in OTHER if name != "num_images")
+    assert all(f"{name} is " in err for name in OTHER if name != "num_rows")
     assert "new_entry is absent in A and 1 in B" in err
 
 
 @pytest.mark.parametrize("number", [N, 2 * N])
 def test_forced_over_other_images_it_never_pairs(compare, here, number):
     values = np.resize(NEW, number)
-    write_run(here / "other", values, images=OTHER["images"])
+    write_run(here / "other", values, content=OTHER["content"])
     code, out, _ = compare("other", "old", "--force")
     assert code == 0
     low, high = scipy.stats.ttest_ind(values, IMAGES, equal_var=False).confidence_interval(0.95)
@@ -249,7 +249,7 @@ def test_a_forced_figure_says_so(compare, here, monkeypatch):
     for name in ("save_differences", "save_distributions"):
         monkeypatch.setattr(plots, name, lambda *arguments, name=name: seen.append((name, arguments[-2])))
     write_run(here / "less", NEW, num_samples=500)
-    write_run(here / "others", NEW, images=OTHER["images"])
+    write_run(here / "others", NEW, content=OTHER["content"])
     for other in ("less", "others", "new"):
         compare(other, "old", "--force", "--output", "x.png")
     assert [name for name, _ in seen] == ["save_differences", "save_distributions", "save_differences"]
@@ -322,10 +322,10 @@ def column(name, values):
 DAMAGE = [
     (lambda folder: (folder / "report.json").write_text('{"protocol": {'), "cannot be read as JSON"),
     (report(lambda content: content.pop("protocol")), "no protocol, or no result"),
-    (report(lambda content: content["protocol"].pop("images")), "no protocol, or no result"),
+    (report(lambda content: content["protocol"].pop("content")), "no protocol, or no result"),
     (report(lambda content: content.pop("log_likelihood")), "no protocol, or no result"),
     (report(lambda content: content.update(log_likelihood=-21.0)), "unlike report.json"),
-    (report(lambda content: content["protocol"].update(num_images=N + 1)), "60 rows"),
+    (report(lambda content: content["protocol"].update(num_rows=N + 1)), "60 rows"),
     (table(lambda found: found.slice(0, N - 1)), "59 rows"),
     (table(lambda found: found.slice(0, 0)), "no row"),
     (table(lambda found: found.drop_columns(["reliable"])), "no values in ['reliable']"),
@@ -346,4 +346,4 @@ def test_a_damaged_evaluation_is_refused_in_one_line(compare, here, damage, mess
 def test_a_score_that_is_not_finite_has_no_mean_to_compare(compare, here):
     for value in (-np.inf, np.nan):
         write_run(here / "broken", np.where(np.arange(N) == 4, value, NEW))
-        assert "log p(x) of A is not finite for 1 of 60 images, first in row 4" in refused(compare, first="broken")
+        assert "log p(x) of A is not finite for 1 of 60 rows, first in row 4" in refused(compare, first="broken")

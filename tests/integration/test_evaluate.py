@@ -56,8 +56,8 @@ def test_an_evaluation_is_a_row_for_each_image_a_report_and_figures(run, capsys)
     assert f"log p(x) {report['log_likelihood']:.3f}" in printed
     protocol = report["protocol"]
     assert protocol == metrics["protocol"]
-    assert protocol["images"].startswith("sha256:")
-    assert (protocol["part"], protocol["seed"], protocol["num_images"]) == ("test", 3, 400)
+    assert protocol["content"].startswith("sha256:")
+    assert (protocol["part"], protocol["seed"], protocol["num_rows"]) == ("test", 3, 400)
     assert "deviation" not in report
     (run / "metrics.json").unlink()
     kept = read_scores(run)  # those of the evaluation, not of `train`
@@ -88,13 +88,13 @@ def test_every_option_has_its_section_in_the_report(run, without_figures, monkey
     ]
     assert evaluate(run, *flags, "--max-samples", 100, "--part", "valid") == 0
     report = report_of(run)
-    assert report["protocol"]["num_images"] == 100
+    assert report["protocol"]["num_rows"] == 100
     assert report["train_test_gap"]["num_train"] == 100
     assert report["jackknife"]["log_likelihood"]["0"] == pytest.approx(report["bounds"]["60"], rel=1e-9)
     assert report["pruned"]["units"] == [2]
-    assert report["annealed"]["num_images"] == 2
+    assert report["annealed"]["num_rows"] == 2
     gap = report["inference_gap"]
-    assert gap["num_images"] == len(gap["images"]["amortisation"]) == 3
+    assert gap["num_rows"] == len(gap["rows"]["amortisation"]) == 3
     first = {name: values[:3].mean() for name, values in columns_of(run / "evaluation").items()}
     found = gap["amortisation"] + gap["approximation"]
     assert found == pytest.approx(first["log_likelihood"] - first["bound_1"], abs=1.0)  # two estimates of L_1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 
 import numpy as np
@@ -79,9 +80,12 @@ def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
     assert 0 <= labels["auroc"] <= 1
     assert (trained / "run" / "columns.png").exists()
     assert not (trained / "run" / "samples.png").exists()
-    page = (trained / "run" / "report.html").read_text()
+    page = re.sub('"data:image/[^"]*"', "", (trained / "run" / "report.html").read_text())
+    assert "image" not in page.split("</style>")[1]
     assert "AUROC of low scores for label yes" in page
     assert "name town, likelihood categorical" in page
+    for kind, names in {"binary": "smokes", "category": "town", "count": "visits", "real": "height, income"}.items():
+        assert f"<dt>{kind} columns</dt><dd>{names}</dd>" in page
 
 
 @pytest.mark.parametrize("file", ["rows.csv", "rows.parquet"])
@@ -107,7 +111,11 @@ def test_the_same_rows_have_the_same_score_through_every_door(trained, file, cap
 
 def test_evaluate_scores_the_run_again_and_refuses_other_rows(trained, capsys):
     assert main(["evaluate", str(trained / "run"), "--num-samples", "100"]) == 0
-    assert "AUROC" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "AUROC" in out
+    assert "row/s" in err
+    assert "image" not in out + err
+    assert (trained / "run" / "evaluation" / "posteriors.png").exists()
     found = read_columns(trained / "run" / "evaluation" / "scores.parquet")
     np.testing.assert_allclose(
         found["log_likelihood"], read_columns(trained / "run" / "scores.parquet")["log_likelihood"], rtol=1e-6

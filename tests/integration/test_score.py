@@ -80,7 +80,7 @@ def test_bad_input_is_one_line_and_exit_code_2(server, images, tmp_path, monkeyp
         ("images.npy --url {url} --timeout 0", "--timeout must be above 0"),
         ("images.npy --url {url} --out scores.txt", "expected .csv, .npz, .parquet"),
         ("images.npy --url {url} --out two.npz", "exists and is never overwritten"),
-        ("wide.npy --url {url}", "the images have 9 values each, the model at"),
+        ("wide.npy --url {url}", "the rows have 9 values each, the model at"),
         ("images.npy --url {url} --ouput scores.csv", "did you mean --out?"),
     ]:
         assert _score(*flags.format(url=server.url).split()) == 2

@@ -125,7 +125,7 @@ def test_a_value_out_of_range_is_refused_by_name_and_value():
             refused(config, rf"^seed must be an integer in \[0, 2147483647\], got {seed!r}$", seed=seed)
     for value in (-1, 1.5, True):
         for name in ("annealed", "inference_gap"):
-            refused(ScoringConfig, f"{name} must be a number of images >= 0, got {value}", **{name: value})
+            refused(ScoringConfig, f"{name} must be a number of rows >= 0, got {value}", **{name: value})
     refused(OutputConfig, r"--resume .* --overwrite .*: give one of them", resume=True, overwrite=True)
     refused(ExportConfig, "num_samples must be at most max_samples = 10, got 11", num_samples=11, max_samples=10)
     refused(ScoringConfig, "max_samples = 10 without target_standard_error", max_samples=10)

@@ -40,7 +40,7 @@ def test_intervals_are_those_of_scipys_tests(n, m):
         np.testing.assert_allclose(found.mean_errors, [scipy.stats.sem(a), scipy.stats.sem(b)], **EXACT)
         error = scipy.stats.sem(a - b) if paired else math.hypot(scipy.stats.sem(a), scipy.stats.sem(b))
         np.testing.assert_allclose(found.standard_error, error, **EXACT)
-        assert (found.paired, found.num_images) == (paired, (n, m))
+        assert (found.paired, found.num_rows) == (paired, (n, m))
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -101,7 +101,7 @@ def test_one_image_says_nothing_of_others():
     found = compare_scores(scores([-20.0]), scores([-21.0]))
     assert (found.difference, found.better) == (1.0, (1.0, 0.0))
     assert all(map(math.isnan, (*found.interval, found.standard_error, *found.mean_errors)))
-    assert found.conclusion(("a", "b")) == "nothing can be said: A - B is 1.00 nats on one image"
+    assert found.conclusion(("a", "b")) == "nothing can be said: A - B is 1.00 nats on one row"
     assert all(map(math.isnan, compare_scores(scores([-20.0]), scores([-21.0, -22.0]), paired=False).interval))
 
 
@@ -111,8 +111,8 @@ def test_one_image_says_nothing_of_others():
         ([scores([]), scores([])], r"scores of A must be three arrays \[N\] with N >= 1"),
         ([scores([1.0, 2.0]), scores([[1.0, 2.0]])], "scores of B must be three arrays"),
         ([Scores(np.zeros(3), np.zeros(2), np.zeros(3)), scores([1.0])], "scores of A must be three arrays"),
-        ([scores([1.0, 2.0]), scores([1.0])], "2 and 1 images cannot be paired"),
-        ([scores([1.0, -INF, NAN]), scores([1.0, 2.0, 3.0])], "A is not finite for 2 of 3 images, first in row 1"),
+        ([scores([1.0, 2.0]), scores([1.0])], "2 and 1 rows cannot be paired"),
+        ([scores([1.0, -INF, NAN]), scores([1.0, 2.0, 3.0])], "A is not finite for 2 of 3 rows, first in row 1"),
         ([scores([1.0, 2.0]), scores([1.0, 2.0]), scores([1.0, INF])], "C is not finite for 1 of 2"),
         ([scores([1.0, 2.0])], "scores must be of at least 2 models, got 1"),
     ],

@@ -167,7 +167,7 @@ def test_learning_curves_are_those_of_the_history_and_a_low_start_does_not_flatt
     assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "--")
     assert -40 < axes.get_ylim()[0] < -34.5
     assert "below the figure: the first epoch" in heading(axes.figure)
-    assert "no validation images" in heading(curves.learning_figure({"": history(8, validated=False)}))
+    assert "no validation data" in heading(curves.learning_figure({"": history(8, validated=False)}))
     short = history(4) | {"bound": np.array([-38.0, NAN, INF, -32.0])}
     assert curves.learning_figure({"": short}).axes[0].lines[0].get_xdata().tolist() == [1, 4]
 
@@ -227,10 +227,10 @@ def test_points_stand_at_their_score_and_shape_and_others_at_the_border_with_the
 
 def test_the_heading_of_the_shapes_has_the_shares_above_both_lines():
     text = heading(scores.reliability_figure(np.zeros(10), [0.5, 0.6, 0.7, 0.71, INF, NAN, -INF, 0, 0, 0]))
-    assert "above 0.7: 2 of 10 images (20.0%)" in text
-    assert "above 0.5: 4 of 10 images (40.0%)" in text
+    assert "above 0.7: 2 of 10 scores (20.0%)" in text
+    assert "above 0.5: 4 of 10 scores (40.0%)" in text
     rare = heading(scores.reliability_figure(np.zeros(10_000), np.append(np.zeros(9_999), 1.0)))
-    assert "above 0.7: 1 of 10,000 images (0.1%)" in rare  # not 0.0%
+    assert "above 0.7: 1 of 10,000 scores (0.1%)" in rare  # not 0.0%
     assert style.percent(9_999, 10_000) == "99.9%"
 
 
@@ -252,7 +252,7 @@ def test_differences_are_a_minus_the_others_and_a_stands_upright():
     np.testing.assert_array_equal(right_2.collections[0].get_offsets(), np.stack([c, DIGITS], axis=1))
     assert ("under A" in right.get_title("left"), "under B" in right.get_xlabel()) == (True, True)
     assert right.get_xlim() == right.get_ylim() == tuple(right.lines[0].get_xdata())
-    for words in ("A: new B: old C: last", "better than B on 400 of 400 images (100.0%)", "than C on 0 of 400"):
+    for words in ("A: new B: old C: last", "better than B on 400 of 400 rows (100.0%)", "than C on 0 of 400"):
         assert words in heading(figure)
 
 
@@ -261,7 +261,7 @@ def test_distributions_are_shares_of_each_models_own_images():
     (axes,) = figure.axes
     assert [patch.get_data()[0].sum() for patch in axes.patches] == pytest.approx([1.0, 1.0])
     assert [line.get_xdata()[0] for line in axes.lines] == [DIGITS.mean(), MNIST[:1000].mean()]
-    for words in ("A: new; 400 images", "B: old; 1,000 images", "NOT SHOWN: 1 that are not finite", "a note"):
+    for words in ("A: new; 400 rows", "B: old; 1,000 rows", "NOT SHOWN: 1 that are not finite", "a note"):
         assert words in heading(figure)
     assert figure.texts[0].get_text() == "FORCED"
     assert [text.get_fontweight() for text in figure.texts[:2]] == ["bold", "normal"]

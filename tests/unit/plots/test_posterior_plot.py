@@ -122,9 +122,21 @@ def test_a_row_shows_the_image_the_target_q_and_the_draws_on_the_same_axes(layer
             assert line.contains_point((window[0] + (peak[1] + 0.5) * width, window[2] + (peak[0] + 0.5) * width))
 
 
+def test_rows_that_are_no_images_are_numbered_and_real_images_are_drawn_by_their_range():
+    columns = [("height", "student-t", 170.0, 10.0), ("town", "categorical", 0.0, 1.0, 3)]
+    model = iwae_tf.IWAE(2, 2, 3, likelihood="columns", columns=columns, missing=True, seed=0)
+    x = np.float32([[181, 2], [np.nan, 0]])
+    figure = plot.posteriors_figure(model, x, draws_for(2), None, "2 test rows")
+    figure.draw_without_rendering()
+    assert [figure.axes[4 * row].texts[0].get_text() for row in range(2)] == ["row 0", "row 1"]
+    assert figure.texts[0].get_text() == "p(h | x) and q(h | x), first 2 of 2 test rows"
+    real = plot.posteriors_figure(model, x, draws_for(2), (1, 2))
+    np.testing.assert_allclose(real.axes[0].images[0].get_array(), [[1, 2 / 181]], rtol=1e-6)
+
+
 def test_images_after_the_sixth_are_left_out_and_the_same_arguments_give_the_same_bytes(tmp_path, monkeypatch):
-    assert plot.MAX_IMAGES == 6
-    monkeypatch.setattr(plot, "MAX_IMAGES", 1)
+    assert plot.MAX_ROWS == 6
+    monkeypatch.setattr(plot, "MAX_ROWS", 1)
     model, x, draws = model_with(2), binary_images(2), draws_for(2)
     save_posteriors(tmp_path / "a.png", model, x, draws, SHAPE)
     save_posteriors(tmp_path / "b.png", model, x[:1], draws[:, :1], SHAPE)

@@ -105,7 +105,7 @@ def test_one_run_shows_its_result_figures_settings_and_commands(tmp_path):
     assert "row 0: −30.00 ± 0.12" in text  # 0.125
     assert "row 19: −49.00 ± 0.12" in text
     (learning, alt), (bounds, _), (units, _) = figures(text)
-    assert alt.startswith("Mean of the maximised bound by epoch solid: training images")
+    assert alt.startswith("Mean of the maximised bound by epoch solid: training")
     told = {"": (record.metrics["bounds"], record.metrics["bound_standard_errors"])}
     assert learning == style.encode(curves.learning_figure({"": record.history}), "svg")
     assert bounds == style.encode(curves.bounds_figure(told), "svg")

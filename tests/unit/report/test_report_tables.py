@@ -122,7 +122,7 @@ def test_results_have_their_standard_errors(tmp_path):
     assert dict(tables.result_table([record_of(tmp_path / "run", metrics=metrics_of(best_epoch=3))])) == {
         "lower bound on log p(x)": ["−27.12 ± 0.25 nats"],  # -27.125; 14 of 20 scores are reliable
         "k of the estimate": ["50"],
-        "test images": ["20"],
+        "test rows": ["20"],
         "L_1, the VAE's bound": ["−30.50 ± 0.50 nats"],
         "active units": ["3 of 4"],
         "reliable scores": ["14 of 20"],
@@ -169,7 +169,7 @@ def test_times_are_those_of_the_history_and_the_evaluation_and_dashes_where_unkn
         "a later epoch (median)": ["500 ms"],
         "a step (median)": ["167 ms"],  # three steps
         "evaluation": ["4.0 s"],
-        "evaluation, an image": ["200 ms"],  # 20 images
+        "evaluation, a row": ["200 ms"],  # 20 rows
     }
     for epochs, training in ((0, "–"), (1, "2.0 s")):
         record = read_record(write_run(tmp_path / f"{epochs} epochs", history=history_of(epochs)))

@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(server, client):
         (X, (0,), "num_samples must be an integer >= 1"),
         (X, (2**31,), "num_samples must be at most"),
         (X, (5, -1), "seed must be"),
-        (X[:, :3], (), r"images have 3 values each, the model at http.* takes 4"),
+        (X[:, :3], (), r"rows have 3 values each, the model at http.* takes 4"),
     ]:
         with pytest.raises(InputError, match=message):
             client.score(x, *arguments)

@@ -145,7 +145,7 @@ def test_an_unknown_model_no_server_and_images_of_another_size_are_one_clear_lin
     with pytest.raises(InputError, match=r"127.0.0.1:1/m answered UNAVAILABLE.*does a gRPC server run there"):
         ScoringClient("grpc://127.0.0.1:1/m", **QUICK)
     assert time.perf_counter() - start < 5.0  # 0.3 s of waiting, on a machine that may be busy
-    with pytest.raises(InputError, match=r"images have 3 values each, the model at .* takes 4"):
+    with pytest.raises(InputError, match=r"rows have 3 values each, the model at .* takes 4"):
         client.score(X[:, :3])
     assert not service.requests
 
@@ -206,7 +206,7 @@ def test_a_folder_gives_the_bits_of_its_signatures_and_refuses_what_does_not_fit
         for name, values in expected.items():
             np.testing.assert_array_equal(getattr(scores, name), values)
             assert getattr(scores, name).dtype == values.dtype
-    with pytest.raises(InputError, match=f"images have 5 values each, the model at .* takes {SMALL_DIM}"):
+    with pytest.raises(InputError, match=f"rows have 5 values each, the model at .* takes {SMALL_DIM}"):
         client.score(x[:, :5])
     with pytest.raises(InputError, match=r"has no signature 'nothing'; it has .*encode"):
         client.predict("nothing", {"x": x})

@@ -190,7 +190,7 @@ def test_a_model_that_changes_under_a_job_that_stopped_is_named(tmp_path, capsys
 def test_a_model_whose_scores_are_not_finite_is_not_exported(tmp_path, value):
     model = small_model()
     model.trainable_variables[0].assign(tf.fill(model.trainable_variables[0].shape, value))
-    with pytest.raises(InputError, match="4 images that it draws itself as NaN or infinite"):
+    with pytest.raises(InputError, match="4 rows that it draws itself as NaN or infinite"):
         export_saved_model(model, tmp_path / "m")
     gaussian = small_model(likelihood="gaussian")
     gaussian.generative_network.likelihood_stage.head.loc.bias.assign([1e30] * SMALL_DIM)
@@ -221,7 +221,7 @@ def test_a_run_whose_model_is_of_another_size_or_diverged_is_not_exported(run, t
     other = iwae_tf.IWAE(30, (3,), ((20, 20),))
     for model, message in [
         (other, "is not the model of config.json: data_dim is 64 there and 30 here; latent_units is [2] there and [3]"),
-        (trained, "of 4 images that it draws itself as NaN or infinite"),
+        (trained, "of 4 rows that it draws itself as NaN or infinite"),
     ]:
         model.set_weights([np.full(w.shape, np.nan) for w in model.get_weights()])
         model.save(run / "model.keras")

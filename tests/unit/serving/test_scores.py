@@ -13,7 +13,7 @@ from iwae_tf.serving import scores as scores_module
 from iwae_tf.serving.scores import COLUMNS, ScoreFile, Scores, check_path, concatenate, csv_lines, from_outputs, summary
 
 JOB = {
-    "images": "sha256:0",
+    "content": "sha256:0",
     "rows": 6,
     "url": "http://h/v1/models/m",
     "version": "1",
@@ -93,7 +93,7 @@ def test_a_stopped_job_resumes_after_its_last_whole_record(tmp_path):
 
 def test_a_part_that_ends_in_its_first_line_is_started_anew(tmp_path):
     path = tmp_path / "scores.csv"
-    for content in (b"", b'{"images": "sha'):
+    for content in (b"", b'{"content": "sha'):
         path.with_name("scores.csv.part").write_bytes(content)
         file = ScoreFile(path, JOB)
         assert file.rows == 0
@@ -108,7 +108,7 @@ def test_the_part_of_another_job_is_refused_and_kept(tmp_path):
     file.append(_rows(_scores(6), 0, 2), "1")
     before = file.part.read_bytes()
     for change, message in [
-        ({"images": "sha256:1"}, "images is 'sha256:0' in the file and 'sha256:1' in this job"),
+        ({"content": "sha256:1"}, "content is 'sha256:0' in the file and 'sha256:1' in this job"),
         ({"num_samples": 50, "seed": 0}, "num_samples is None in the file and 50 in this job; seed is None in the"),
         ({"version": "2"}, "version is '1' in the file and '2' in this job"),
         ({"url": "elsewhere"}, "url is"),

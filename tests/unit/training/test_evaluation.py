@@ -62,9 +62,9 @@ def test_the_estimate_is_called_log_p_only_if_90_percent_of_the_scores_are_relia
     lines = table_of(np.arange(10) < reliable, target)
     assert lines[:2] == ["       k  mean L_k (nats)", "       1     -34.500 +- 0.957"]
     assert lines[2:4] == ["      50     -34.500 +- 0.957", ""]
-    assert lines[4].startswith(f"{name} -33.500, standard error over images 0.957, of the samples 0.")
+    assert lines[4].startswith(f"{name} -33.500, standard error over rows 0.957, of the samples 0.")
     assert lines[5].startswith(words)
-    assert lines[6] == "samples per image: 50 on average, at most 50; effective 2 (median)"
+    assert lines[6] == "samples per row: 50 on average, at most 50; effective 2 (median)"
     assert lines[7:] == ["active units 3 + 2"]
 
 
@@ -118,7 +118,7 @@ def test_a_damaged_file_of_scores_is_an_error(tmp_path, damage, name):
         pyarrow.parquet.write_table(table, file)
     else:
         file.write_bytes(b"PAR1" if damage == "no parquet" else b"")
-    with pytest.raises(InputError, match=r"scores\.parquet is damaged \(.*\); delete it, or score the images again"):
+    with pytest.raises(InputError, match=r"scores\.parquet is damaged \(.*\); delete it, or score the rows again"):
         read_scores(tmp_path)
 
 
@@ -137,8 +137,8 @@ def test_an_evaluation_scores_binary_units_and_draws_no_density_of_them(binary):
     object.__setattr__(settings, "deviation", True)
     report, folder = evaluation.evaluate_run(binary, settings, False, 0, ALONE)
     assert np.isfinite(report["log_likelihood"])
-    assert report["deviation"]["num_images"] == 20
-    assert report["deviation"]["images_above_their_bound"] == 0
+    assert report["deviation"]["num_rows"] == 20
+    assert report["deviation"]["rows_above_their_bound"] == 0
     names = {path.name for path in folder.iterdir()}
     assert {"report.json", "scores.parquet", "activities.png", "scores.png"} <= names
     assert "posteriors.png" not in names
