@@ -45,9 +45,9 @@ def errors(seed: int, share: float) -> dict[str, float]:
     model.compile(optimizer=keras.optimizers.Adam(2e-3), objective=IWAEBound(20))
     model.fit(given[:cut].astype(np.float32), epochs=EPOCHS, batch_size=20, verbose=0)
     return {
-        "column means": error(np.broadcast_to(loc, x[cut:].shape)),
-        "IterativeImputer": error(ridge.transform(given[cut:])),
-        "iwae_tf": error(impute(model, given[cut:], NUM_SAMPLES)),
+        "means of the columns": error(np.broadcast_to(loc, x[cut:].shape)),
+        "scikit-learn's IterativeImputer": error(ridge.transform(given[cut:])),
+        "`impute`": error(impute(model, given[cut:], NUM_SAMPLES)),
     }
 
 
@@ -57,11 +57,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--holes", type=float, nargs="+", default=[0.2, 0.5], help="shares of the values")
     arguments = parser.parse_args()
-    for share in arguments.holes:
-        found = [errors(seed, share) for seed in range(arguments.seeds)]
-        for method in found[0]:
-            values = np.array([one[method] for one in found])
-            print(f"{share:.0%} missing, {method}: {values.mean():.3f} +- {values.std(ddof=1):.3f}", flush=True)
+    found = {share: [errors(seed, share) for seed in range(arguments.seeds)] for share in arguments.holes}
+    print("| filled by |", *(f"{share:.0%} removed |" for share in found))
+    print("|---|" + "---|" * len(found))
+    for method in found[arguments.holes[0]][0]:
+        values = [np.array([one[method] for one in of_share]) for of_share in found.values()]
+        print(f"| {method} |", *(f"{v.mean():.3f} +- {v.std(ddof=1):.3f} |" for v in values))
 
 
 if __name__ == "__main__":

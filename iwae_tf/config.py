@@ -108,8 +108,8 @@ class DataConfig:
     dataset: str = setting(
         "digits",
         "a name below; a table (.csv, .parquet); an array (.npy, .npz; an .npz may hold x_train, x_test and if wanted "
-        "x_valid); a folder with train, valid and test files of one of these kinds; a folder of PNG or JPEG images; "
-        "or tfds:NAME[/CONFIG] of TensorFlow Datasets",
+        "x_valid); a folder with train, valid and test files of one of these kinds; a folder of PNG or JPEG images, "
+        "with a subfolder for each class if wanted; or tfds:NAME[/CONFIG] of TensorFlow Datasets",
         metavar="NAME|PATH",
         declared="dataset",
     )

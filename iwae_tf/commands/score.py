@@ -21,7 +21,10 @@ _LONGEST_TIMEOUT = 24 * 3600
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
     parser.add_argument(
-        "rows", metavar="ROWS", type=Path, help="array, .npy or .npz, [N, D] or [N, H, W]; or table, .csv or .parquet"
+        "rows",
+        metavar="ROWS",
+        type=Path,
+        help="array, .npy or .npz, [N, D] or [N, H, W]; table, .csv or .parquet; or folder of PNG or JPEG images",
     )
     parser.add_argument(
         "--url",

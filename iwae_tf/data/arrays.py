@@ -1,6 +1,8 @@
 """Arrays of a user: pixels in [0, 1] or 8 bits stay pixels, all other numbers become real columns."""
 
+import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,7 +13,11 @@ from iwae_tf.errors import InputError
 
 
 def from_arrays(
-    name: str, arrays: Mapping[str, np.ndarray], source: str, split: tuple[float, ...] | None = None
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    source: str,
+    split: tuple[float, ...] | None = None,
+    named: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType({}),
 ) -> Dataset:
     """Returns a data set of a user's arrays.
 
@@ -21,6 +27,7 @@ def from_arrays(
             [N, D], [N, H, W], [N, H, W, 1] or [N, H, W, 3].
         source: see `Dataset`; errors begin with it.
         split: shares of train, valid and test of one array.
+        named: "ids" or "labels" -> split, or `WHOLE` -> of its rows.
 
     Raises:
         InputError: an array has a shape, dtype or values that cannot be used.
@@ -32,12 +39,12 @@ def from_arrays(
         _check_shape(x, f"{source}: the array")
         rows = split_rows(content_keys(x), split, source)
         arrays = {f"x_{split}": x[rows[split]] for split in SPLITS if len(rows[split])}
+        named = {field: {key: of[WHOLE][rows[key]] for key in SPLITS} for field, of in named.items()}
         how = described(split)
     else:
         how = "as in the file" if "x_valid" in arrays else "as in the file, without a validation part"
-    if pixels:
-        return Dataset.from_arrays(name, arrays, source, how)
-    return _real(name, arrays, source, how)
+    data = (Dataset.from_arrays if pixels else _real)(name, arrays, source, how)
+    return dataclasses.replace(data, **named)
 
 
 def _flat_colours(x: np.ndarray, place: str) -> np.ndarray:
@@ -85,8 +92,8 @@ def _real(name: str, arrays: Mapping[str, np.ndarray], source: str, how: str) ->
     if len(set(kinds.values())) > 1:
         found = ", ".join(f"{key} {x.dtype}" for key, x in arrays.items())
         raise InputError(f"{source}: the arrays hold different numbers: {found}; expected the same dtype in all")
+    _check_columns(arrays["x_train"], source)
     flat = {key: x.reshape(len(x), -1) for key, x in arrays.items()}
-    _check_columns(flat, source)
     first = next(iter(arrays.values()))
     width = flat["x_train"].shape[1]
     x_train, x_test = (flat[key].astype(np.float32, copy=False) for key in ("x_train", "x_test"))
@@ -103,11 +110,13 @@ def _real(name: str, arrays: Mapping[str, np.ndarray], source: str, how: str) ->
     )
 
 
-def _check_columns(flat: Mapping[str, np.ndarray], source: str) -> None:
+def _check_columns(x: np.ndarray, source: str) -> None:
     """Raises `InputError` for a column without two different values in the training split, or beyond float32."""
-    for i, column in enumerate(flat["x_train"].T):
+    shape, remedy = x.shape[1:3], "remove it from the array"
+    pixels = "save uint8 or floats in [0, 1], whose likelihoods take pixels that never change"
+    remedies = f"{remedy}, or, if these are pixels, {pixels}" if x.ndim == 2 else f"crop the images, or {pixels}"
+    for i, column in enumerate(x.reshape(len(x), -1).T):
         present = column[~np.isnan(column)].astype(np.float64)
-        place, remedy = f"{source}: column {i}", "remove it from the array"
-        pixels = f"{remedy}, or, if these are pixels, save uint8 or floats in [0, 1]"
-        check_values(present, place, pixels, "row of the training split")
-        check_precision(present, place, remedy)
+        place = f"column {i}" if x.ndim == 2 else f"pixel {i // shape[1], i % shape[1]}"
+        check_values(present, f"{source}: {place}", remedies, "row of the training split")
+        check_precision(present, f"{source}: {place}", remedy)

@@ -1,4 +1,4 @@
-"""Folders of images: PNG or JPEG files of one size, in the folder itself or in subfolders train, valid and test."""
+"""Folders of images: PNG or JPEG files of one size, in the folder itself or in one subfolder for each class."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,10 +11,27 @@ from iwae_tf.errors import InputError
 ENDINGS = (".png", ".jpg", ".jpeg")
 
 
-def image_paths(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the images in a folder, sorted by name, without its subfolders and hidden files."""
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
-    return sorted(path for path in paths if path.is_file())
+def image_paths(folder: pathlib.Path, skipped: Sequence[str] = ()) -> dict[str, list[pathlib.Path]]:
+    """Returns the images in a folder under the name "", and those in each subfolder under its name, sorted by name.
+
+    Hidden files and folders, subfolders without images, and those named in `skipped` are left out.
+
+    Raises:
+        InputError: there are images both in the folder and in subfolders.
+    """
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    places = {"": inside}
+    places |= {path.name: sorted(path.iterdir()) for path in inside if path.is_dir() and path.name not in skipped}
+    found = {name: [path for path in paths if _is_image(path)] for name, paths in places.items()}
+    found = {name: paths for name, paths in found.items() if paths}
+    if "" in found and len(found) > 1:
+        others = ", ".join(name for name in found if name)
+        raise InputError(f"{folder} has images both in itself and in {others}: move them to one place")
+    return found
+
+
+def _is_image(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
 def read_images(paths: Sequence[pathlib.Path]) -> np.ndarray:
@@ -38,11 +55,12 @@ def read_images(paths: Sequence[pathlib.Path]) -> np.ndarray:
 def _read_image(path: pathlib.Path) -> np.ndarray:
     """Returns an image as uint8 [H, W] or [H, W, 3]."""
     import PIL.Image
+    import PIL.ImageOps
 
     with files.reading(path, "a PNG or JPEG image"), PIL.Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise InputError(f"{path} has more than 8 bits a pixel (mode {image.mode}): save it with 8 bits")
         if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
             raise InputError(f"{path} has transparent pixels: save it on an opaque background")
-        grey = image.mode in ("1", "L", "LA")
-        return np.asarray(image.convert("L" if grey else "RGB"))
+        upright = PIL.ImageOps.exif_transpose(image)  # cameras store how they were held
+        return np.asarray(upright.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))

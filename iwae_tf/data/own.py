@@ -13,6 +13,7 @@ from iwae_tf.errors import InputError
 
 TABLES = (".csv", ".parquet")
 ARRAYS = (".npy", ".npz")
+OTHER_SPLITS = ("training", "val", "validation", "dev", "testing")  # names that are taken for mistakes
 
 
 def load_path(path: pathlib.Path, chosen: Mapping[str, Any], split: tuple[float, ...] | None) -> Dataset:
@@ -74,11 +75,12 @@ def _only_array(path: pathlib.Path):
 def _load_folder(path: pathlib.Path, chosen: Mapping[str, Any], split: tuple[float, ...] | None) -> Dataset:
     """Returns the data set of a folder: images, or a file for each split."""
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in TABLES + ARRAYS and file.is_file())
-    groups = {WHOLE: images.image_paths(path)}
-    groups |= {split: images.image_paths(path / split) for split in SPLITS if (path / split).is_dir()}
-    groups = {key: paths for key, paths in groups.items() if paths}
+    groups = {key: images.image_paths(path / key) for key in SPLITS if (path / key).is_dir()}
+    groups = {key: classes for key, classes in groups.items() if classes}
+    if classes := images.image_paths(path, SPLITS):
+        groups[WHOLE] = classes
     if found and groups:
-        some = next(iter(groups.values()))[0]
+        some = next(files for classes in groups.values() for files in classes.values())[0]
         raise InputError(
             f"{path} holds both {found[0].name} and images, {some.relative_to(path)}; expected one of them: move the "
             "others to another folder"
@@ -99,7 +101,7 @@ def _split_files(path: pathlib.Path, found: list[pathlib.Path]) -> dict[str, pat
             raise InputError(f"{path} holds {' and '.join(file.name for file in named)}: keep one file for each split")
         if named:
             paths[key] = named[0]
-    other = [file.name for file in found if file.stem.lower() in ("val", "validation", "dev")]
+    other = [file.name for file in found if file.stem.lower() in OTHER_SPLITS]
     if "train" not in paths or "test" not in paths or (other and "valid" not in paths):
         names = ", ".join(file.name for file in found[:5]) or "no data"
         raise InputError(
@@ -117,12 +119,14 @@ def _split_files(path: pathlib.Path, found: list[pathlib.Path]) -> dict[str, pat
 
 def _load_images(
     path: pathlib.Path,
-    groups: dict[str, list[pathlib.Path]],
+    groups: dict[str, dict[str, list[pathlib.Path]]],
     chosen: Mapping[str, Any],
     split: tuple[float, ...] | None,
 ) -> Dataset:
-    """Returns the data set of the images in a folder, or in its subfolders train, valid and test."""
-    refuse(str(path), chosen, "images have no named columns")
+    """Returns the data set of the images of a folder: split, or `WHOLE` -> class, or "" -> files."""
+    why = "images have no named columns; a subfolder for each class gives the labels, and file names the ids"
+    refuse(str(path), chosen, why)
+    other = [name for name in groups.get(WHOLE, ()) if name.lower() in OTHER_SPLITS]
     if WHOLE not in groups:
         refuse(str(path), {"split": split}, "the images have a folder for each split")
         if "train" not in groups or "test" not in groups:
@@ -130,12 +134,23 @@ def _load_images(
                 f"{path} has images in {' and '.join(groups)} alone; expected folders train and test, and if wanted "
                 "valid: add the other one, or put all images into one folder"
             )
-    elif len(groups) > 1:
+    elif len(groups) > 1 or other:
+        beside = [key for key in groups if key] + other
         raise InputError(
-            f"{path} has images both in itself and in {', '.join(key for key in groups if key)}: move them to one place"
+            f"{path} has images in {', '.join(beside)} and elsewhere, in {next(iter(groups[WHOLE])) or 'itself'}; "
+            "expected folders train, test and if wanted valid, or one for each class: rename or move them"
         )
+    named = [(key, name, file) for key, classes in groups.items() for name, paths in classes.items() for file in paths]
     # Read together, so that one colour image makes all of them colour images.
-    read = images.read_images([file for paths in groups.values() for file in paths])
-    ends = np.cumsum([len(paths) for paths in groups.values()])[:-1]
-    own = {key and f"x_{key}": x for key, x in zip(groups, np.split(read, ends), strict=True)}
-    return arrays.from_arrays(path.resolve().name, own, str(path), split)
+    read = images.read_images([file for *_, file in named])
+    keys = np.array([key for key, *_ in named])
+    ids = np.array([file.relative_to(path).as_posix() for *_, file in named])
+    labels = np.array([name for _, name, _ in named])
+    fields = {"ids": ids} | ({"labels": labels} if len(set(labels)) > 1 else {})
+    return arrays.from_arrays(
+        path.resolve().name,
+        {key and f"x_{key}": read[keys == key] for key in groups},
+        str(path),
+        split,
+        {field: {key: values[keys == key] for key in groups} for field, values in fields.items()},
+    )

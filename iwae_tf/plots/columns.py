@@ -6,34 +6,35 @@ from matplotlib.figure import Figure
 from iwae_tf.plots import style
 
 MOST, ACROSS = 12, 3  # panels of a figure, and in a row of it
+MOST_NAMED = 5  # categories of a column whose names are written
 BINS = 24
 DRAWS = 5000  # from p(x), enough for smooth histograms
 PANEL_WIDTH, PANEL_HEIGHT = 240, 190
 
 
-def columns_figure(names, x, samples, of: str = "test rows") -> Figure:
+def columns_figure(columns, x, samples, of: str = "test rows") -> Figure:
     """Draws the histogram of each column, of rows and of draws from p(x), on one scale; the first 12 columns.
 
     A column's range is that of the middle 99% of its rows, so that one outlier does not hide the others; the values
     outside of it are counted in the bins at the ends.
 
     Args:
-        names: of the columns, D.
+        columns: `iwae_tf.data.Column`, D.
         x: rows, [N, D]; NaN is missing.
         samples: draws from p(x), [M, D].
         of: name of the rows for the title.
     """
-    shown, more = list(names)[:MOST], max(len(names) - MOST, 0)
+    shown, more = columns[:MOST], max(len(columns) - MOST, 0)
     notes = [
         f"filled: the rows; line: {len(samples):,} draws from the model",
         "heights are shares; the bins at both ends hold all that lies beyond",
     ]
     if more:
-        notes.append(f"the first {MOST} of {len(names)} columns")
+        notes.append(f"the first {MOST} of {len(columns)} columns")
     rows = -(-len(shown) // ACROSS)
     across = min(len(shown), ACROSS)
     figure = style.page(f"Columns of {of}", notes, width=across * PANEL_WIDTH, height=rows * PANEL_HEIGHT)
-    labels = [("", _short(name)) for name in shown] + [("", "")] * (rows * across - len(shown))
+    labels = [("", _short(column.name)) for column in shown] + [("", "")] * (rows * across - len(shown))
     panels = style.panels(figure, labels, rows)
     for number, axes in enumerate(panels):
         if number >= len(shown):
@@ -47,7 +48,11 @@ def columns_figure(names, x, samples, of: str = "test rows") -> Figure:
         ):
             data = np.clip(data[~np.isnan(data)], edges[0], edges[-1])
             axes.hist(data, edges, weights=np.full(len(data), 1.0 / max(len(data), 1)), **look)
-        axes.locator_params(axis="x", nbins=4)
+        categories = shown[number].categories
+        if 0 < len(categories) <= MOST_NAMED:
+            axes.set_xticks(range(len(categories)), [_short(name, 30 // len(categories)) for name in categories])
+        else:
+            axes.locator_params(axis="x", nbins=3)
         axes.locator_params(axis="y", nbins=4)
     return figure
 

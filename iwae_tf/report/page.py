@@ -178,9 +178,8 @@ class _Model:
         """Returns samples, reconstructions, interpolations, and the best and worst scored rows."""
         x, seed = self.x_test, self.record.config["training"]["seed"]
         if self.model is not None and self.shape is None and self.dataset is not None and self.dataset.columns:
-            names = [column.name for column in self.dataset.columns]
             draws = self.model.sample(columns.DRAWS, seed)
-            return [_picture(columns.columns_figure(names, x, draws, f"{len(x):,} test rows"))]
+            return [_picture(columns.columns_figure(self.dataset.columns, x, draws, f"{len(x):,} test rows"))]
         if self.model is None or self.shape is None:
             return []
         shape = self.shape

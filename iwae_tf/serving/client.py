@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iwae_tf.data import Column, files
+from iwae_tf.data import Column, files, images
 from iwae_tf.data.tables import read_rows as read_table
 from iwae_tf.errors import InputError, check_seed, checked_samples
 from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
@@ -193,8 +193,8 @@ def read_rows(
     """Returns the rows of a file as float32 [N, D], and their identifiers or None.
 
     Args:
-        path: a table (`.csv`, `.parquet`), an array (`.npy`), or an `.npz` with an array `x`, a single array, or the
-            one named by `array`.
+        path: a table (`.csv`, `.parquet`), an array (`.npy`), an `.npz` with an array `x`, a single array, or the one
+            named by `array`; or a folder of images, whose identifiers are their paths in it.
         data: what is recorded of the model's training data (`model_folder.trained_data`): the columns of a table, and
             what integers are divided by. None if unknown.
         array: a name in an `.npz`.
@@ -206,8 +206,15 @@ def read_rows(
     if path.suffix.lower() not in (".csv", ".parquet"):
         if id_column is not None:
             raise InputError(f"--id-column {id_column} is for tables, {path} is none: leave it out")
+        scale = None if data is None else _scale(data)
+        if path.is_dir():
+            paths = [file for files in images.image_paths(path).values() for file in files]
+            if not paths or array is not None:
+                raise InputError(f"{path}: expected a folder of PNG or JPEG images, and no --array")
+            ids = np.array([file.relative_to(path).as_posix() for file in paths])
+            return as_rows(images.read_images(paths), scale, str(path)), ids
         x, name = _read_array(path, array)
-        return as_rows(x, None if data is None else _scale(data), name), None
+        return as_rows(x, scale, name), None
     if data is None:
         raise InputError(
             f"{path} is a table, whose columns are found by the names that the model was trained on: give --data-of "

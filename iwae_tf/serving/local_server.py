@@ -144,7 +144,8 @@ def _array(name: str, values, spec) -> np.ndarray:
     if not spec.shape.is_compatible_with(array.shape) or not len(array):
         raise InputError(f"{name} must have shape [{shape}], got {list(array.shape)}")
     if array.dtype.kind not in "iuf" or (dtype.kind == "i" and not np.array_equal(array, np.trunc(array))):
-        raise InputError(f"{name} must hold {'numbers' if dtype.kind == 'f' else 'integers'} ({dtype})")
+        wanted = "numbers, and NaN where one is missing" if dtype.kind == "f" else "integers"
+        raise InputError(f"{name} must hold {wanted} ({dtype})")
     if dtype.kind == "i":
         limits = np.iinfo(dtype)
         if name == "num_samples":  # out of range for the model, too, which says so in the row's status

@@ -124,6 +124,8 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "likelihood": model.likelihood_name,
         "levels": model.levels,
         "observations": model.likelihood_head.support,
+        "columns": None if model.columns is None else [column._asdict() for column in model.columns],
+        "missing": model.missing,
         "input": settings.input_rule,
         "input_rule": INPUT_RULES[settings.input_rule],
         "num_samples": settings.num_samples,

@@ -118,7 +118,10 @@ def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
         if model.missing or model.column_likelihoods:
             flag = "--missing" if model.missing else "--column-likelihoods"
             raise InputError(f"{flag} is for tables and real values; {dataset.name} holds pixels: leave it out")
-        if levels is None and find("likelihood", model.likelihood).facts.get("needs_levels"):
+        facts = find("likelihood", model.likelihood).facts
+        if facts.get("real"):
+            _check_varying(dataset, model.likelihood)
+        if levels is None and facts.get("needs_levels"):
             levels = dataset.levels
         observations = {"likelihood": model.likelihood, "data_mean": dataset.train_mean(), "levels": levels}
     if model.network == "conv":
@@ -189,6 +192,18 @@ def _check_complete(dataset: Dataset, names: list[str]) -> None:
                 f"{dataset.source}: {len(rows)} values of the {split} split are missing, the first in column "
                 f"{names[columns[0]]!r}: train with --missing, which scores the observed values, or fill them in"
             )
+
+
+def _check_varying(dataset: Dataset, likelihood: str) -> None:
+    """Raises `InputError` for a pixel that never changes, whose density would rise without limit in training."""
+    constant = np.flatnonzero(dataset.x_train.min(axis=0) == dataset.x_train.max(axis=0))
+    if len(constant):
+        first = divmod(int(constant[0]), dataset.image_shape[1])
+        raise InputError(
+            f"--likelihood {likelihood}: {len(constant)} pixels of {dataset.name} have the same value in all training "
+            f"images, the first is {first}, and a density there has no limit: use "
+            f"{'discretized-logistic' if dataset.levels else 'continuous-bernoulli'}, or leave these pixels out"
+        )
 
 
 def _location_and_scale(name: str, x: np.ndarray, scaling: str) -> tuple[float, float]:

@@ -75,8 +75,8 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
         return run.path / f"{name}.{figure_format}"
 
     if is_table(dataset):
-        names, draws = [column.name for column in dataset.columns], run.model.sample(columns.DRAWS, training.seed)
-        plots.save_columns(file("columns"), names, x, draws, _counted(x, "test", dataset))
+        draws = run.model.sample(columns.DRAWS, training.seed)
+        plots.save_columns(file("columns"), dataset.columns, x, draws, _counted(x, "test", dataset))
     else:
         pictures = run.model.sample(100, training.seed, mean=True), x[:20], run.model.reconstruct(x[:20])
         samples, rows, means = (_grey(images, x, dataset) for images in pictures)

@@ -101,15 +101,17 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     if training.early_stopping and not len(dataset.x_valid):
         raise InputError("--early-stopping needs validation rows, and the data have none: add x_valid, or leave it out")
     config = building.resolved(config, dataset)
-    if dataset.columns:
-        building.column_models(config, dataset)  # raises before the folder is touched
-    lock = run_folder.prepare(path, output.resume, output.overwrite)
+    with workers.strategy.scope():
+        model = building.build_model(config, dataset)
+    for split in SPLITS if model.levels is not None or model.columns else ():
+        if len(x := dataset.intensities(split)):
+            model.checked(x)
+    lock = run_folder.prepare(path, output.resume, output.overwrite)  # after all checks of the data
     if output.resume:
         run_folder.check_same_settings(path, config)
         building.check_same_data(run_folder.read_json(path / "config.json")["data"], dataset)
     x_valid, x_test = (building.scored_images(dataset, split, config.model.likelihood) for split in ("valid", "test"))
     with workers.strategy.scope():
-        model = building.build_model(config, dataset)
         run = Run(config, path, lock, dataset, x_valid, x_test, model, workers, output.tensorboard)
         model.compile(
             optimizer=building.build_optimizer(config, run.total_steps),
@@ -125,9 +127,6 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         load_checkpoint(model, checkpoint)
     elif training.init_from and workers.is_chief:
         building.take_weights(model, Path(training.init_from))
-    for split in SPLITS if model.levels is not None or model.columns else ():
-        if len(x := dataset.intensities(split)):
-            model.checked(x)
     workers.share_variables(state_of(model))
     if not checkpoint or run_folder.read_json(path / "config.json")["training"]["epochs"] < training.epochs:
         content = building.manifest(config, dataset, model, run.steps_per_epoch)

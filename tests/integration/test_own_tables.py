@@ -6,6 +6,7 @@ import re
 import shlex
 
 import numpy as np
+import PIL.Image
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -14,7 +15,9 @@ from test_documents import ROOT, blocks
 from iwae_tf import evaluation
 from iwae_tf.commands.main import main
 from iwae_tf.data.tables import read_rows
-from iwae_tf.serving.client import ScoringClient
+from iwae_tf.errors import InputError
+from iwae_tf.serving.local_server import predict
+from iwae_tf.serving.model_folder import load
 from iwae_tf.training.building import load_data
 from iwae_tf.training.run_folder import read_trained
 from iwae_tf.training.scores_file import read_columns
@@ -75,6 +78,10 @@ def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
     heights = load_data(config["data"]).x_train[:, 0]
     found = [config["model"]["column_models"][0][name] for name in ("loc", "scale")]
     np.testing.assert_allclose(found, [np.nanmean(heights), np.nanstd(heights)], rtol=1e-5)
+    provenance = json.loads((trained / "m" / "1" / "assets.extra" / "provenance.json").read_text())
+    assert provenance["columns"] == config["model"]["column_models"]
+    assert provenance["missing"] == ("missing" in str(trained))
+    assert provenance["config"]["data"]["table_columns"] == config["data"]["table_columns"]
     labels = json.loads((trained / "run" / "metrics.json").read_text())["labels"]
     assert labels["rarer"] == "yes"
     assert 0 <= labels["auroc"] <= 1
@@ -88,8 +95,7 @@ def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
         assert f"<dt>{kind} columns</dt><dd>{names}</dd>" in page
 
 
-@pytest.mark.parametrize("file", ["rows.csv", "rows.parquet"])
-def test_the_same_rows_have_the_same_score_through_every_door(trained, file, capsys):
+def test_the_same_rows_have_the_same_score_through_every_door(trained, capsys):
     run = read_trained(trained / "run")
     dataset = load_data(run.config["data"])
     by_training = read_columns(trained / "run" / "scores.parquet")
@@ -97,16 +103,60 @@ def test_the_same_rows_have_the_same_score_through_every_door(trained, file, cap
     assert by_training["label"].tolist() == dataset.labels["test"].tolist()
     python = evaluation.estimate_log_likelihood(run.model, dataset.x_test, 100)
     np.testing.assert_allclose(python.log_likelihood, by_training["log_likelihood"], rtol=1e-5)
+    by_server = over_json(trained / "m" / "1", dataset.x_test)
+    np.testing.assert_allclose(by_server, by_training["log_likelihood"], rtol=1e-4, atol=1e-4)
 
-    assert main(["score", str(trained / file), "--url", str(trained / "m"), "--id-column", "name"]) == 0
+    for file in ("rows.csv", "rows.parquet"):
+        capsys.readouterr()
+        assert main(["score", str(trained / file), "--url", str(trained / "m"), "--id-column", "name"]) == 0
+        lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+        assert len(lines) == ROWS
+        scored = {line["id"]: float(line["log_prob"]) for line in lines}
+        np.testing.assert_allclose([scored[name] for name in by_training["id"]], by_server, rtol=1e-6)
+
+
+def over_json(version, x) -> list[float]:
+    """The scores of the predict call of the local server; a missing value is the bare NaN."""
+    body = json.dumps({"inputs": np.asarray(x, float).tolist()}).encode()
+    return json.loads(predict(body, load(version).signatures))["outputs"]["log_prob"]
+
+
+@pytest.mark.parametrize("kind", ["real array with holes", "folder of colour images"])
+def test_arrays_and_images_have_the_same_score_through_every_door(kind, tmp_path, capsys):
+    rng, flags = np.random.default_rng(0), ["--likelihood", "discretized-logistic"]
+    data = tmp_path / "mine"
+    if kind == "real array with holes":
+        data, flags = tmp_path / "mine.npy", ["--missing"]
+        x = rng.normal(1000, 50, (120, 4))
+        np.save(data, np.where(rng.random(x.shape) < 0.1, np.nan, x))
+    else:
+        for i, pixels in enumerate(rng.integers(0, 256, (80, 3, 2, 3), np.uint8)):
+            pixels[0] = 0  # a border that never changes
+            (data / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(pixels).save(data / "ab"[i % 2] / f"{i}.png")
+    run, out = str(tmp_path / "run"), ["--output-dir", str(tmp_path), "--name", "m", "--num-samples", "100"]
+    assert main(["train", "--dataset", str(data), *flags, *SMALL, "--verbose", "0", "--output-dir", run]) == 0
+    assert main(["export", run, *out]) == 0
+    trained = read_trained(tmp_path / "run")
+    dataset = load_data(trained.config["data"])
+    by_training = read_columns(tmp_path / "run" / "scores.parquet")
+    x = dataset.intensities("test")
+    python = evaluation.estimate_log_likelihood(trained.model, x, 100).log_likelihood
+    np.testing.assert_allclose(python, by_training["log_likelihood"], rtol=1e-5)
+    np.testing.assert_allclose(over_json(tmp_path / "m" / "1", x), python, rtol=1e-4)
+
+    capsys.readouterr()
+    assert main(["score", str(data), "--url", str(tmp_path / "m")]) == 0
     lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert len(lines) == ROWS
-    scored = {line["id"]: float(line["log_prob"]) for line in lines}
-    by_score = [scored[name] for name in by_training["id"]]
-    np.testing.assert_allclose(by_score, by_training["log_likelihood"], rtol=1e-4, atol=1e-4)
-
-    with ScoringClient(trained / "m") as client:
-        np.testing.assert_allclose(client.score(dataset.x_test).log_prob, by_score, rtol=1e-6)
+    if kind == "folder of colour images":
+        assert set(by_training["label"]) == {"a", "b"}
+        scored = {line["id"]: float(line["log_prob"]) for line in lines}
+        by_score = [scored[path] for path in by_training["id"]]
+    else:
+        raw = np.load(data).astype(np.float32)
+        rows = [int(np.flatnonzero((np.nan_to_num(raw) == np.nan_to_num(row)).all(axis=1))[0]) for row in x]
+        by_score = [float(lines[row]["log_prob"]) for row in rows]
+    np.testing.assert_allclose(by_score, python, rtol=1e-4)
 
 
 def test_evaluate_scores_the_run_again_and_refuses_other_rows(trained, capsys):
@@ -144,6 +194,11 @@ def test_an_unseen_category_and_an_impossible_count_are_the_status_of_their_rows
     lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [line["status"] for line in lines] == ["0", "1", "1", "0"]
     assert [line["log_prob"] == "nan" for line in lines] == [False, True, True, False]
+    run = read_trained(trained / "run")
+    x, _ = read_rows(tmp_path / "new.csv", load_data(run.config["data"]).columns)
+    assert np.isnan(over_json(trained / "m" / "1", x)).tolist() == [False, True, True, False]
+    with pytest.raises(InputError, match="-1 in column 'town' of row 1"):
+        run.model.log_likelihood(x, 10)
 
 
 def test_an_empty_cell_is_observed_only_by_a_model_of_missing_values(trained, tmp_path, capsys):
@@ -194,7 +249,20 @@ def test_a_table_that_cannot_be_trained_on_is_one_line_and_leaves_nothing(change
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_pixels_that_never_change_have_no_density(tmp_path, capsys):
+    pixels = np.pad(np.random.default_rng(0).integers(0, 256, (60, 2, 2), np.uint8), ((0, 0), (1, 1), (1, 1)))
+    np.save(tmp_path / "grey.npy", pixels)
+    words = ["train", "--dataset", str(tmp_path / "grey.npy"), *SMALL, "--verbose", "0"]
+    for likelihood in ("gaussian", "student-t"):
+        assert main([*words, "--likelihood", likelihood, "--output-dir", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+        assert "12 pixels of grey have the same value in all training images, the first is (0, 0)" in error
+        assert "use discretized-logistic" in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "run").exists()
 
 
 def test_robust_scaling_is_by_median_and_quartiles_and_a_likelihood_for_all_numbers_spares_categories(tmp_path):

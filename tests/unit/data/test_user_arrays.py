@@ -102,6 +102,7 @@ def test_a_folder_of_arrays_has_one_for_each_split(tmp_path, ending):
     assert (data.name, len(data.x_train), len(data.x_valid), len(data.x_test)) == ("own", 50, 0, 140)
 
 
+BORDER = np.pad(GREY, ((0, 0), (1, 1), (1, 1)))
 SPARSE = {"format": b"csr", "shape": (2, 2), "data": np.ones(2), "indices": np.arange(2), "indptr": np.arange(3)}
 BAD = [
     ({"x": REAL + 1j}, r"the array holds complex numbers \(dtype complex128\); expected one array of real"),
@@ -124,6 +125,10 @@ BAD = [
         "column 1 is constant, 7 in every row of the train",
     ),
     ({"x_train": np.array([[2, np.nan]] * 3), "x_test": REAL[:, :2]}, "column 0 is constant"),
+    (
+        {"x_train": BORDER - 5.0, "x_test": BORDER - 5.0},
+        r"pixel \(0, 0\) is constant, -5 in every row .*: crop the images, or save uint8 or floats in \[0, 1\], whose",
+    ),
     ({"x_train": np.array([[1.6e9], [1.6e9 + 9]]), "x_test": REAL[:, :1]}, "float32 would lose these differences"),
     ({"x_train": np.array([[1e300], [2.0]]), "x_test": REAL[:, :1]}, r"reaches 1e\+300, beyond float32"),
 ]
@@ -211,14 +216,54 @@ def test_subfolders_of_images_are_splits_and_one_colour_image_makes_all_colour(d
         "own: --split cannot be used, because the images have a folder for each", tmp_path / "own", split=[0.5, 0, 0.5]
     )
     draw(1)
-    refused("own has images both in itself and in train, test", tmp_path / "own")
+    refused("own has images in train, test and elsewhere, in itself; expected", tmp_path / "own")
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_paths_are_ids_and_subfolders_are_labels(draw, tmp_path):
+    for place, count in {
+        "own/train/cat": 3,
+        "own/train/dog": 2,
+        "own/test/cat": 2,
+        "plain/a": 40,
+        "plain/b": 40,
+    }.items():
+        draw(count, where=place)
+    data = load(str(tmp_path / "own"))
+    assert data.ids["test"].tolist() == ["test/cat/000.png", "test/cat/001.png"]
+    assert data.labels["train"].tolist() == ["cat"] * 3 + ["dog"] * 2
+    plain = load(str(tmp_path / "plain"))
+    for split in SPLITS:
+        assert [path.split("/")[0] for path in plain.ids[split]] == plain.labels[split].tolist()
+        for path, pixels in zip(plain.ids[split], getattr(plain, f"x_{split}"), strict=True):
+            np.testing.assert_array_equal(pixels.reshape(4, 5), np.asarray(PIL.Image.open(tmp_path / "plain" / path)))
+    one = load(str(tmp_path / "plain" / "a"))
+    assert (one.labels, one.ids["train"][0][-4:]) == ({}, ".png")
+    draw(3, where="plain/val")
+    refused("plain has images in val and elsewhere, in a; expected folders train, test and", tmp_path / "plain")
+    draw(1, where="plain")
+    refused("plain has images both in itself and in a, b, val: move them", tmp_path / "plain")
+
+
+def test_jpeg_images_are_turned_as_their_exif_data_say(tmp_path):
+    for i in range(40):
+        image = PIL.Image.fromarray(np.pad(np.full((8, 8), 200 + i, np.uint8), ((0, 8), (0, 0))))  # bright at the top
+        exif = image.getexif()
+        exif[0x0112] = 8  # turned by 90 degrees to the left
+        image.save(tmp_path / f"{i}.jpg", exif=exif)
+    data = load(str(tmp_path))
+    assert data.image_shape == (8, 16)
+    assert (data.x_train.reshape(-1, 8, 16)[:, :, :8] > 150).all()
+    assert (data.x_train.reshape(-1, 8, 16)[:, :, 8:] < 50).all()
 
 
 @pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
 def test_unusable_images_are_one_line(draw, tmp_path):
     own = tmp_path / "own"
     draw(30)
-    refused("own: --label-column cannot be used, because images have no named", own, label_column="y")
+    refused(
+        "own: --label-column cannot be used, because images have no named columns; a subfolder", own, label_column="y"
+    )
     draw(1, size=(5, 5), where="own/more")
     (own / "more" / "000.png").rename(own / "100.png")
     refused("100.png has 5x5 pixels and .*000.png has 5x4 pixels; expected one size: resize", own)

@@ -106,7 +106,7 @@ def test_requests_that_cannot_be_answered_are_refused_in_one_line(ask):
         ({"inputs": [], "signature_name": "sample"}, r"seed must have shape \[rows\], got \[0\]"),
         ({"inputs": {"x": ROW}}, r"got \[12\]"),
         ({"instances": [["1"] * DIM]}, "x must hold numbers"),
-        ({"instances": [[None] * DIM]}, "x must hold numbers"),
+        ({"instances": [[None, *ROW[1:]]]}, "x must hold numbers, and NaN where one is missing"),
         ({"instances": [{"y": ROW}]}, r"instances\[0\] must have the inputs x, got y"),
         ({"instances": [ROW], **K}, r"inputs num_samples, seed, x, got no names"),
         ({"instances": [{"x": ROW, "seed": 1}], **K}, "got seed, x"),
