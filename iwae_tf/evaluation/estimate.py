@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from iwae_tf.config import REFINE, most_samples
 from iwae_tf.errors import InputError, check_seed, checked_samples, positive_integer
-from iwae_tf.models.checks import check_gaussian
+from iwae_tf.models.checks import check_gaussian, dense_numbers
 
 # The numbers of samples the paper trains and evaluates with, and steps between them.
 PAPER_SAMPLE_SIZES = (1, 5, 50, 500, 5000)
@@ -75,7 +75,7 @@ def estimate_log_likelihood(
 
     Args:
         model: an `iwae_tf.IWAE`.
-        x: [N, D].
+        x: [N, D], or `tf.data` batches of such rows.
         num_samples: samples for each row, k of the estimate of log p(x); with a target, the initial number.
         seed: seed of the noise.
         sample_sizes: further k to estimate L_k for; those above `num_samples` are left out.
@@ -87,7 +87,7 @@ def estimate_log_likelihood(
         progress: called with the number of rows that are done since the last call, for a progress bar.
 
     Returns:
-        A `LikelihoodEstimate`.
+        A `LikelihoodEstimate`, of arrays; inside `tf.function` of tensors.
 
     Raises:
         InputError: (a `ValueError`) for x of the wrong size or values, or numbers out of range.
@@ -102,7 +102,7 @@ def estimate_log_likelihood(
         estimates.append(estimate)
         if progress:
             progress(len(estimate.log_likelihood))
-    return concatenate(estimates)
+    return concatenate(estimates) if len(estimates) > 1 else estimates[0]
 
 
 def likelihood_batches(
@@ -124,14 +124,17 @@ def likelihood_batches(
     sizes = tuple(sorted(k for k in sizes if k <= num_samples))
     most = most_samples(num_samples, target_standard_error, max_samples)
     seed, refined = tf.constant(check_seed(seed), tf.int64), refines(model, refine)
-    for first in range(first_row, max(len(x), 1), batch_size):  # without rows `checked` raises
-        rows = model.checked(x[first : first + batch_size])
+    x = dense_numbers(x)
+    in_graph = not tf.executing_eagerly()  # where the number of rows is unknown: one batch, of tensors
+    for first in [0] if in_graph else range(first_row, max(len(x), 1), batch_size):  # without rows `checked` raises
+        rows = model.checked(x if in_graph else x[first : first + batch_size])
         found = model._estimate_rows(
             rows, seed, tf.constant(num_samples), tf.constant(most), sizes, target_standard_error, refined
         )
-        found = tf.nest.map_structure(lambda values: values.numpy(), found)
-        bounds = dict(zip(sizes, found.pop("bounds").T, strict=True))
-        yield LikelihoodEstimate(num_samples=found.pop("count"), bounds=bounds, **found)
+        found["bounds"] = dict(zip(sizes, tf.unstack(found["bounds"], len(sizes), axis=1), strict=True))
+        if not in_graph:
+            found = tf.nest.map_structure(lambda values: values.numpy(), found)
+        yield LikelihoodEstimate(num_samples=found.pop("count"), **found)
 
 
 def refines(model, refine: str) -> bool:

@@ -7,6 +7,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from iwae_tf import IWAE, InputError
+from iwae_tf.evaluation import estimate_log_likelihood
 from iwae_tf.objectives import DReG, IWAEBound
 from iwae_tf.serving.client import ScoringClient
 
@@ -45,6 +46,8 @@ def test_scores_of_the_same_rows_in_any_form(model, same):
     np.testing.assert_array_equal(model.log_likelihood(same, 20), model.log_likelihood(X, 20))
     np.testing.assert_array_equal(model.encode(same)[0].loc, model.encode(X)[0].loc)
     np.testing.assert_array_equal(model.reconstruct(same), model.reconstruct(X))
+    found = [estimate_log_likelihood(model, x, 20, batch_size=4).log_likelihood for x in (same, X)]
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +132,15 @@ def test_no_validation_split_is_none(model):
 def test_brackets_of_one_stochastic_layer_may_be_left_out(latent_units, hidden_units, expected):
     model = IWAE(12, latent_units, hidden_units)
     assert (model.latent_units, model.hidden_units) == expected
+
+
+def test_an_estimate_in_a_function_is_of_tensors_for_any_number_of_rows(model):
+    function = tf.function(
+        lambda x: vars(estimate_log_likelihood(model, x, 20)), input_signature=[tf.TensorSpec([None, 12])]
+    )
+    for rows in (X, X[:3]):
+        expected = vars(estimate_log_likelihood(model, rows, 20))
+        tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), function(rows), expected)
 
 
 def test_an_objective_by_its_name_has_50_samples():
