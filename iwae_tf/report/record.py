@@ -109,7 +109,8 @@ def _metrics(path: Path) -> dict:
         active = [int(count) for count in content["active_units"]]
         best = int(content["best_epoch"]) if "best_epoch" in content else None
         labels = content.get("labels")
-        labels = labels and {"rarer": str(labels["rarer"]), "auroc": float(labels["auroc"])}
+        if labels:
+            labels = {"rarer": str(labels["rarer"])} | {n: float(labels[n]) for n in ("auroc", "average_precision")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}); write it again by train.py with --resume") from None
     if bounds.keys() != errors.keys() or not bounds:

@@ -15,6 +15,7 @@ from iwae_tf.training.scores_file import RELIABLE_SHARE, mean_name
 ABSENT = "\N{EN DASH}"
 Row = tuple[str, list[str]]  # a name, and the value in each run
 PROGRAM = "python -m iwae_tf"
+MOST = 50  # columns of a table that are described
 # Scores of runs that differ in one of these settings do not compare.
 PROTOCOL = {
     "data": ("dataset", "source", "split", "num_test", "intensity", "binarization_evaluation"),
@@ -88,6 +89,7 @@ def _results(record: Record) -> dict[str, str]:
         values["effective samples"] = number(float(np.median(scores.effective_sample_size)), 0)
     if labels := metrics["labels"]:
         values[f"AUROC of low scores for label {labels['rarer']}"] = number(labels["auroc"], 3)
+        values["their average precision"] = number(labels["average_precision"], 3)
     values["training"] = duration(metrics["train_seconds"])
     if metrics["best_epoch"] is not None:
         values["best epoch"] = f"{metrics['best_epoch']} of {len(record.history['epoch'])}"
@@ -158,14 +160,22 @@ def _flat(section: dict) -> dict[str, str]:
     for name, value in section.items():
         if name == "image_shape" and value[:1] == [1]:  # rows that are no images
             continue
-        if name == "table_columns":
-            for kind in sorted({column["kind"] for column in value}):
-                rows[f"{kind} columns"] = ", ".join(c["name"] for c in value if c["kind"] == kind)
+        if name in ("table_columns", "column_models"):
+            rows |= _columns(value)
         elif isinstance(value, dict):
             rows |= {f"{name} {inner}": words for inner, words in _flat(value).items()}
         elif value is not None and value is not False:
             rows[name] = setting(value)
     return rows
+
+
+def _columns(columns: list[dict]) -> dict[str, str]:
+    """Returns a row for each of the first columns, in words."""
+    rows = {
+        f"column {c['name']}": setting({k: v for k, v in c.items() if k != "name" and v != []}) for c in columns[:MOST]
+    }
+    more = {"further columns": f"{len(columns) - MOST:,}"} if len(columns) > MOST else {}
+    return rows | more
 
 
 def other_protocols(records: list[Record]) -> list[str]:

@@ -90,9 +90,10 @@ def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
     page = re.sub('"data:image/[^"]*"', "", (trained / "run" / "report.html").read_text())
     assert "image" not in page.split("</style>")[1]
     assert "AUROC of low scores for label yes" in page
-    assert "name town, likelihood categorical" in page
-    for kind, names in {"binary": "smokes", "category": "town", "count": "visits", "real": "height, income"}.items():
-        assert f"<dt>{kind} columns</dt><dd>{names}</dd>" in page
+    assert "their average precision" in page
+    assert "<dt>column smokes</dt><dd>kind binary</dd>" in page
+    assert "<dt>column town</dt><dd>kind category, categories Bonn, Kiel, Ulm</dd>" in page
+    assert "<dt>column town</dt><dd>likelihood categorical, loc 0, scale 1, levels 3</dd>" in page
 
 
 def test_the_same_rows_have_the_same_score_through_every_door(trained, capsys):
