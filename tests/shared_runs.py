@@ -102,11 +102,15 @@ def without_figures(monkeypatch):
     skip_figures(monkeypatch)
 
 
-@pytest.fixture
-def without_refinement(monkeypatch):
+def skip_refinement(patch: pytest.MonkeyPatch) -> None:
     """Makes `train` score with q(h | x); the graph that refines proposals takes 3 s more. The shared run refines."""
     quicker = functools.partial(ScoringConfig, refine="off")
-    monkeypatch.setattr("iwae_tf.training.evaluation.ScoringConfig", quicker)
+    patch.setattr("iwae_tf.training.evaluation.ScoringConfig", quicker)
+
+
+@pytest.fixture
+def without_refinement(monkeypatch):
+    skip_refinement(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import PIL.Image
 import pyarrow
 import pyarrow.parquet
 import pytest
+from shared_runs import skip_refinement
 from test_documents import ROOT, blocks
 
 from iwae_tf import evaluation
@@ -54,17 +55,26 @@ def write_csv(path, columns: dict) -> None:
 
 @pytest.fixture(scope="module", params=["complete", "missing"])
 def trained(request, tmp_path_factory):
-    """A folder with `rows.csv`, the same as `rows.parquet`, a run on it, and its exported model."""
-    folder = tmp_path_factory.mktemp(request.param)
-    columns, flags = table(request.param == "missing"), ["--missing"] if request.param == "missing" else []
+    """A folder with `rows.csv`, the same as `rows.parquet`, a run on it, and its exported model.
+
+    With missing values proposals are refined, without them they are not, which takes half the time.
+    """
+    folder, missing = tmp_path_factory.mktemp(request.param), request.param == "missing"
+    columns, flags = table(missing), ["--missing"] if missing else []
     write_csv(folder / "rows.csv", columns)
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "rows.parquet")
     own = ["--dataset", str(folder / "rows.csv"), "--id-column", "name", "--label-column", "ill"]
-    assert main(["train", *own, *flags, *SMALL, "--verbose", "0", "--output-dir", str(folder / "run")]) == 0
-    assert (
-        main(["export", str(folder / "run"), "--num-samples", "100", "--output-dir", str(folder), "--name", "m"]) == 0
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if not missing:
+            skip_refinement(patch)
+        assert main(["train", *own, *flags, *SMALL, "--verbose", "0", "--output-dir", str(folder / "run")]) == 0
+    export = ["export", str(folder / "run"), "--num-samples", "100", "--output-dir", str(folder), "--name", "m"]
+    assert main([*export, "--refine", refinement(folder)]) == 0
     return folder
+
+
+def refinement(folder) -> str:
+    return "auto" if "missing" in str(folder) else "off"
 
 
 def test_config_json_and_the_closing_numbers_are_those_of_a_table(trained):
@@ -102,7 +112,7 @@ def test_the_same_rows_have_the_same_score_through_every_door(trained, capsys):
     by_training = read_columns(trained / "run" / "scores.parquet")
     assert by_training["id"].tolist() == dataset.ids["test"].tolist()
     assert by_training["label"].tolist() == dataset.labels["test"].tolist()
-    python = evaluation.estimate_log_likelihood(run.model, dataset.x_test, 100)
+    python = evaluation.estimate_log_likelihood(run.model, dataset.x_test, 100, refine=refinement(trained))
     np.testing.assert_allclose(python.log_likelihood, by_training["log_likelihood"], rtol=1e-5)
     by_server = over_json(trained / "m" / "1", dataset.x_test)
     np.testing.assert_allclose(by_server, by_training["log_likelihood"], rtol=1e-4, atol=1e-4)
@@ -123,7 +133,7 @@ def over_json(version, x) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["real array with holes", "folder of colour images"])
-def test_arrays_and_images_have_the_same_score_through_every_door(kind, tmp_path, capsys):
+def test_arrays_and_images_have_the_same_score_through_every_door(kind, tmp_path, capsys, without_refinement):
     rng, flags = np.random.default_rng(0), ["--likelihood", "discretized-logistic"]
     data = tmp_path / "mine"
     if kind == "real array with holes":
@@ -135,14 +145,15 @@ def test_arrays_and_images_have_the_same_score_through_every_door(kind, tmp_path
             pixels[0] = 0  # a border that never changes
             (data / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
             PIL.Image.fromarray(pixels).save(data / "ab"[i % 2] / f"{i}.png")
-    run, out = str(tmp_path / "run"), ["--output-dir", str(tmp_path), "--name", "m", "--num-samples", "100"]
+    run = str(tmp_path / "run")
+    out = ["--output-dir", str(tmp_path), "--name", "m", "--num-samples", "100", "--refine", "off"]
     assert main(["train", "--dataset", str(data), *flags, *SMALL, "--verbose", "0", "--output-dir", run]) == 0
     assert main(["export", run, *out]) == 0
     trained = read_trained(tmp_path / "run")
     dataset = load_data(trained.config["data"])
     by_training = read_columns(tmp_path / "run" / "scores.parquet")
     x = dataset.intensities("test")
-    python = evaluation.estimate_log_likelihood(trained.model, x, 100).log_likelihood
+    python = evaluation.estimate_log_likelihood(trained.model, x, 100, refine="off").log_likelihood
     np.testing.assert_allclose(python, by_training["log_likelihood"], rtol=1e-5)
     np.testing.assert_allclose(over_json(tmp_path / "m" / "1", x), python, rtol=1e-4)
 
@@ -161,7 +172,8 @@ def test_arrays_and_images_have_the_same_score_through_every_door(kind, tmp_path
 
 
 def test_evaluate_scores_the_run_again_and_refuses_other_rows(trained, capsys):
-    assert main(["evaluate", str(trained / "run"), "--num-samples", "100"]) == 0
+    evaluate = ["evaluate", str(trained / "run"), "--refine", refinement(trained)]
+    assert main([*evaluate, "--num-samples", "100"]) == 0
     out, err = capsys.readouterr()
     assert "AUROC" in out
     assert "row/s" in err
@@ -174,10 +186,10 @@ def test_evaluate_scores_the_run_again_and_refuses_other_rows(trained, capsys):
     original = (trained / "rows.csv").read_text()
     try:
         (trained / "rows.csv").write_text(original.replace("Kiel", "Rome"))  # the same codes of another category
-        assert main(["evaluate", str(trained / "run"), "--overwrite"]) == 2
+        assert main([*evaluate, "--overwrite"]) == 2
         assert "'Rome'" in capsys.readouterr().err
         (trained / "rows.csv").write_text(original.replace(",0,", ",1,", 1))  # the same number of rows
-        assert main(["evaluate", str(trained / "run"), "--overwrite"]) == 2
+        assert main([*evaluate, "--overwrite"]) == 2
         assert "has changed" in capsys.readouterr().err
         flags = ["--resume", "--dataset", str(trained / "rows.csv"), "--id-column", "name", "--label-column", "ill"]
         missing = ["--missing"] if "missing" in str(trained) else []
@@ -266,18 +278,12 @@ def test_pixels_that_never_change_have_no_density(tmp_path, capsys):
         assert not (tmp_path / "run").exists()
 
 
-def test_robust_scaling_is_by_median_and_quartiles_and_a_likelihood_for_all_numbers_spares_categories(tmp_path):
+def test_robust_scaling_is_by_median_and_quartiles_and_a_likelihood_for_all_numbers_spares_categories(
+    tmp_path, without_refinement, without_figures
+):
     write_csv(tmp_path / "rows.csv", table())
-    own = [
-        "--dataset",
-        str(tmp_path / "rows.csv"),
-        "--id-column",
-        "name",
-        "--label-column",
-        "ill",
-        "--scaling",
-        "robust",
-    ]
+    own = ["--dataset", str(tmp_path / "rows.csv"), "--id-column", "name", "--label-column", "ill"]
+    own += ["--scaling", "robust"]
     likelihood = ["--likelihood", "gaussian", "--column-likelihoods", "income=student-t"]
     assert main(["train", *own, *likelihood, *SMALL, "--verbose", "0", "--output-dir", str(tmp_path / "run")]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
