@@ -1,5 +1,6 @@
 """The command line: finds the command, parses its flags, and turns errors that a user can fix into one line."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -22,29 +23,52 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
         arguments: the command's name and its flags.
         program: the program as the user called it, for messages.
     """
+    _open_closed_streams()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _run(arguments, program)
-        if sys.stdout:
-            sys.stdout.flush()  # here, where its error is caught
+        sys.stdout.flush()  # here, where its error is caught
         return code
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(f"error: {' '.join(str(error).split())}")
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         return 128 + signal.SIGPIPE
     except OSError as error:  # a full disk, or a folder that is gone, wherever it shows
         where = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
-        print(f"error: a file cannot be read or written: {where}", file=sys.stderr)
+        _say(f"error: a file cannot be read or written: {where}")
         return 2
     except WorkerLostError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 75
     except KeyboardInterrupt as stop:
-        print("\nstopped", file=sys.stderr)
+        _say("\nstopped")
         return exit_code(stop)
+    finally:
+        _drop_unwritable_output()
+
+
+def _open_closed_streams() -> None:
+    """Opens the null device for the streams that the caller has closed; other files would get their descriptors."""
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode))
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the exit code says it as well
+        print(text, file=sys.stderr)
+
+
+def _drop_unwritable_output() -> None:
+    """Sends what cannot be written to the null device: Python flushes at its end, and exits with 120 if it fails."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _terminate(number, frame):

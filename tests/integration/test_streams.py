@@ -1,0 +1,47 @@
+"""Commands whose standard streams are closed, full or no longer read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = """
+import os, sys
+
+for number in range(3):
+    os.fstat(number)  # or the next file that is opened would be written to by mistake
+for stream in (sys.stdin, sys.stdout, sys.stderr):
+    stream.fileno()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("objectives --plugin plugin >&-", 0),
+        ("objectives --plugin plugin 2>&- <&-", 0),
+        ("objectives --plugin plugin >&- 2>&- <&-", 0),
+        ("compare none other 2>&-", 2),
+        ("compare none other 2>/dev/full", 2),
+        ("objectives >/dev/full", 2),
+        ("objectives | true", 141),
+    ],
+)
+def test_the_exit_code_is_the_same_whatever_happens_to_the_output(words, code, tmp_path):
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    command = f"set -o pipefail; {sys.executable} -m iwae_tf {words}"
+    if "|" in words:  # the reader has gone before the first line
+        command = command.replace("| true", "| exec 0<&-")
+    ended = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "LC_ALL": "C", "HOME": "/proc/none"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("\n") <= 1
