@@ -49,6 +49,7 @@ class _Conv(keras.layers.Layer):
 
     def _strided(self, kind: type, filters: int, initializer) -> keras.layers.Layer:
         settings = {"strides": 2, "padding": "same", "activation": "elu", "dtype": self.dtype_policy}
+        settings["data_format"] = "channels_last"  # whatever keras.json says
         return kind(filters, KERNEL_SIZE, kernel_initializer=initializer, **settings)
 
 

@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 
+import iwae_tf
+
 
 def import_tensorflow(xla: bool = False) -> None:
     """Imports TensorFlow, finds devices and sets threads; stderr is shown only if that fails.
@@ -18,6 +20,7 @@ def import_tensorflow(xla: bool = False) -> None:
     with tempfile.TemporaryFile() as kept_back:
         os.dup2(kept_back.fileno(), 2)
         try:
+            iwae_tf.check_keras()
             import tensorflow as tf
 
             from iwae_tf.replicas import one_thread_per_operation
@@ -25,6 +28,8 @@ def import_tensorflow(xla: bool = False) -> None:
             tf.config.list_physical_devices()
             if not xla:
                 one_thread_per_operation()
+        except iwae_tf.InputError:
+            raise
         except BaseException:
             os.dup2(stderr, 2)
             kept_back.seek(0)

@@ -1,5 +1,8 @@
 """Checks of values, and hints for unknown names."""
 
+import sys
+
+import keras
 import numpy as np
 import pytest
 
@@ -55,3 +58,20 @@ def test_integers_of_any_type_are_returned_as_int_and_other_values_refused_by_na
         with pytest.raises(InputError) as error:
             check(value)
         assert str(error.value) == text + repr(value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [("backend", "jax", "backend is jax, and tensorflow"), ("floatx", "float16", "floatx is float16.*set float32")],
+)
+def test_settings_of_keras_that_do_not_go_are_named(setting, value, words, monkeypatch):
+    iwae_tf.check_keras()
+    monkeypatch.setattr(keras.config, setting, lambda: value)
+    with pytest.raises(InputError, match=words):
+        iwae_tf.check_keras()
+
+
+def test_keras_without_its_backend_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(InputError, match=r"cannot be imported \(ModuleNotFoundError: .*KERAS_BACKEND, or keras.json"):
+        _ = iwae_tf.IWAE

@@ -229,3 +229,13 @@ def test_a_training_step_reads_each_weight_once_and_the_rows_of_a_score_wait_for
         types = operations(function.get_concrete_function(x, *arguments).graph)
         assert "StatelessWhile" in types
         assert "While" not in types
+
+
+def test_convolutions_do_not_depend_on_the_image_format_of_keras():
+    x = np.random.default_rng(0).random((2, 16)).astype(np.float32)
+    expected = ConvEncoder((4, 4, 1))(x)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        np.testing.assert_array_equal(ConvEncoder((4, 4, 1))(x), expected)
+    finally:
+        keras.config.set_image_data_format("channels_last")
