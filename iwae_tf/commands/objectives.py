@@ -1,6 +1,7 @@
 """Lists what `train --objective` can maximise, and when one would use it.
 
-Each objective has the flags beside its name in addition to --k and --backward-samples. docs/theory.md derives each one.
+Each objective has the flags beside its name in addition to --k and --backward-samples. docs/objectives.md says which to
+choose, and has the rows of each.
 """
 
 from iwae_tf.commands import flags
