@@ -2,8 +2,11 @@
 
 import contextlib
 import math
+import os
 import re
+import warnings
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -59,6 +62,31 @@ def _check_replicated(model, optimizer) -> None:
         raise InputError(
             "the optimizer was made outside the strategy's scope; make it, and compile, inside `strategy.scope()`"
         )
+
+
+def check_trainable(model, compiled_for: tuple[int, ...]) -> None:
+    """Raises `InputError` if no weight can be trained, or others than when the model was compiled."""
+    if tuple(map(id, model.trainable_variables)) != compiled_for:
+        raise InputError(
+            "layers were frozen or unfrozen after compile(), so its optimizer has other weights: compile again"
+        )
+    if not compiled_for:
+        raise InputError("every layer is frozen: set trainable = True on one, and compile again")
+
+
+def check_objective_state(model, path) -> None:
+    """Raises `InputError` if an HDF5 file lacks what the objective learns; warns if it has that of another."""
+    if not (str(path).endswith(".weights.h5") and os.path.isfile(path)):
+        return  # Keras reads it, or says what is wrong
+    with h5py.File(path) as file:
+        stored = "objective_state" in file
+    if model.objective_state and not stored:
+        raise InputError(
+            f"{path} holds nothing that the objective {model.objective.name} has learned: load the weights before "
+            "compile(), and it starts anew"
+        )
+    if stored and not model.objective_state:
+        warnings.warn(f"{path}: what its objective has learned is left out", stacklevel=3)
 
 
 def check_gaussian(model, feature: str, reason: str) -> None:
@@ -226,13 +254,15 @@ def readable_errors(model):
         raise
 
 
-def steps_per_call(arguments: dict) -> int:
+def steps_per_call(arguments: dict, compiled: int = 0) -> int:
     """Returns the number of training steps in one call of the compiled step, up to 20: Keras takes time between calls.
 
     It is 1 where a callback is called for every batch.
 
     Args:
         arguments: of `fit`, by name.
+        compiled: steps in a call of the last `fit`, which stay for another array if they are enough: compiling others
+            takes 1.5 s.
     """
     callbacks, steps_per_epoch = arguments.get("callbacks"), arguments.get("steps_per_epoch")
     if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -251,6 +281,8 @@ def steps_per_call(arguments: dict) -> int:
         return MAX_STEPS_PER_CALL
     # Keras' progress bar counts whole calls: few steps should lie beyond the last batch.
     most = min(number, MAX_STEPS_PER_CALL)
+    if compiled > most // 2:
+        return compiled
     return min(range(most, most // 2, -1), key=lambda steps: -number % steps)
 
 

@@ -119,13 +119,14 @@ class IWAE(keras.Model):
         self.seed = check_seed(seed)
         self._has_user_prior = prior is not None
         initializer_seeds, policy = seeds.initializer_seeds(self.seed), checked_policy(self.dtype_policy)
-        sizes = (self.data_dim, self.latent_units, self.hidden_units, latent)
+        sizes = (self.data_dim, self.latent_units, self.hidden_units)
         column_features = ColumnFeatures(self.columns, self.missing) if self.columns else None
         self.inference_network = InferenceNetwork(
-            *sizes, initializer_seeds, encoder, column_features, name="inference_network", dtype=policy
+            *sizes, latent, initializer_seeds, encoder, column_features, name="inference_network", dtype=policy
         )
         self.generative_network = GenerativeNetwork(
             *sizes,
+            latent,
             self.likelihood_name,
             self.data_mean,
             levels,
@@ -196,6 +197,7 @@ class IWAE(keras.Model):
         # XLA drops assertions, so it compiles the pass through the networks alone, not the checks around it.
         super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
         self.optimizer.build(self.trainable_variables)
+        self._compiled_for = tuple(map(id, self.trainable_variables))
         self._jit_argument = jit_compile
         on_gpu = bool(tf.config.list_physical_devices("GPU")) and not self.distributed
         self.uses_xla = on_gpu if jit_compile == "auto" else jit_compile
@@ -305,7 +307,8 @@ class IWAE(keras.Model):
 
     def _set_steps_per_call(self, given: dict) -> None:
         one_by_one = self.distributed or self.run_eagerly  # Keras takes one step at a time over replicas
-        steps = 1 if one_by_one else checks.steps_per_call(given)
+        compiled = self.steps_per_execution if self.train_function else 0
+        steps = 1 if one_by_one else checks.steps_per_call(given, compiled)
         if steps != self.steps_per_execution:
             self.steps_per_execution = steps
             self.make_train_function(force=True)
@@ -481,10 +484,23 @@ class IWAE(keras.Model):
         return self.objective.state if self.compiled else None
 
     @property
-    def trainable_variables(self):
-        """Those of the inference network, of the generative network, and of the compiled objective's state."""
-        state = self.objective_state
-        return [*super().trainable_variables, *(state.trainable_variables if state else [])]
+    def variables(self):
+        """Those of the networks, and of the compiled objective's state."""
+        return [*super().variables, *(self.objective_state.variables if self.objective_state else [])]
+
+    @property
+    def weights(self):
+        """`variables`: there are no seed generators."""
+        return self.variables
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """Loads weights as Keras does; raises `InputError` if the file lacks what the compiled objective learns."""
+        checks.check_objective_state(self, filepath)
+        super().load_weights(filepath, *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        checks.check_trainable(self, self._compiled_for)
+        return super().make_train_function(force)
 
     def get_config(self):
         user_layers = {
@@ -504,6 +520,7 @@ class IWAE(keras.Model):
             "levels": self.levels,
             "columns": None if self.columns is None else [list(column) for column in self.columns],
             "missing": self.missing,
+            "frozen": [i for i, layer in enumerate(self._flatten_layers()) if not layer.trainable],
             **{name: keras.saving.serialize_keras_object(layer) for name, layer in user_layers.items()},
         }
 
@@ -511,7 +528,11 @@ class IWAE(keras.Model):
     def from_config(cls, config):
         given = {name: config[name] for name in ("encoder", "decoder", "prior") if config.get(name) is not None}
         user_layers = {name: keras.saving.deserialize_keras_object(layer) for name, layer in given.items()}
-        return cls(**{**config, **user_layers})
+        frozen = config.get("frozen", ())
+        model = cls(**{name: value for name, value in config.items() if name != "frozen"} | user_layers)
+        for i, layer in enumerate(model._flatten_layers() if frozen else ()):  # an outer layer sets inner ones
+            layer.trainable = i not in frozen
+        return model
 
     def get_compile_config(self):
         if not self.compiled:

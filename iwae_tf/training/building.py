@@ -222,11 +222,13 @@ def take_weights(model: IWAE, path: Path) -> None:
     other = read_trained(path).model
     here, there = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
     found = differences(there, here)
-    if not found and [w.shape for w in model.weights] != [w.shape for w in other.weights]:
+    own = model.weights[: len(other.weights)]  # what the objective learns comes last and starts anew
+    if not found and [w.shape for w in own] != [w.shape for w in other.weights]:
         found = "its networks have weights of other shapes"
     if found:
         raise InputError(f"--init-from: {path} holds another kind of model: {found}")
-    model.set_weights(other.get_weights())
+    for variable, value in zip(own, other.weights, strict=True):
+        variable.assign(value)
 
 
 def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:

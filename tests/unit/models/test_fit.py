@@ -363,3 +363,12 @@ def test_compile_without_arguments_is_the_papers_optimizer_50_samples_and_no_xla
     assert type(model.optimizer) is Adam
     assert (float(model.optimizer.learning_rate), model.optimizer.epsilon) == (pytest.approx(1e-3), 1e-4)
     assert model.uses_xla == bool(tf.config.list_physical_devices("GPU"))
+
+
+def test_another_array_does_not_compile_the_step_again(monkeypatch):
+    model, traced = compiled(), []
+    step = model.train_step
+    monkeypatch.setattr(model, "train_step", lambda data: traced.append(tuple(data.shape)) or step(data))
+    for rows in (80, 75, 83, 96, 77, 150):  # 10 to 19 batches
+        model.fit(images(rows), batch_size=8, verbose=0)
+    assert traced == [(8, SMALL_DIM), (None, SMALL_DIM)]  # of whole batches, and of any
