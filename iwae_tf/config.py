@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from iwae_tf.declarations import declared
-from iwae_tf.errors import InputError, check_seed, positive_integer
+from iwae_tf.errors import InputError, check_seed, checked_samples, positive_integer
 
 
 class Network(NamedTuple):
@@ -63,7 +63,7 @@ class Settings:
             if value is None and field.default is None:
                 continue
             if field.metadata.get("positive"):
-                positive_integer(name, value)
+                checked_samples(value, name)
             if choices and (isinstance(value, bool) or value not in choices):
                 raise InputError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
@@ -363,7 +363,7 @@ def most_samples(num_samples: int, target: float | None, max_samples: int | None
         raise InputError(f"target_standard_error must be a number of nats > 0, got {target!r}")
     if num_samples < 2:
         raise InputError("num_samples must be at least 2 with a target_standard_error: one sample has no error")
-    most = 40 * num_samples if max_samples is None else positive_integer("max_samples", max_samples)
+    most = 40 * num_samples if max_samples is None else checked_samples(max_samples, "max_samples")
     if most < num_samples:
         raise InputError(f"max_samples must be at least num_samples = {num_samples}, got {max_samples}")
     return most

@@ -63,11 +63,11 @@ def positive_integer(name: str, value: object) -> int:
     return operator.index(value)
 
 
-def checked_samples(num_samples: object) -> int:
+def checked_samples(num_samples: object, name: str = "num_samples") -> int:
     """Returns a number of samples as an int; raises `InputError` if it is no integer in [1, 2**31 - 1], an int32."""
-    number = positive_integer("num_samples", num_samples)
+    number = positive_integer(name, num_samples)
     if number > MAX_SAMPLES:
-        raise InputError(f"num_samples must be at most {MAX_SAMPLES}, got {num_samples}")
+        raise InputError(f"{name} must be at most {MAX_SAMPLES}, got {num_samples}")
     return number
 
 

@@ -33,6 +33,7 @@ def training_batches(
         A `tf.data.Dataset` of float32 [B, D].
     """
     num_rows = len(dataset.x_train)
+    batch_size = min(batch_size, num_rows)
     first_epoch, first_batch = divmod(first_step, steps_per_epoch(num_rows, batch_size))
     rows_at_once = batch_size * max(1, ROWS_AT_ONCE // batch_size)
     with tf.device("CPU"):  # tf.data runs on the CPU

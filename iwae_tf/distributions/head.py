@@ -10,6 +10,7 @@ import tensorflow as tf
 from iwae_tf import seeds
 from iwae_tf.declarations import declared, find
 from iwae_tf.errors import InputError
+from iwae_tf.memory import check_fits
 
 
 class DistributionHead(keras.layers.Layer):
@@ -149,6 +150,7 @@ class OutputDense(keras.layers.Layer):
                 "decoder's height x width must be that of the image, or flatten its output"
             )
         kernel = (features, self.units // number)
+        check_fits({"an output layer": math.prod(kernel)}, "lower the units or the levels")
         self.kernel = self.add_weight(shape=kernel, initializer=self.kernel_initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.units,), initializer=self.bias_initializer, name="bias")
         self.built = True

@@ -37,6 +37,8 @@ class LevelLikelihood(Likelihood):
         self.levels = positive_integer("levels", levels)
         if self.levels < 2:
             raise InputError("levels must be at least 2, got 1: a pixel with one value has nothing to learn")
+        if self.levels > 2**16:
+            raise InputError(f"levels must be at most 65536, those of a pixel of 16 bits, got {levels}")
         self.support = f"the {self.levels} levels i / {self.levels - 1}, i = 0 ... {self.levels - 1}"
 
     def level(self, value: tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.memory import check_training
 from iwae_tf.objectives.objective import Objective
 
 BAD_INPUT = "iwae_tf bad input"
@@ -165,7 +166,16 @@ def checked_fit(model, arguments: dict) -> dict:
     for name in ("steps_per_epoch", "epochs", "batch_size"):
         if arguments.get(name) is not None:
             positive_integer(name, arguments[name])
+    if model.compiled and hasattr(arguments.get("x"), "shape"):
+        sizes = model.data_dim, model.latent_units, model.hidden_units
+        check_memory(sizes, model.objective, min(arguments.get("batch_size") or 32, len(arguments["x"])))
     return arguments
+
+
+def check_memory(sizes: tuple, objective, batch_size: int, scored: int = 0) -> None:
+    """Calls `check_training` but for a GPU, whose memory may be larger and whose errors end no process."""
+    if not tf.config.list_physical_devices("GPU"):
+        check_training(sizes, objective, batch_size, scored)
 
 
 def _checked_source(model, x, name: str):

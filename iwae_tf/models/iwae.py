@@ -21,6 +21,7 @@ from iwae_tf.distributions.columns import ColumnFeatures, ColumnModel, checked_c
 from iwae_tf.distributions.gaussian import GaussianParameters, StandardNormal
 from iwae_tf.distributions.head import Likelihood, likelihood_name
 from iwae_tf.errors import InputError, check_seed, checked_samples, positive_integer
+from iwae_tf.memory import check_fits, count_weights
 from iwae_tf.models import checks, streaming
 from iwae_tf.models.gradients import bound_and_gradients
 from iwae_tf.models.mixed_precision import checked_policy
@@ -112,6 +113,8 @@ class IWAE(keras.Model):
                 "latent_units and hidden_units need one entry for each stochastic layer, got "
                 f"{len(self.latent_units)} and {len(self.hidden_units)}"
             )
+        sizes = self.data_dim, self.latent_units, self.hidden_units
+        check_fits({"weights": count_weights(*sizes)}, "lower the units")
         self.likelihood_name, self.latent, self.levels = likelihood_name(likelihood), latent, levels
         self.data_mean = None if data_mean is None else checks.checked_mean(data_mean, self.data_dim)
         self.columns = None if columns is None else checked_columns(columns, self.data_dim)
@@ -119,7 +122,6 @@ class IWAE(keras.Model):
         self.seed = check_seed(seed)
         self._has_user_prior = prior is not None
         initializer_seeds, policy = seeds.initializer_seeds(self.seed), checked_policy(self.dtype_policy)
-        sizes = (self.data_dim, self.latent_units, self.hidden_units)
         column_features = ColumnFeatures(self.columns, self.missing) if self.columns else None
         self.inference_network = InferenceNetwork(
             *sizes, latent, initializer_seeds, encoder, column_features, name="inference_network", dtype=policy
@@ -342,6 +344,8 @@ class IWAE(keras.Model):
 
     def log_weights(self, x, num_samples: int, seed: int = 0) -> tf.Tensor:
         """Returns log w = log p(x, h_i) - log q(h_i | x), float32 [k, B]: x [B, D], k = `num_samples`."""
+        x = self.checked(x)
+        check_fits({"log-weights": (x.shape[0] or 1) * checked_samples(num_samples)}, "take log_weight_chunks")
         return tf.concat(list(self.log_weight_chunks(x, num_samples, seed)), axis=0)
 
     def log_weight_chunks(
@@ -429,6 +433,7 @@ class IWAE(keras.Model):
     def sample(self, n: int, seed: int = 0, mean: bool = False) -> tf.Tensor:
         """Returns n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h."""
         n, seed = positive_integer("n", n), check_seed(seed)
+        check_fits({"draws": n * (self.data_dim + sum(self.latent_units))}, "lower n")
         x, x_mean, _ = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
         return x_mean if mean else x
 

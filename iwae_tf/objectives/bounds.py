@@ -164,7 +164,8 @@ class MIWAE(Objective):
         super().__init__(num_samples, **kwargs)
         self.groups = positive_integer("groups", groups)
         if num_samples % groups:
-            divisors = [n for n in range(1, num_samples + 1) if num_samples % n == 0]
+            divisors = [d for n in range(1, math.isqrt(num_samples) + 1) for d in (n, num_samples // n)]
+            divisors = [n for n in divisors if num_samples % n == 0]
             nearest = min(divisors, key=lambda n: abs(n - groups))
             raise InputError(f"groups must divide the number of samples, {num_samples}, got {groups}; {nearest} does")
 
@@ -335,6 +336,10 @@ class JVI(Objective):
                 f"{num_samples}: raise --k (num_samples)"
             )
         self.order = order
+
+    @property
+    def numbers(self):
+        return self.num_samples**self.order
 
     def bound(self, log_w):
         n = float(self.num_samples)

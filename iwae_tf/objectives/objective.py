@@ -6,7 +6,8 @@ import functools
 import keras
 import tensorflow as tf
 
-from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.errors import InputError, checked_samples, positive_integer
+from iwae_tf.memory import check_fits
 
 
 class GradientWeights:
@@ -92,7 +93,7 @@ class Objective(abc.ABC):
         keras.saving.register_keras_serializable(cls.__module__.split(".")[0])(cls)
 
     def __init__(self, num_samples: int = 1, backward_samples: int | None = None):
-        self.num_samples = positive_integer("num_samples", num_samples)
+        self.num_samples = checked_samples(num_samples)
         if self.needs_several_samples and num_samples < 2:
             raise InputError(
                 f"{self.name} needs at least 2 samples, got {num_samples}: {self.needs_several_samples}; raise --k "
@@ -109,6 +110,11 @@ class Objective(abc.ABC):
         """The declared name, or the class's name if it is not declared."""
         declaration = vars(type(self)).get("declaration")
         return declaration.name if declaration else type(self).__name__
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that `gradient_weights` holds for an example."""
+        return self.num_samples
 
     @abc.abstractmethod
     def bound(self, log_w: tf.Tensor) -> tf.Tensor:
@@ -157,6 +163,7 @@ class Objective(abc.ABC):
             latent_units: H_l of each stochastic layer.
             reparameterised: True if gradients pass through the samples of the latent units.
         """
+        check_fits({f"the log-weights of {self.name}": self.numbers}, "lower k (--k, num_samples) or its settings")
         if self.needs_path and not reparameterised:
             raise InputError(
                 f"{self.name} needs samples that a gradient can pass through, and binary units have none: "

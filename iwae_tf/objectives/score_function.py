@@ -106,6 +106,10 @@ class TVO(Objective):
         super().__init__(num_samples, **kwargs)
         self.points = positive_integer("points", points)
 
+    @property
+    def numbers(self):
+        return self.num_samples * self.points
+
     def bound(self, log_w):
         lengths, _, weights = self._partition(log_w)
         return tf.reduce_sum(lengths * weights * log_w, axis=[0, 1])

@@ -20,7 +20,7 @@ from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.declarations import find
 from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
-from iwae_tf.models.checks import MAX_STEPS_PER_CALL, largest_divisor
+from iwae_tf.models.checks import MAX_STEPS_PER_CALL, check_memory, largest_divisor
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import build_objective
 from iwae_tf.training import building, run_folder
@@ -29,6 +29,7 @@ from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, sav
 from iwae_tf.training.event_files import EventFiles
 from iwae_tf.training.workers import Workers, gather_workers
 
+VALIDATION_BATCH = 100
 NUM_WATCHED = 100  # training rows that event files measure
 
 
@@ -101,6 +102,9 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     if training.early_stopping and not len(dataset.x_valid):
         raise InputError("--early-stopping needs validation rows, and the data have none: add x_valid, or leave it out")
     config = building.resolved(config, dataset)
+    sizes = dataset.data_dim, config.model.latent_units, config.model.hidden_units
+    rows = (min(training.batch_size, len(dataset.x_train)), min(VALIDATION_BATCH, len(dataset.x_valid)))
+    check_memory(sizes, objective, *rows)
     with workers.strategy.scope():
         model = building.build_model(config, dataset)
     for split in SPLITS if model.levels is not None or model.columns else ():
@@ -193,7 +197,7 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
         initial_epoch=epoch,
         steps_per_epoch=length,
         validation_data=(run.x_valid, None) if len(run.x_valid) else None,
-        validation_batch_size=100,
+        validation_batch_size=VALIDATION_BATCH,
         shuffle=False,  # the batches come shuffled
         callbacks=callbacks,
         verbose=0,
