@@ -13,7 +13,7 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import ScoringConfig, WorkersConfig
 from iwae_tf.errors import exit_code
-from iwae_tf.training.run_folder import check_trained, read_trained
+from iwae_tf.training.run_folder import check_trained, locked, read_trained
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -41,9 +41,11 @@ def run(arguments) -> int:
     from iwae_tf.training.evaluation import evaluate_run, table  # needs TensorFlow
     from iwae_tf.training.workers import gather_workers, worker_loss_errors
 
+    lock = None
     try:
         with worker_loss_errors("with the same command"):
             workers = gather_workers(workers, dataclasses.asdict(settings))
+            lock = locked(path) if workers.is_chief else None
             with workers.strategy.scope():
                 trained = read_trained(path)
             report, folder = evaluate_run(
@@ -53,6 +55,9 @@ def run(arguments) -> int:
         command = [word for word in sys.orig_argv if word != "--overwrite"]
         print(f"\nstopped; resume with: {shlex.join(command)}")
         return exit_code(stop)
+    finally:
+        if lock:
+            lock.release()
     if not workers.is_chief:
         print(f"done; the chief worker wrote the scores to {folder}")
         return 0

@@ -182,6 +182,11 @@ class ScoreFile:
         added = header + np.rec.fromarrays([rows, *scores], _RECORD).tobytes()
         try:
             with self.part.open("ab") as file:
+                if file.tell() < self._bytes:
+                    raise InputError(
+                        f"{self.part} was deleted or changed during the job, perhaps by another of the same; start it "
+                        "anew"
+                    )
                 file.truncate(self._bytes)
                 file.write(added)
         except OSError as error:
@@ -202,7 +207,7 @@ class ScoreFile:
             ) from None
         finally:
             temporary.unlink(missing_ok=True)
-        self.part.unlink()
+        self.part.unlink(missing_ok=True)
 
     def _resume(self) -> None:
         try:

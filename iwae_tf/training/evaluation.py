@@ -64,7 +64,7 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
     if run.workers.is_chief:
         _draw_training(run, estimate, figure_format)
         write_json(run.path / "metrics.json", metrics)
-        shutil.rmtree(run.path / "batches")
+        shutil.rmtree(run.path / "batches", ignore_errors=True)
     return metrics
 
 
@@ -141,7 +141,7 @@ def evaluate_run(
     if workers.is_chief:
         _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format)
         write_json(folder / "report.json", report)
-        shutil.rmtree(folder / "batches")
+        shutil.rmtree(folder / "batches", ignore_errors=True)
     return report, folder
 
 

@@ -59,22 +59,29 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock", timeout=0)
-        lock.acquire()
+        lock = locked(path)
         if overwrite:
             for name in held:
                 remove = shutil.rmtree if (path / name).is_dir() else os.remove
                 remove(path / name)
         (path / "checkpoints").mkdir(exist_ok=True)
         return lock
-    except Timeout:
-        raise InputError(
-            f"another process is at work on the run in {path}; wait for it or stop it, or give another --output-dir"
-        ) from None
     except OSError as error:
         raise InputError(
             f"output folder {path} cannot be written: {error.strerror}; give another --output-dir"
         ) from None
+
+
+def locked(path: Path) -> FileLock:
+    """Returns the lock of a run folder, held; raises `InputError` if another process holds it."""
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another process is at work on the run in {path}; wait for it or stop it, or take another folder"
+        ) from None
+    return lock
 
 
 def _holds(path: Path) -> bool:

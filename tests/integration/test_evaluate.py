@@ -1,5 +1,6 @@
 """`evaluate` from a finished run to its report, as a user meets it."""
 
+import errno
 import functools
 import json
 import shutil
@@ -10,6 +11,7 @@ import pytest
 
 import iwae_tf
 from iwae_tf.commands.main import main
+from iwae_tf.training import evaluation, run_folder
 from iwae_tf.training.scores_file import read_scores
 
 FILES = {"report.json", "scores.parquet"}
@@ -157,3 +159,41 @@ def test_a_missing_an_unfinished_and_a_damaged_run_are_told_apart(run, capsys):
     shutil.rmtree(run)
     run.mkdir()
     assert "is not the folder of a run: it has no config.json" in error_of(capsys, run)
+
+
+def without_space(run):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+EVENTS = {
+    "run deleted": (shutil.rmtree, 2, "No such file or directory"),
+    "evaluation deleted": (lambda run: shutil.rmtree(run / "evaluation"), 2, "No such file or directory"),
+    "disk full": (without_space, 2, "No space left on device"),
+    "another evaluation": (lambda run: main(["evaluate", str(run)]), 0, "another process is at work on the run"),
+    "training goes on": (lambda run: run_folder.prepare(run, True, False), 2, "another process is at work on the run"),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_what_happens_to_the_folder_during_the_work_is_told_in_one_line(
+    name, run, monkeypatch, capsys, without_figures
+):
+    happens, code, words = EVENTS[name]
+    write = evaluation.write_columns
+
+    def write_columns(path, columns):
+        if path.name == "000002.parquet":
+            happens(run)
+        write(path, columns)
+
+    monkeypatch.setattr(evaluation, "write_columns", write_columns)
+    assert evaluate(run, "--refine", "off") == code
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_batches_that_are_deleted_at_the_end_are_not_missed(run, monkeypatch, without_figures):
+    monkeypatch.setattr(evaluation, "_draw_evaluation", lambda folder, *_: shutil.rmtree(folder / "batches"))
+    assert evaluate(run, "--refine", "off") == 0
+    assert report_of(run)["protocol"]["num_images"] == 400

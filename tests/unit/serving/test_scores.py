@@ -181,3 +181,17 @@ def test_the_summary_counts_unreliable_and_bad_rows():
         "5 rows; mean log_prob -3.000 over 3 good rows; 1 of them reliable; 1 with status 1 (x has NaN or "
         "values that the likelihood cannot observe); 1 with status 3 (the score is not finite)"
     )
+
+
+def test_a_part_that_is_deleted_during_the_job_is_said_and_at_its_end_not_missed(tmp_path):
+    path = tmp_path / "scores.csv"
+    file = ScoreFile(path, JOB)
+    file.append(_rows(_scores(6), 0, 2), "1")
+    file.part.unlink()
+    with pytest.raises(InputError, match="deleted or changed during the job"):
+        file.append(_rows(_scores(6), 2, 6), "1")
+    file = ScoreFile(path, JOB)  # anew
+    file.append(_scores(6), "1")
+    file.part.unlink()
+    file.finish()
+    _same_bits(_scores(6)._asdict(), _read(path))
