@@ -12,6 +12,8 @@ from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, unkn
 # Modules of this package with `add_flags` and `run`; their docstrings are the help.
 COMMANDS = ("train", "objectives", "reproduce", "evaluate", "compare", "report", "export", "serve", "score")
 
+LONGEST_ERROR = 1000
+
 
 def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
     """Runs a command and returns the exit code.
@@ -58,6 +60,8 @@ def _open_closed_streams() -> None:
 
 
 def _say(text: str) -> None:
+    if len(text) > LONGEST_ERROR:  # of a name of thousands of letters
+        text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 2 :]}"
     with contextlib.suppress(OSError):  # the exit code says it as well
         print(text, file=sys.stderr)
 
@@ -82,6 +86,9 @@ def run_script(command: str) -> int:
 
 def _run(arguments: list[str], program: str) -> int:
     parser = Parser(prog=program, description="Importance weighted autoencoders: train them, and know log p(x).")
+    for word in arguments:
+        if "\0" in word or word.partition("=")[2] == "--":  # argparse takes "--" out, and leaves an empty list
+            raise InputError(f"{word!r} is no argument with a value")
     modules = {name: importlib.import_module(f"iwae_tf.commands.{name}") for name in COMMANDS}
     if not arguments or arguments[0] in ("-h", "--help"):
         subparsers = parser.add_subparsers(title="commands", metavar="NAME")

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import requests
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from iwae_tf.errors import InputError
 
@@ -226,7 +226,7 @@ class RestBackend(Backend):
         begun = threading.Event()
         try:
             status, reason, content = within(self._timeout, lambda: self._read(url, body, begun))
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:  # HTTPError: of a host name that is none
             raise self._failure(url, error) from None
         except queue.Empty:
             if not begun.is_set():
@@ -255,7 +255,7 @@ class RestBackend(Backend):
     def _silent(self) -> RequestTimeoutError:
         return RequestTimeoutError(f"no answer from {self._url.address} within {self._timeout:g} s")
 
-    def _failure(self, url: str, error: requests.RequestException) -> Exception:
+    def _failure(self, url: str, error: requests.RequestException | HTTPError) -> Exception:
         cause = error.args[0] if error.args else error
         cause = getattr(cause, "reason", cause)
         if isinstance(error, requests.ReadTimeout) or isinstance(cause, ReadTimeoutError):  # before or in an answer

@@ -5,13 +5,20 @@ Nothing but `InputError` may leave a door, and `main` prints it as one line with
 
 import json
 import time
+from concurrent import futures
 
+import grpc
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import tensorflow as tf
 from PIL import Image
-from run_files import config_of, history_of, metrics_of, scores_of, write_run
+from run_files import config_of, history_of, metrics_of, write_run
+from run_files import scores_of as scores_of_run
+from scripted_server import scores_of
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
 from iwae_tf.commands.main import COMMANDS, main
 from iwae_tf.data import Column, load
@@ -20,6 +27,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.report.record import read_record
 from iwae_tf.serving import local_server
 from iwae_tf.serving.backends import parse_model_url
+from iwae_tf.serving.client import ScoringClient
 from iwae_tf.serving.scores import DTYPES, from_outputs
 
 LONGEST = 30.0  # seconds for one input
@@ -105,7 +113,9 @@ def test_damaged_data_are_read_or_refused(name, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_of_a_run_are_read_or_refused(name, tmp_path):
     rng = np.random.default_rng(2)
-    run = write_run(tmp_path / "run", config_of(), metrics_of(), history_of(4), scores_of(np.linspace(-40, -20, 20)))
+    run = write_run(
+        tmp_path / "run", config_of(), metrics_of(), history_of(4), scores_of_run(np.linspace(-40, -20, 20))
+    )
     path = run / name
     good = path.read_bytes()
     assert opens(read_record, run)
@@ -122,6 +132,8 @@ def test_odd_command_lines_end_in_one_line(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(3)
     flags = ["--k", "--dataset", "--epochs", "--seed", "--latent-units", "--hidden-units", "--split", "--columns"]
     flags += ["--likelihood", "--column-likelihoods", "--objective", "--num-samples", "--out", "--url", "--plugin"]
+    flags += ["--output-dir", "--data-dir", "--output", "--name", "--init-from", "--data-of"]
+    flags += [f"{flag}={junk}" for flag in flags for junk in JUNK]
     for _ in range(600):
         command = str(rng.choice([*COMMANDS, *JUNK])) if rng.random() < 0.95 else "trian"
         words = [str(rng.choice([*flags, *JUNK])) for _ in range(rng.integers(0, 6))]
@@ -134,6 +146,38 @@ def test_odd_command_lines_end_in_one_line(tmp_path, monkeypatch, capsys):
         assert error.startswith("error: ")
         assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --dataset {}",
+        "train --dataset nowhere.csv --output-dir {}",
+        "train --output-dir {} --resume",
+        "train --init-from {}",
+        "train --plugin {}",
+        "evaluate {}",
+        "compare {0} {0}",
+        "report {}",
+        "export {}",
+        "serve {}",
+        "score x.npy --url {}",
+        "score x.npy --url http://{}/v1/models/m",
+        "score x.npy --url http://h/v1/models/m --out {}.csv",
+        "score x.npy --url http://h/v1/models/m --out={}",
+        "score {}.npy --url http://h/v1/models/m",
+    ],
+)
+@pytest.mark.parametrize("name", ["n" * 5000, "n/" * 2500, "ä" * 200, "--", "\0"], ids=["long", "deep", "ä", "--", "0"])
+def test_names_that_no_file_can_have_end_in_one_short_line(command, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.zeros([2, 4]))
+    assert main(command.format(name).split(" ")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert len(error) < 1100
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
 
 
 def test_odd_addresses_are_refused():
@@ -164,6 +208,52 @@ def test_answers_of_a_server_are_scores_or_refused():
                 outputs[name] = np.full(shape, rng.choice([0.0, 1.0, -5.0, 1e300, np.nan, np.inf])).astype(dtype)
         taken += opens(from_outputs, outputs, 3)
     assert 0 < taken < 500
+
+
+def odd_tensor(rng: np.random.Generator):
+    """A tensor of a random type and declared shape, with content that may not belong to it."""
+    tensor = tensor_pb2.TensorProto(dtype=int(rng.integers(0, 140)))
+    for _ in range(rng.integers(0, 4)):
+        tensor.tensor_shape.dim.add(size=int(rng.choice([3, 1, 0, -1, 10**12])))
+    if rng.random() < 0.5:
+        tensor.tensor_content = rng.bytes(int(rng.integers(0, 30)))
+    tensor.float_val.extend(rng.normal(size=rng.integers(0, 4)))
+    tensor.string_val.extend([b"a"] * int(rng.integers(0, 2)))
+    return tensor
+
+
+def test_answers_over_grpc_are_scores_or_refused():
+    rng, taken = np.random.default_rng(7), 0
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    definitions.signature_def["serving_default"].inputs["x"].tensor_shape.dim.add(size=4)
+    metadata, good = get_model_metadata_pb2.GetModelMetadataResponse(), predict_pb2.PredictResponse()
+    metadata.metadata["signature_def"].Pack(definitions)
+    for name, values in scores_of(np.zeros([3, 4])).items():
+        good.outputs[name].CopyFrom(tf.make_tensor_proto(values))
+    answers = {"Predict": good.SerializeToString(), "GetModelMetadata": metadata.SerializeToString()}
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(lambda request, context, name=name: answers[name]) for name in answers
+    }
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    service = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", handlers)
+    server.add_generic_rpc_handlers([service])
+    url = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}/m"
+    server.start()
+    with ScoringClient(url, timeout=5.0, retry_seconds=0.0) as client:
+        assert opens(client.score, np.zeros([3, 4]))
+        for number in range(400):
+            answer = predict_pb2.PredictResponse()
+            answer.CopyFrom(good)
+            for name in rng.choice(list(DTYPES), rng.integers(1, 3)):
+                answer.outputs[name].CopyFrom(odd_tensor(rng))
+            content = answer.SerializeToString()
+            answers["Predict"] = damaged(good.SerializeToString(), rng) if number % 2 else content
+            taken += opens(client.score, np.zeros([3, 4]))
+    assert taken < 400
+    for _ in range(100):
+        answers["GetModelMetadata"] = damaged(metadata.SerializeToString(), rng)
+        opens(lambda: ScoringClient(url, timeout=5.0, retry_seconds=0.0).close())
+    server.stop(0)
 
 
 @pytest.mark.filterwarnings("ignore")
