@@ -1,6 +1,7 @@
 """Checks of `IWAE`: arguments of `compile` and `fit`, input data, failed assertions of a step, steps per call."""
 
 import contextlib
+import inspect
 import math
 import os
 import re
@@ -96,12 +97,11 @@ def check_gaussian(model, feature: str, reason: str) -> None:
         raise InputError(f"{feature} exists for Gaussian units, this model's are {model.latent}: {reason}")
 
 
-def without_weights(arguments: dict) -> dict:
-    """Returns the arguments; raises `InputError` for weights of examples, which Keras would ignore silently."""
+def without_weights(arguments: dict) -> None:
+    """Raises `InputError` for weights of examples, which Keras would ignore silently."""
     given = [name for name in ("sample_weight", "class_weight") if arguments.get(name) is not None]
     if given:
         raise InputError(f"{given[0]} is not supported: every example counts the same")
-    return arguments
 
 
 def input_requirements(model, came: str) -> str:
@@ -151,13 +151,25 @@ def check_elements(spec) -> None:
         raise InputError(f"the elements are dictionaries with {names}: take one, dataset.map(lambda e: e[NAME])")
 
 
+def checked_arguments(model, method, args: tuple, kwargs: dict) -> dict:
+    """Returns the arguments of a method of `keras.Model` by name, x as dense numbers [N, D].
+
+    Raises:
+        InputError: there is no x, or none that the method can take, or weights of examples.
+    """
+    arguments = dict(inspect.signature(method).bind_partial(*args, **kwargs).arguments)
+    arguments |= arguments.pop("kwargs", {})
+    without_weights(arguments)
+    if arguments.get("x") is None:
+        raise InputError("x, the data, is missing")
+    arguments["x"] = _checked_source(model, arguments["x"], "x")
+    return arguments
+
+
 def checked_fit(model, arguments: dict) -> dict:
-    """Returns the arguments of `fit`, x as dense numbers [N, D]; raises `InputError` for what cannot be trained on."""
-    arguments = without_weights(arguments)
-    if "x" in arguments:
-        arguments["x"] = _checked_source(model, arguments["x"], "x")
-        if isinstance(arguments["x"], tf.data.Dataset):
-            arguments.setdefault("shuffle", False)  # Keras would warn that it does not shuffle datasets
+    """Returns the checked arguments of `fit`; raises `InputError` for what cannot be trained on."""
+    if isinstance(arguments["x"], tf.data.Dataset):
+        arguments.setdefault("shuffle", False)  # Keras would warn that it does not shuffle datasets
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
         arguments["validation_data"] = (_checked_source(model, validation[0], "validation_data"), *validation[1:])

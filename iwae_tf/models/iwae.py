@@ -7,7 +7,6 @@ routine in `gradients.py`, the stream of samples that evaluation reads in `strea
 
 import functools
 import importlib
-import inspect
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -214,7 +213,7 @@ class IWAE(keras.Model):
             InputError: (a `ValueError`) if x has the wrong size or values that the likelihood cannot observe.
             InputError: if the bound or its gradient stops being finite; that step is not taken.
         """
-        given = checks.checked_fit(self, dict(inspect.signature(super().fit).bind_partial(*args, **kwargs).arguments))
+        given = checks.checked_fit(self, checks.checked_arguments(self, super().fit, args, kwargs))
         if self.compiled:
             self.objective.begin_fit()
             if own := self.objective.callbacks():
@@ -281,8 +280,7 @@ class IWAE(keras.Model):
 
     def evaluate(self, *args, **kwargs):
         """Computes the mean of the objective's bound over the data as `keras.Model.evaluate` does, one draw each."""
-        with checks.readable_errors(self):
-            return super().evaluate(*args, **checks.without_weights(kwargs))
+        return self._checked_call(super().evaluate, args, kwargs)
 
     def test_step(self, data):
         """Computes the bound on a batch, from the first k samples of every row's stream (`streaming.py`)."""
@@ -418,8 +416,24 @@ class IWAE(keras.Model):
 
     def predict(self, *args, **kwargs):
         """Returns `reconstruct` of the data, as `keras.Model.predict` does."""
+        return self._checked_call(super().predict, args, kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """Takes one step as `keras.Model.train_on_batch` does."""
+        return self._checked_call(super().train_on_batch, args, kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """Computes the bound on one batch as `keras.Model.test_on_batch` does."""
+        return self._checked_call(super().test_on_batch, args, kwargs)
+
+    def predict_on_batch(self, *args, **kwargs):
+        """Returns `reconstruct` of one batch."""
+        return self._checked_call(super().predict_on_batch, args, kwargs)
+
+    def _checked_call(self, method, args, kwargs):
+        given = checks.checked_arguments(self, method, args, kwargs)
         with checks.readable_errors(self):
-            return super().predict(*args, **kwargs)
+            return method(**given)
 
     def predict_step(self, data):
         """Returns `reconstruct` of a batch."""
@@ -446,16 +460,19 @@ class IWAE(keras.Model):
 
     # Keras
 
-    def export(self, filepath, **settings):
+    def export(self, filepath, format="tf_saved_model", **settings):
         """Writes the next version of a SavedModel that scores log p(x): `iwae_tf.serving.export_saved_model`.
 
         Args:
             filepath: the model's folder; the version becomes FILEPATH/1, 2, ...
+            format: "tf_saved_model".
             **settings: of `export_saved_model`.
 
         Returns:
             The version's folder.
         """
+        if format != "tf_saved_model":
+            raise InputError(f"export writes a SavedModel, format='tf_saved_model', got {format!r}")
         # The only door from a model to a room above it, so that Keras' name does what a user expects.
         return importlib.import_module("iwae_tf.serving").export_saved_model(self, filepath, **settings)
 
@@ -464,6 +481,10 @@ class IWAE(keras.Model):
         if str(filepath).endswith((".h5", ".hdf5")):
             raise InputError(f"{filepath}: a model is saved as a .keras file; HDF5 is for weights, save_weights")
         super().save(filepath, *args, **kwargs)
+
+    def add_loss(self, loss):
+        """Refuses: `fit` maximises the bound alone."""
+        raise InputError("add_loss is not supported, the bound would not hold; derive an iwae_tf.objectives.Objective")
 
     def quantize(self, *args, **kwargs):
         """Refuses: log p(x) under weights of 8 bits is another number."""

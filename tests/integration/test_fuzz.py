@@ -162,7 +162,6 @@ def test_odd_command_lines_end_in_one_line(tmp_path, monkeypatch, capsys):
         "export {}",
         "serve {}",
         "score x.npy --url {}",
-        "score x.npy --url http://{}/v1/models/m",
         "score x.npy --url http://h/v1/models/m --out {}.csv",
         "score x.npy --url http://h/v1/models/m --out={}",
         "score {}.npy --url http://h/v1/models/m",
@@ -185,6 +184,7 @@ def test_odd_addresses_are_refused():
     for _ in range(500):
         good = rng.choice(["http://h:8501/v1/models/m/versions/3", "grpc://h:8500/m/labels/a", "export/models/m"])
         opens(parse_model_url, damaged(good.encode(), rng).decode(errors="replace"))
+    assert not opens(ScoringClient, f"http://{'n' * 5000}/v1/models/m")
 
 
 def odd_value(rng: np.random.Generator, depth: int = 0):

@@ -1,5 +1,8 @@
 """What `IWAE` takes: images in their shape, datasets, names, brackets left out; and one clear line for all else."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -195,3 +198,45 @@ def test_a_copy_and_weights_in_hdf5_are_the_model(model, tmp_path):
     np.testing.assert_array_equal(copy.log_likelihood(X, 20), model.log_likelihood(X, 20))
     with pytest.raises(InputError, match=r"saved as a \.keras file"):  # Keras could not load it
         model.save(tmp_path / "model.h5")
+
+
+METHODS = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", [*UNUSABLE, "dictionary", "nothing", "grey values"])
+def test_every_method_of_keras_refuses_them_in_one_line(model, method, name):
+    more = {
+        "dictionary": ({"image": X}, "dictionary"),
+        "nothing": (None, "is missing"),
+        "grey values": (X * 255, "by 255"),
+    }
+    x, words = (UNUSABLE | more)[name]
+    with pytest.raises(InputError) as error:
+        getattr(model, method)(x)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_methods_on_batches_are_those_on_data(model):
+    assert model.test_on_batch(X, return_dict=True) == model.evaluate(X, verbose=0, return_dict=True)
+    np.testing.assert_allclose(model.predict_on_batch(X.tolist()), model.predict(X, verbose=0), rtol=1e-6)
+    before = model.step
+    assert np.isfinite(model.train_on_batch(X.reshape(8, 3, 4))).all()
+    assert model.step == before + 1
+    for method, weights in (("evaluate", (X, None, 4, 0, np.ones(8))), ("train_on_batch", (X, None, np.ones(8)))):
+        with pytest.raises(InputError, match="sample_weight is not supported"):
+            getattr(model, method)(*weights)
+
+
+def test_methods_that_would_half_work_are_refused_with_what_to_use(model, tmp_path):
+    with pytest.raises(InputError, match=r"add_loss is not supported.*objectives\.Objective"):
+        model.add_loss(1.0)
+    with pytest.raises(InputError, match=r"format='tf_saved_model', got 'onnx'"):
+        model.export(tmp_path / "m", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("copy", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_in_memory_are_the_model(model, copy):
+    np.testing.assert_array_equal(copy(model).log_likelihood(X, 20), model.log_likelihood(X, 20))
