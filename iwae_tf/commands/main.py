@@ -25,7 +25,7 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
         arguments: the command's name and its flags.
         program: the program as the user called it, for messages.
     """
-    _open_closed_streams()
+    _prepare_streams()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -51,12 +51,14 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
         _drop_unwritable_output()
 
 
-def _open_closed_streams() -> None:
+def _prepare_streams() -> None:
     """Opens the null device for the streams that the caller has closed; other files would get their descriptors."""
     for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, os.fdopen(number, mode))
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that the encoding of the output lacks
 
 
 def _say(text: str) -> None:
@@ -93,7 +95,7 @@ def _run(arguments: list[str], program: str) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         subparsers = parser.add_subparsers(title="commands", metavar="NAME")
         for name, module in modules.items():
-            subparsers.add_parser(name, help=module.__doc__.partition("\n")[0])
+            subparsers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])  # python -OO has no docstrings
         parser.print_help()
         return 0
     if arguments[0] not in modules:

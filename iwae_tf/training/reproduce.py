@@ -223,7 +223,7 @@ def write_table(wanted: Reproduction, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    path.with_suffix(".md").write_text(markdown(wanted, rows))
+    path.with_suffix(".md").write_text(markdown(wanted, rows), encoding="utf-8")
     title = f"{wanted.table} on {wanted.data.dataset}"
     pairs = {row["cell"]: (row["ours_nll"], row["ours_standard_error"], row["paper_nll"]) for row in rows}
     plots.save_reproduction(path.with_suffix(f".{wanted.figure_format}"), pairs, title, wanted.protocol)
