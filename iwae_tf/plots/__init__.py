@@ -11,6 +11,7 @@ from iwae_tf.plots import style
 def _writer(module: str, function: str):
     """Returns `save(path, ...)`, which writes the figure of a function in a module of this package, if there is one."""
 
+    @style.plain_settings()
     def save(path, *arguments, **settings) -> None:
         figure = getattr(importlib.import_module(f"iwae_tf.plots.{module}"), function)(*arguments, **settings)
         if figure is not None:

@@ -3,16 +3,21 @@
 Lengths are in units of 1/100 inch. What a figure shows stands in its heading, where words cover no data.
 """
 
+import contextlib
 import io
 import os
 import textwrap
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from iwae_tf.errors import InputError
+
+try:
+    import matplotlib
+    from matplotlib.figure import Figure
+except ValueError as error:
+    raise InputError(f"matplotlib cannot be imported ({error}): correct MPLBACKEND or matplotlibrc") from None
 
 UNIT, DPI = 100, 200  # layout units an inch; pixels an inch of a PNG file
 WIDTH, BODY = 500, 330  # of a figure and of its axes: letters stay legible on a phone of 390 pixels
@@ -101,6 +106,14 @@ def spaced(places: np.ndarray, gap: float) -> np.ndarray:
         if places[place] - places[kept[-1]] >= gap and places[-1] - places[place] >= gap:
             kept.append(place)
     return np.isin(np.arange(len(places)), [*kept, len(places) - 1])
+
+
+@contextlib.contextmanager
+def plain_settings():
+    """A context in which the user's matplotlibrc does not matter: it may ask for LaTeX or another resolution."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def encode(figure: Figure, kind: str) -> bytes:

@@ -25,6 +25,7 @@ class Picture(NamedTuple):
     alt: str
 
 
+@style.plain_settings()
 def write_report(records: list[Record], output: Path) -> None:
     """Writes the page about the runs of `read_records`, which are named A, B, ... in this order.
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -305,3 +306,12 @@ def test_what_cannot_be_drawn_is_refused():
     for draw, message in REFUSED:
         with pytest.raises(InputError, match=message):
             draw()
+
+
+def test_figures_do_not_depend_on_the_users_settings_of_matplotlib(tmp_path):
+    arguments = {"": ({1: -3.0, 5: -2.0}, {1: 0.1, 5: 0.1})}, "4 test images"
+    plots.save_bounds(tmp_path / "a.png", *arguments)
+    with matplotlib.rc_context({"text.usetex": True, "savefig.bbox": "tight", "font.size": 30, "lines.linewidth": 9}):
+        plots.save_bounds(tmp_path / "b.png", *arguments)
+        assert matplotlib.rcParams["font.size"] == 30
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
