@@ -7,7 +7,8 @@ import operator
 import signal
 from collections.abc import Iterable
 
-MAX_SEED = MAX_SAMPLES = 2**31 - 1
+MAX_SEED = 2**31 - 1
+MAX_SAMPLES = 500_000_000  # four times as many are an int32
 
 
 class InputError(ValueError):
@@ -64,7 +65,7 @@ def positive_integer(name: str, value: object) -> int:
 
 
 def checked_samples(num_samples: object, name: str = "num_samples") -> int:
-    """Returns a number of samples as an int; raises `InputError` if it is no integer in [1, 2**31 - 1], an int32."""
+    """Returns a number of samples as an int; raises `InputError` if it is no integer in [1, 500,000,000]."""
     number = positive_integer(name, num_samples)
     if number > MAX_SAMPLES:
         raise InputError(f"{name} must be at most {MAX_SAMPLES}, got {num_samples}")

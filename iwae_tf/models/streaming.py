@@ -137,7 +137,8 @@ def row_estimate(
     the target. With a target the estimate has as many samples as the pilots ask for, from `num_samples` to
     `max_samples`, and all of those where the Pareto k is 0.7 or more. A refined estimate without a target goes on in
     the same way to 0.1 nats, up to 4 times `num_samples`. Pareto k of 2000 samples is off by a tenth, so where it is
-    0.7 or more and the number of samples is adapted, two long pilots of 4 times as many samples decide instead.
+    0.7 or more and the number of samples is adapted, two long pilots of 4 times as many samples, at most `max_samples`,
+    decide instead.
 
     Args:
         model: an `IWAE`.
@@ -176,7 +177,8 @@ def row_estimate(
         is_estimate, is_pilot = number == estimate_run, (number > 0) & (number < estimate_run)
         key = tf.where(is_pilot, seeds.stream_key(stream, Purpose.PILOT, number), estimate_key)
         pilot_samples = tf.minimum(num_samples, PILOT_SAMPLES) * tf.where(number > PILOTS, HARD_FACTOR, 1)
-        size = tf.where(is_estimate, judged(variance, shapes)[1], tf.where(is_pilot, pilot_samples, num_samples))
+        size = tf.where(is_pilot, tf.minimum(pilot_samples, max_samples), num_samples)
+        size = tf.where(is_estimate, judged(variance, shapes)[1], size)
 
         def log_weights(first, count):
             noise = row_noise(first, count, units, key)

@@ -196,4 +196,4 @@ def test_what_happens_to_the_folder_during_the_work_is_told_in_one_line(
 def test_batches_that_are_deleted_at_the_end_are_not_missed(run, monkeypatch, without_figures):
     monkeypatch.setattr(evaluation, "_draw_evaluation", lambda folder, *_: shutil.rmtree(folder / "batches"))
     assert evaluate(run, "--refine", "off") == 0
-    assert report_of(run)["protocol"]["num_images"] == 400
+    assert report_of(run)["protocol"]["num_rows"] == 400

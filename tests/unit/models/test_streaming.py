@@ -213,6 +213,13 @@ def test_long_pilots_decide_where_the_others_find_a_heavy_tail(
     np.testing.assert_allclose(found.summary.standard_error, [np.sqrt(np.max(variances) / count)], rtol=1e-12)
 
 
+def test_long_pilots_have_no_more_samples_than_the_estimate_may_have(model, x, monkeypatch):
+    monkeypatch.setattr(streaming, "RELIABLE_PARETO_K", -INF)  # every tail is heavy
+    found = row_estimate(model, x[:1], 0, 60, 150, (), 0.05)
+    assert found.count.numpy().tolist() == [150]
+    assert np.isfinite(found.summary.log_likelihood).all()
+
+
 def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_2000_samples_at_most(model, x):
     row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
     fitted, units = proposal.refine(model, row, stream), sum(model.latent_units)
