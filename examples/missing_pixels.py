@@ -48,7 +48,9 @@ def main() -> None:
         error = np.sqrt(np.mean(np.square(images - truth)[hole]))
         print(f"{name:<14} RMSE of missing pixels {error:.3f}")
     Path("runs").mkdir(exist_ok=True)
-    rows = [np.reshape(images[:10], (-1, 8, 8)) for images in (truth, np.nan_to_num(test), *filled.values())]
+    rows = [
+        np.clip(np.reshape(images[:10], (-1, 8, 8)), 0, 1) for images in (truth, np.nan_to_num(test), *filled.values())
+    ]
     title = "Half of the pixels are missing (black in the second row), filled in four ways"
     save_rows("runs/missing_pixels.png", rows, title, ("whole", "observed", *filled))
 

@@ -14,7 +14,7 @@ __all__ = ["IWAE", "InputError", "__version__", "data", "evaluation", "layers", 
 
 def __getattr__(name: str):
     """Imports on first use, since TensorFlow takes 5 s that `--help` and a client of a server need not wait for."""
-    if name in ("IWAE", "evaluation", "layers", "objectives"):
+    if name in ("IWAE", "layers", "objectives"):
         check_keras()
     if name == "IWAE":
         return importlib.import_module("iwae_tf.models.iwae").IWAE
