@@ -51,12 +51,16 @@ def find_all(folder: pathlib.Path, names: list[str]) -> list[pathlib.Path] | Non
     The plain file is read if both are there; `Dataset.source` names it.
 
     Raises:
-        InputError: only some of the files exist.
+        InputError: only some of the files exist, or a plain file and its ".gz" differ.
     """
     found = {name: path for name in names for path in (folder / f"{name}.gz", folder / name) if path.is_file()}
     missing = [name for name in names if name not in found]
     if found and missing:
         raise InputError(f"{folder} holds {', '.join(found)} but not {', '.join(missing)}: put all {len(names)} in it")
+    for path in found.values():
+        packed = path.with_name(f"{path.name}.gz")
+        if packed.is_file() and _read_bytes(packed, "a gzip file") != path.read_bytes():
+            raise InputError(f"{path} and {packed.name} beside it have different content: remove one of them")
     return list(found.values()) or None
 
 

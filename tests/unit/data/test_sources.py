@@ -127,10 +127,13 @@ def test_mnist_is_read_from_idx_files_and_from_npz(folder, name, form):
     assert data.split == "validation: the last 1 of the 20 training images in file order"
 
 
-def test_a_plain_file_is_read_where_its_compressed_form_lies_beside_it(folder):
-    (folder / f"{TRAIN}.gz").write_bytes(gzip.compress(idx(GREY[:3])))
+def test_a_plain_file_is_read_where_its_compressed_form_lies_beside_it_unless_they_differ(folder):
+    (folder / f"{TRAIN}.gz").write_bytes(gzip.compress((folder / TRAIN).read_bytes()))
     data = load("mnist", folder)
     assert (len(data.x_train), data.source) == (19, f"{folder / TRAIN} and {folder / TEST}.gz")
+    (folder / f"{TRAIN}.gz").write_bytes(gzip.compress(idx(GREY[:3])))
+    with pytest.raises(InputError, match=f"{TRAIN} and {TRAIN}.gz beside it have different content: remove one"):
+        load("mnist", folder)
 
 
 @pytest.mark.parametrize("form", ["\n", " \r\n", np.uint8, bool])
