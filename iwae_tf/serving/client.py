@@ -206,7 +206,7 @@ def read_rows(
     if path.suffix.lower() not in (".csv", ".parquet"):
         if id_column is not None:
             raise InputError(f"--id-column {id_column} is for tables, {path} is none: leave it out")
-        scale = None if data is None else _scale(data)
+        scale = None if data is None else 1.0 if data.get("table_columns") else data.get("scale")
         if path.is_dir():
             paths = [file for files in images.image_paths(path).values() for file in files]
             if not paths or array is not None:
@@ -226,10 +226,6 @@ def read_rows(
         raise InputError(f"--array {array} is for .npz files, {path} is a table: leave it out")
     columns = [Column(column["name"], column["kind"], tuple(column["categories"])) for column in data["table_columns"]]
     return read_table(path, columns, id_column)
-
-
-def _scale(data: Mapping) -> float:
-    return 1.0 if data.get("table_columns") else float(data.get("scale", 1.0))
 
 
 def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:

@@ -90,6 +90,18 @@ def test_arrays_that_are_no_images_are_refused():
             as_rows(x)
 
 
+def test_integers_are_divided_by_what_is_recorded_and_refused_where_nothing_is(tmp_path):
+    np.save(tmp_path / "x.npy", np.uint8([[0, 8, 16, 1]]))
+    for data, divided in [
+        ({"scale": 16.0}, [0, 0.5, 1, 1 / 16]),
+        ({"table_columns": [1], "scale": 1.0}, [0, 8, 16, 1]),
+    ]:
+        np.testing.assert_array_equal(read_rows(tmp_path / "x.npy", data)[0], np.float32([divided]))
+    for data in (None, {"dataset": "digits"}):
+        with pytest.raises(InputError, match="not known: give --data-of"):
+            read_rows(tmp_path / "x.npy", data)
+
+
 def test_images_are_found_in_their_file_and_other_files_are_refused(tmp_path):
     np.save(tmp_path / "plain.npy", X)
     np.savez(tmp_path / "x.npz", x=X, y=np.arange(3))
