@@ -66,7 +66,7 @@ class ScoringClient:
             raise InputError(f"{error}; is it the right address, and a server of models?") from error
         if data is None and address.scheme == "folder":
             data = trained_data(Path(address.base))
-        self._scale = None if data is None else _scale(data)
+        self._scale = _scale(data)
 
     @property
     def version(self) -> str | None:
@@ -206,7 +206,7 @@ def read_rows(
     if path.suffix.lower() not in (".csv", ".parquet"):
         if id_column is not None:
             raise InputError(f"--id-column {id_column} is for tables, {path} is none: leave it out")
-        scale = None if data is None else 1.0 if data.get("table_columns") else data.get("scale")
+        scale = _scale(data)
         if path.is_dir():
             paths = [file for files in images.image_paths(path).values() for file in files]
             if not paths or array is not None:
@@ -226,6 +226,12 @@ def read_rows(
         raise InputError(f"--array {array} is for .npz files, {path} is a table: leave it out")
     columns = [Column(column["name"], column["kind"], tuple(column["categories"])) for column in data["table_columns"]]
     return read_table(path, columns, id_column)
+
+
+def _scale(data: Mapping | None) -> float | None:
+    """Returns what integers are divided by; None if it is not recorded."""
+    data = data or {}
+    return 1.0 if data.get("table_columns") else data.get("scale")
 
 
 def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
