@@ -145,30 +145,30 @@ def evaluate_run(
     return report, folder
 
 
-def _draw_bounds(path: Path, estimate: LikelihoodEstimate, images: str) -> None:
+def _draw_bounds(path: Path, estimate: LikelihoodEstimate, of: str) -> None:
     """Draws L_k, and the refined estimate of log p(x) as a line if it is another number."""
     bounds, log_p = estimate.mean_bounds, float(estimate.log_likelihood.mean())
     line = log_p if log_p != bounds[max(bounds)] else None
-    plots.save_bounds(path, {"": (bounds, estimate.bound_standard_errors)}, images, line)
+    plots.save_bounds(path, {"": (bounds, estimate.bound_standard_errors)}, of, line)
 
 
 def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format) -> None:
     """Writes the figures of an evaluation; those of posteriors for two Gaussian units in the top layer."""
-    log_p, images = estimate.log_likelihood, _counted(x, settings.split, dataset)
+    log_p, of = estimate.log_likelihood, _counted(x, settings.split, dataset)
 
     def file(name):
         return folder / f"{name}.{figure_format}"
 
-    _draw_bounds(file("bounds"), estimate, images)
-    plots.save_scores(file("scores"), log_p, images)
-    plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, images)
+    _draw_bounds(file("bounds"), estimate, of)
+    plots.save_scores(file("scores"), log_p, of)
+    plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, of)
     image_shape = None if is_table(dataset) else dataset.image_shape
-    plots.save_extremes(file("extremes"), _grey(x, x, dataset), log_p, image_shape, images)
-    plots.save_activities(file("activities"), {"": activities}, images)
+    plots.save_extremes(file("extremes"), _grey(x, x, dataset), log_p, image_shape, of)
+    plots.save_activities(file("activities"), {"": activities}, of)
     if model.latent_units[-1] == 2 and model.gaussian_latents:
         x = x[:POSTERIOR_ROWS]
         draws = posterior_samples(model, x, 500, settings.num_samples)[-1]
-        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), image_shape, images)
+        plots.save_posteriors(file("posteriors"), model, x, draws.numpy(), image_shape, of)
 
 
 def evaluation_images(trained: TrainedRun, settings: ScoringConfig, split: str) -> tuple[np.ndarray, Dataset]:
