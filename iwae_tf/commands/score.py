@@ -40,8 +40,8 @@ def add_flags(parser: flags.Parser) -> None:
         "--data-of",
         type=Path,
         metavar="FOLDER",
-        help="the run or the exported model, which records the columns of a table and what integers are divided by; "
-        "needed for these with a server (default: --url, if that is a folder)",
+        help="the run or the exported model, which records the columns of a table; needed for a table with a server "
+        "(default: --url, if that is a folder)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help=".csv, .npz or .parquet (default: CSV on stdout)")
     parser.add_argument(

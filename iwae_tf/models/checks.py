@@ -13,13 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.data.files import one_line
-from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.errors import InputError, finite_number, positive_integer
 from iwae_tf.memory import check_training
 from iwae_tf.objectives.objective import Objective
 
 BAD_INPUT = "iwae_tf bad input"
 BAD_BOUND = "iwae_tf bound not finite"
 MAX_STEPS_PER_CALL = 20
+MAX_SCALE = 65_535  # of 16-bit grey values
 
 
 def checked_mean(data_mean, data_dim: int) -> list[float]:
@@ -28,6 +29,14 @@ def checked_mean(data_mean, data_dim: int) -> list[float]:
     if mean.shape != (data_dim,) or not np.isfinite(mean).all():
         raise InputError(f"data_mean must be {data_dim} finite numbers, got an array of shape {mean.shape}")
     return mean.tolist()
+
+
+def checked_scale(scale, columns) -> float:
+    """Returns `scale` as a float; raises `InputError` unless it is an integer in range, and 1 with columns."""
+    scale = finite_number("scale", scale)
+    if not 1.0 <= scale <= MAX_SCALE or scale != int(scale) or (columns and scale != 1.0):
+        raise InputError(f"scale must be an integer from 1 to {MAX_SCALE}, and 1 with columns, got {scale:g}")
+    return scale
 
 
 def check_compile(model, optimizer, objective, jit_compile, other_arguments: dict) -> None:

@@ -67,6 +67,9 @@ class IWAE(keras.Model):
             which x stays in its own units; see `iwae_tf.layers.ColumnModel`.
         missing: whether values may be missing, with `columns`: NaN is then no error, and log p(x) is that of the
             observed values.
+        scale: what the integers of the data were divided by, S (255 for 8-bit grey values). An exported model takes
+            these integers, 0 to S, and divides them itself; methods in Python take x as divided. 1 for data that are
+            not divided.
         prior: of the top layer, a Keras layer with `log_prob(h)`, [..., H] -> [...], and `sample(n, key)`, [n, H]; None
             for the default of `latent`.
         **kwargs: `name`, and `dtype`, "float32", "mixed_bfloat16" or "mixed_float16" (products of 16 bits); Keras'
@@ -94,6 +97,7 @@ class IWAE(keras.Model):
         prior: keras.layers.Layer | None = None,
         columns: Sequence[ColumnModel] | None = None,
         missing: bool = False,
+        scale: float = 1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -118,6 +122,7 @@ class IWAE(keras.Model):
         self.data_mean = None if data_mean is None else checks.checked_mean(data_mean, self.data_dim)
         self.columns = None if columns is None else checked_columns(columns, self.data_dim)
         self.missing = bool(missing)
+        self.scale = checks.checked_scale(scale, self.columns)
         self.seed = check_seed(seed)
         self._has_user_prior = prior is not None
         initializer_seeds, policy = seeds.initializer_seeds(self.seed), checked_policy(self.dtype_policy)
@@ -546,6 +551,7 @@ class IWAE(keras.Model):
             "levels": self.levels,
             "columns": None if self.columns is None else [list(column) for column in self.columns],
             "missing": self.missing,
+            "scale": self.scale,
             "frozen": [i for i, layer in enumerate(self._flatten_layers()) if not layer.trainable],
             **{name: keras.saving.serialize_keras_object(layer) for name, layer in user_layers.items()},
         }

@@ -11,7 +11,6 @@ from iwae_tf.data import Column, files, images
 from iwae_tf.data.tables import read_rows as read_table
 from iwae_tf.errors import InputError, check_seed, checked_samples
 from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
-from iwae_tf.serving.model_folder import trained_data
 from iwae_tf.serving.scores import Scores, concatenate, from_outputs
 
 FIRST_ROWS = 8
@@ -30,8 +29,6 @@ class ScoringClient:
         timeout: seconds to wait for the whole answer to a request.
         retry_seconds: upper limit of the seconds spent waiting between tries of a request while a server is down or
             busy; at most 5 if it has never answered.
-        data_of: folder of the run, or of the exported model, that says what integers in `score` are divided by; known
-            without it if `url` is a folder.
 
     Attributes:
         url: the URL without version and label.
@@ -40,15 +37,8 @@ class ScoringClient:
         InputError: the URL is malformed, or there is no such model or server.
     """
 
-    def __init__(
-        self,
-        url: str | os.PathLike,
-        timeout: float = 30.0,
-        retry_seconds: float = 30.0,
-        data_of: str | os.PathLike | None = None,
-    ):
+    def __init__(self, url: str | os.PathLike, timeout: float = 30.0, retry_seconds: float = 30.0):
         address = parse_model_url(os.fspath(url))
-        data = None if data_of is None else trained_data(Path(data_of))
         self.url = address.base
         self._backend: Backend
         try:  # lazy imports: a folder and gRPC need TensorFlow (5 s), REST does not
@@ -64,9 +54,6 @@ class ScoringClient:
                 self._backend = RestBackend(address, timeout, retry_seconds)
         except RequestTimeoutError as error:
             raise InputError(f"{error}; is it the right address, and a server of models?") from error
-        if data is None and address.scheme == "folder":
-            data = trained_data(Path(address.base))
-        self._scale = _scale(data)
 
     @property
     def version(self) -> str | None:
@@ -92,7 +79,7 @@ class ScoringClient:
         """Estimates log p(x) of rows.
 
         Args:
-            x: [N, D] or [N, H, W], see `as_rows`.
+            x: [N, D] or [N, H, W], with the values of the training data; see `as_rows`.
             num_samples: k, importance samples for each row; None for the number that the model was exported with.
             seed: of the samples, with `num_samples` only.
             progress: called with the number of rows of each finished request.
@@ -112,7 +99,7 @@ class ScoringClient:
 
     def score_chunks(self, x: np.ndarray, num_samples: int | None = None, seed: int = 0) -> Iterator[Scores]:
         """Like `score`, but yields the scores of each request as it is answered."""
-        x = as_rows(np.asarray(x), self._scale)
+        x = as_rows(np.asarray(x))
         check_samples(num_samples, seed)
         signature = signature_of(num_samples)
         dim = self._backend.data_dim(signature)
@@ -148,7 +135,7 @@ class ScoringClient:
 
         Args:
             signature: "encode", "reconstruct", "sample", "serving_default" or "log_prob_k".
-            inputs: by name: `x` [B, D] as float32, `num_samples` and `seed` [B].
+            inputs: by name: `x` [B, D], `num_samples` and `seed` [B].
 
         Returns:
             The outputs by name, each [B, ...].
@@ -195,8 +182,8 @@ def read_rows(
     Args:
         path: a table (`.csv`, `.parquet`), an array (`.npy`), an `.npz` with an array `x`, a single array, or the one
             named by `array`; or a folder of images, whose identifiers are their paths in it.
-        data: what is recorded of the model's training data (`model_folder.trained_data`): the columns of a table, and
-            what integers are divided by. None if unknown.
+        data: what is recorded of the model's training data (`model_folder.trained_data`), for the columns of a table.
+            None if unknown.
         array: a name in an `.npz`.
         id_column: of a table.
 
@@ -206,15 +193,14 @@ def read_rows(
     if path.suffix.lower() not in (".csv", ".parquet"):
         if id_column is not None:
             raise InputError(f"--id-column {id_column} is for tables, {path} is none: leave it out")
-        scale = _scale(data)
         if path.is_dir():
             paths = [file for files in images.image_paths(path).values() for file in files]
             if not paths or array is not None:
                 raise InputError(f"{path}: expected a folder of PNG or JPEG images, and no --array")
             ids = np.array([file.relative_to(path).as_posix() for file in paths])
-            return as_rows(images.read_images(paths), scale, str(path)), ids
+            return as_rows(images.read_images(paths), str(path)), ids
         x, name = _read_array(path, array)
-        return as_rows(x, scale, name), None
+        return as_rows(x, name), None
     if data is None:
         raise InputError(
             f"{path} is a table, whose columns are found by the names that the model was trained on: give --data-of "
@@ -226,12 +212,6 @@ def read_rows(
         raise InputError(f"--array {array} is for .npz files, {path} is a table: leave it out")
     columns = [Column(column["name"], column["kind"], tuple(column["categories"])) for column in data["table_columns"]]
     return read_table(path, columns, id_column)
-
-
-def _scale(data: Mapping | None) -> float | None:
-    """Returns what integers are divided by; None if it is not recorded."""
-    data = data or {}
-    return 1.0 if data.get("table_columns") else data.get("scale")
 
 
 def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
@@ -258,13 +238,11 @@ def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
             return loaded[array], f"{path}: {array}"
 
 
-def as_rows(x: np.ndarray, scale: float | None = None, name: str = "x") -> np.ndarray:
-    """Returns rows as float32 [N, D].
+def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:
+    """Returns rows as float32 [N, D]; their values stay as they are.
 
     Args:
-        x: [N, D], [N, H, W] or [N, H, W, C]. Floats are taken as they are, bool is 0/1.
-        scale: what integers are divided by, that of the training data (255 for 8-bit grey values); None if it is not
-            known. It is never guessed from x.
+        x: [N, D], [N, H, W] or [N, H, W, C], numbers; bool is 0/1.
         name: the array's, for error messages.
 
     Raises:
@@ -276,11 +254,5 @@ def as_rows(x: np.ndarray, scale: float | None = None, name: str = "x") -> np.nd
         raise InputError(f"{name} is empty, shape {list(x.shape)}; expected at least one row")
     if x.dtype.kind not in "biuf":
         raise InputError(f"{name} has dtype {x.dtype}; expected numbers: convert it with .astype")
-    if x.dtype.kind in "iu" and scale is None:
-        raise InputError(
-            f"{name} has integers ({x.dtype}), and what they are divided by is not known: give --data-of with the "
-            "folder of the run, or of the exported model; or save them as floats, divided as the training data were"
-        )
-    scale = np.float32(scale if x.dtype.kind in "iu" else 1.0)
     with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
-        return np.ascontiguousarray(x.reshape(len(x), -1).astype(np.float32) / scale)
+        return np.ascontiguousarray(x.reshape(len(x), -1).astype(np.float32))

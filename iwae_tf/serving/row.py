@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
@@ -35,18 +36,24 @@ class RowSettings(NamedTuple):
 
 
 def observe(model, x: tf.Tensor, seed: tf.Tensor, rule: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Applies the input rule to a row.
+    """Divides a row by the model's scale and applies the input rule to it.
 
     Args:
         model: an `IWAE`.
-        x: float32 [D], any values.
+        x: float32 [D], any values; integers from 0 to `model.scale`, unless that is 1, are good.
         seed: int64 scalar.
         rule: a key of `INPUT_RULES`.
 
     Returns:
         Pixels, float32 [1, D], zeros if the likelihood cannot observe x; and the status, `OK` or `BAD_X`.
     """
-    good = model.likelihood_head.in_support(x)
+    whole = tf.constant(True)
+    if model.scale != 1.0:
+        whole = tf.reduce_all((x == tf.round(x)) & (x >= 0.0) & (x <= model.scale))
+        # A graph may multiply by the inverse: its last bits differ from NumPy's, and so would the row's noise.
+        divided = np.arange(model.scale + 1.0, dtype=np.float32) / np.float32(model.scale)
+        x = tf.gather(divided, tf.cast(tf.where(whole, x, 0.0), tf.int32))
+    good = whole & model.likelihood_head.in_support(x)
     pixels = tf.where(good, x, tf.zeros_like(x))
     if rule == "binary":
         key = seeds.stream_key(seeds.row_streams(seed, x[None])[0], Purpose.REQUEST_PIXELS)

@@ -124,6 +124,8 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "likelihood": model.likelihood_name,
         "levels": model.levels,
         "observations": model.likelihood_head.support,
+        "scale": model.scale,
+        "values": "as they are" if model.scale == 1.0 else f"integers from 0 to {model.scale:g}, divided by it",
         "columns": None if model.columns is None else [column._asdict() for column in model.columns],
         "missing": model.missing,
         "input": settings.input_rule,

@@ -13,7 +13,7 @@ from iwae_tf.errors import InputError
 OK, BAD_X, BAD_NUM_SAMPLES, NOT_FINITE = range(4)
 STATUSES = {
     OK: "ok",
-    BAD_X: "x has NaN or values that the likelihood cannot observe",
+    BAD_X: "x has NaN or values that the model does not take",
     BAD_NUM_SAMPLES: "num_samples is not in [1, max_samples]",
     NOT_FINITE: "the score is not finite",
 }

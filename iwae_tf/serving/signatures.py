@@ -56,13 +56,13 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
 
     def reconstruct(x):
         pixels, status = row.observe(model, x, own_seed, settings.input_rule)
-        return row.with_status({"x_mean": model(pixels)[0]}, status)
+        return row.with_status({"x_mean": model(pixels)[0] * model.scale}, status)
 
     def sample(seed):
         drawn, mean, _ = model.generative_network.sample(
             1, lambda layer: seeds.stream_key(seed, seeds.Purpose.REQUEST_SAMPLE, layer)
         )
-        return {"x_mean": mean[0], "x": drawn[0]}
+        return {"x_mean": mean[0] * model.scale, "x": drawn[0] * model.scale}
 
     scores = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items()}
     encodings = {f"{field}_{layer + 1}": tf.float32 for layer, field in encoded}

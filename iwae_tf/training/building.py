@@ -123,7 +123,12 @@ def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
             _check_varying(dataset, model.likelihood)
         if levels is None and facts.get("needs_levels"):
             levels = dataset.levels
-        observations = {"likelihood": model.likelihood, "data_mean": dataset.train_mean(), "levels": levels}
+        observations = {
+            "likelihood": model.likelihood,
+            "data_mean": dataset.train_mean(),
+            "levels": levels,
+            "scale": dataset.scale,
+        }
     if model.network == "conv":
         if dataset.image_shape[0] == 1:
             raise InputError(

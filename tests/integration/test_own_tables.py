@@ -155,7 +155,7 @@ def test_arrays_and_images_have_the_same_score_through_every_door(kind, tmp_path
     x = dataset.intensities("test")
     python = evaluation.estimate_log_likelihood(trained.model, x, 100, refine="off").log_likelihood
     np.testing.assert_allclose(python, by_training["log_likelihood"], rtol=1e-5)
-    np.testing.assert_allclose(over_json(tmp_path / "m" / "1", x), python, rtol=1e-4)
+    np.testing.assert_allclose(over_json(tmp_path / "m" / "1", dataset.x_test), python, rtol=1e-4)
 
     capsys.readouterr()
     assert main(["score", str(data), "--url", str(tmp_path / "m")]) == 0

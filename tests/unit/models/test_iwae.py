@@ -201,6 +201,7 @@ REFUSED = [
     ({"likelihood": "categorical"}, r"the likelihood categorical needs levels \(--levels\)"),
     ({"likelihood": "categorical", "levels": 1}, "levels must be at least 2, got 1"),
     ({"likelihood": "discretized-logistic", "levels": 2.5}, "levels must be an integer >= 1, got 2.5"),
+    *(({"scale": scale}, "scale must be an integer from 1 to 65535") for scale in (0, -1, 1.5, 65_536)),
     ({"levels": 256}, r"levels \(--levels 256\) are for likelihoods over levels, not for bernoulli"),
     ({"encoder": ConvEncoder((8, 8, 1))}, r"the encoder must take rows \[N, 12\]: "),
     ({"decoder": ConvDecoder((8, 8, 1))}, "features for 8 x 8 positions cannot make 12 values"),

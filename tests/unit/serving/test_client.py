@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scripted_server import QUICK, RESET, ScriptedServer, assert_scores_of, scores_of
 
-from iwae_tf.data import Dataset
 from iwae_tf.errors import InputError
 from iwae_tf.serving import backends
 from iwae_tf.serving import client as client_module
@@ -57,15 +56,10 @@ def test_other_addresses_are_refused_with_the_right_form(url, message):
     assert message in str(raised.value)
 
 
-def test_images_become_float32_rows_as_models_are_trained_on():
+def test_images_become_float32_rows_of_the_same_values():
     grey = np.arange(512, dtype=np.uint16).astype(np.uint8).reshape(8, 8, 8)
-    rows = as_rows(grey, 255.0)
-    np.testing.assert_array_equal(rows, grey.reshape(8, 64).astype(np.float32) / np.float32(255))
-    data = Dataset.from_arrays("d", {"x_train": grey.reshape(8, 64), "x_test": grey.reshape(8, 64)}, "", "")
-    np.testing.assert_array_equal(rows, data.intensities("test"))
-    digits = np.uint8([[0, 8, 16, 1]])  # of 17 levels: what integers are divided by is never guessed from them
-    np.testing.assert_array_equal(as_rows(digits, 16.0), digits.astype(np.float32) / np.float32(16))
-    np.testing.assert_array_equal(as_rows(digits.astype(np.int64), 16.0), as_rows(digits, 16.0))
+    for values in (grey, grey.astype(np.int64), grey.astype(np.float64)):
+        np.testing.assert_array_equal(as_rows(values), grey.reshape(8, 64))
     binary = np.eye(3, dtype=np.uint8)
     for pixels in (binary.astype(bool), binary.astype(np.float64)):
         np.testing.assert_array_equal(as_rows(pixels), binary)
@@ -81,25 +75,11 @@ def test_arrays_that_are_no_images_are_refused():
         (np.zeros((3, 0)), "empty"),
         (np.zeros(4), r"shape \[4\]"),
         (np.zeros((1, 2, 3, 4, 5)), r"shape \[1, 2, 3, 4, 5\]"),
-        (np.zeros((2, 2), np.int64), r"integers \(int64\).*give --data-of"),
-        (np.eye(2, dtype=np.uint8), r"integers \(uint8\).*give --data-of"),
         (np.zeros((2, 2), complex), "dtype complex128"),
         (np.array([["a"]]), "dtype <U1"),
     ]:
         with pytest.raises(InputError, match=message):
             as_rows(x)
-
-
-def test_integers_are_divided_by_what_is_recorded_and_refused_where_nothing_is(tmp_path):
-    np.save(tmp_path / "x.npy", np.uint8([[0, 8, 16, 1]]))
-    for data, divided in [
-        ({"scale": 16.0}, [0, 0.5, 1, 1 / 16]),
-        ({"table_columns": [1], "scale": 1.0}, [0, 8, 16, 1]),
-    ]:
-        np.testing.assert_array_equal(read_rows(tmp_path / "x.npy", data)[0], np.float32([divided]))
-    for data in (None, {"dataset": "digits"}):
-        with pytest.raises(InputError, match="not known: give --data-of"):
-            read_rows(tmp_path / "x.npy", data)
 
 
 def test_images_are_found_in_their_file_and_other_files_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The folder of an exported model: versions, provenance, checksums, and the rule for pixels between 0 and 1."""
 
 import concurrent.futures
+import dataclasses
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import stat
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +18,7 @@ from small_models import SMALL_DIM, binary_images, small_model
 
 import iwae_tf
 from iwae_tf import InputError
+from iwae_tf.data import Dataset
 from iwae_tf.serving import export_saved_model, saved_model
 from iwae_tf.serving.model_folder import checksum, find_version, load
 from iwae_tf.serving.row import RowSettings, observe
@@ -132,6 +135,8 @@ def test_provenance_says_where_the_numbers_come_from(small_folder):
         "latent": "gaussian",
         "likelihood": "bernoulli",
         "input": "binary",
+        "scale": 1.0,
+        "values": "as they are",
         "num_samples": 700,
         "max_samples": 50_000,
         "seed": 0,
@@ -197,6 +202,28 @@ def test_the_rules_agree_on_binary_images_and_differ_between(model):
     # The expected log-likelihood of grey pixels is that of the model's own estimate at the same intensities.
     expected = model.log_likelihood(grey[:1], 50)
     np.testing.assert_allclose(intensity["log_prob"][2:3], expected, rtol=1e-5)  # float32, one row at a time
+
+
+@pytest.mark.parametrize("scale", [16, 255])
+def test_an_export_takes_the_integers_of_the_data_and_divides_them_as_training_did(model, tmp_path, scale):
+    copy = type(model).from_config({**model.get_config(), "scale": scale})
+    copy.set_weights(model.get_weights())
+    copy.save(tmp_path / "model.keras")
+    scaled = keras.saving.load_model(tmp_path / "model.keras")
+    settings, integers = RowSettings(60, 50, "intensity"), np.random.default_rng(0).integers(0, scale + 1, (3, 12))
+    images = {"x_train": integers.astype(np.uint8), "x_test": integers.astype(np.uint8)}
+    divided = dataclasses.replace(Dataset.from_arrays("d", images, "", ""), scale=float(scale)).intensities("test")
+    for name in ("log_prob_k", "encode", "reconstruct", "sample"):
+        inputs = {"x": divided, "num_samples": np.full(3, 50, np.int32), "seed": np.arange(3)}
+        expected = through_function(signatures(model, settings)[name], (name, inputs))
+        answer = through_function(signatures(scaled, settings)[name], (name, inputs | {"x": np.float32(integers)}))
+        for output in expected:
+            unit = scale if output in ("x", "x_mean") else 1
+            np.testing.assert_allclose(answer[output], unit * expected[output], rtol=1e-6, err_msg=output)
+    wild = np.zeros((5, 12), np.float32)
+    wild[:, 3] = [1.5, -1, scale + 1, np.nan, scale]
+    answer = through_function(signatures(scaled, settings)["reconstruct"], ("", {"x": wild}))
+    np.testing.assert_array_equal(answer["status"], [1, 1, 1, 1, 0])
 
 
 def test_drawn_pixels_follow_their_intensity_and_depend_on_the_seed_and_the_image(model):

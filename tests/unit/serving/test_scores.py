@@ -179,7 +179,7 @@ def test_the_summary_counts_unreliable_and_bad_rows():
     line = summary(Scores(values, values, values, values, values, reliable, status))
     assert line == (
         "5 rows; mean log_prob -3.000 over 3 good rows; 1 of them reliable; 1 with status 1 (x has NaN or "
-        "values that the likelihood cannot observe); 1 with status 3 (the score is not finite)"
+        "values that the model does not take); 1 with status 3 (the score is not finite)"
     )
 
 
