@@ -37,6 +37,7 @@ class Purpose(enum.IntEnum):
     REFINEMENT = 18
     PILOT = 19
     LOCAL_FIT = 20
+    EXPLANATION = 21
 
 
 def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:

@@ -42,9 +42,10 @@ def exports(tmp_path_factory):
     """A function: "bernoulli", "gaussian" or "binary units" -> a small model with mild weights, its version's folder.
 
     Each is exported once, in 4 s, as version 1 of the model "small" with 700 samples; tests only read the folders.
+    "bernoulli" knows 30 held-out rows.
     """
     from binary_models import belief_network
-    from small_models import small_model
+    from small_models import binary_images, small_model
 
     from iwae_tf.serving import export_saved_model
 
@@ -58,10 +59,13 @@ def exports(tmp_path_factory):
     @functools.cache
     def exported(name):
         model = models[name]()
+        held_out = binary_images(30, seed=5) if name == "bernoulli" else None
         folder = made_once(
             tmp_path_factory,
             f"export of {name}",
-            lambda folder: export_saved_model(model, folder / "small", num_samples=700, run=provenance),
+            lambda folder: export_saved_model(
+                model, folder / "small", num_samples=700, held_out=held_out, run=provenance
+            ),
         )
         return model, folder / "small" / "1"
 

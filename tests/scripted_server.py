@@ -25,6 +25,7 @@ def scores_of(x) -> dict:
         "standard_error": spread,
         "effective_sample_size": 40 * spread,
         "pareto_k": np.where(total > 1, np.float32(np.inf), spread),
+        "p_value": np.where(bad, np.float32(np.nan), 1 / (1 + np.abs(total))),
         "reliable": (~bad & (total <= 1)).astype(np.int32),
         "status": bad.astype(np.int32),
     }

@@ -6,6 +6,7 @@ log p(x), encode, reconstruct and sample; export/README.md says how to serve it.
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from iwae_tf.commands import flags
@@ -22,6 +23,7 @@ def add_flags(parser: flags.Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--name", metavar="NAME", help="name of the model on the server (default: the run folder's)")
     flags.add_settings(parser, ExportConfig)
+    parser.add_argument("--data-dir", metavar="DIR", help="folder to read the held-out rows from (default: the run's)")
     parser.add_argument(
         "--output-dir", metavar="DIR", default=EXPORT_DIR, help=f"folder of all models (default: {EXPORT_DIR})"
     )
@@ -34,12 +36,14 @@ def run(arguments) -> int:
     check_trained(path)
     name = served_name(arguments.name or path.resolve().name)
     import_tensorflow()
-    print(f"written: {export(read_trained(path), Path(arguments.output_dir) / name, settings)}")
+    print(f"written: {export(read_trained(path), Path(arguments.output_dir) / name, settings, arguments.data_dir)}")
     return 0
 
 
-def export(trained: TrainedRun, directory: Path, settings: ExportConfig) -> Path:
+def export(trained: TrainedRun, directory: Path, settings: ExportConfig, data_dir: str | None = None) -> Path:
     """Writes the next version of the run's model into `directory`; returns the version's folder.
+
+    The rows of the test split are its held-out rows. Without them, which stderr says, it has no p-values.
 
     Raises:
         InputError: the model is not that of the run's settings, or `export_saved_model` refuses it.
@@ -62,7 +66,32 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig) -> Path
         input_rule=settings.input,
         refine=settings.refine,
         run=run,
+        **_held_out(trained, settings, data_dir),
     )
+
+
+def _held_out(trained: TrainedRun, settings: ExportConfig, data_dir: str | None) -> dict:
+    """Returns the arguments of `export_saved_model` for the test rows, with the run's scores of them if they fit."""
+    from iwae_tf.evaluation.estimate import refines
+    from iwae_tf.training.building import check_same_data, load_data
+    from iwae_tf.training.scores_file import SCORES, read_columns
+
+    try:
+        dataset = load_data(trained.config["data"], data_dir)
+        check_same_data(trained.config["data"], dataset)
+    except InputError as error:
+        print(f"warning: the export has no p_value and no explain, for want of held-out rows: {error}", file=sys.stderr)
+        return {}
+    scored, scores = trained.metrics.get("protocol", {}), None
+    wanted = {
+        "part": "test",
+        "num_samples": settings.num_samples,
+        "target_standard_error": None,
+        "proposal": "refined" if refines(trained.model, settings.refine) else "q(h|x)",
+    }
+    if settings.input != "intensity" and not differences(scored, wanted) and (trained.path / SCORES).is_file():
+        scores = read_columns(trained.path / SCORES)["log_likelihood"]
+    return {"held_out": dataset.x_test, "held_out_scores": scores}
 
 
 def served_name(name: str) -> str:

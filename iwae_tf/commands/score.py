@@ -6,6 +6,7 @@ was stopped. The exit code is 1 if no row can be scored.
 """
 
 import hashlib
+import math
 import os
 import shlex
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
-from iwae_tf.errors import InputError, exit_code
+from iwae_tf.errors import InputError, exit_code, positive_integer
 
 _LONGEST_TIMEOUT = 24 * 3600
 
@@ -43,6 +44,18 @@ def add_flags(parser: flags.Parser) -> None:
         help="the run or the exported model, which records the columns of a table; needed for a table with a server "
         "(default: --url, if that is a folder)",
     )
+    parser.add_argument(
+        "--false-alarm-rate",
+        type=float,
+        metavar="RATE",
+        help="adds a column alarm, 1 where p_value is at most this, in (0, 1): the share of normal rows that alarm",
+    )
+    parser.add_argument(
+        "--explain",
+        type=int,
+        metavar="N",
+        help="adds the N values of each row that are strangest by comparison with held-out rows, strangest first",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help=".csv, .npz or .parquet (default: CSV on stdout)")
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="seconds to wait for an answer (default: 30)"
@@ -61,6 +74,12 @@ def run(arguments) -> int:
     client.check_samples(arguments.num_samples, arguments.seed)
     if not 0 < arguments.timeout <= _LONGEST_TIMEOUT:
         raise InputError(f"--timeout must be above 0 and at most {_LONGEST_TIMEOUT} s, got {arguments.timeout:g}")
+    if arguments.false_alarm_rate is not None and not 0.0 < arguments.false_alarm_rate < 1.0:
+        raise InputError(f"--false-alarm-rate must be above 0 and below 1, got {arguments.false_alarm_rate:g}")
+    if arguments.false_alarm_rate is not None and arguments.num_samples is not None:
+        raise InputError("--false-alarm-rate needs the model's own number of samples: leave --num-samples out")
+    if arguments.explain is not None:
+        positive_integer("--explain", arguments.explain)
     url = parse_model_url(arguments.url)
     if arguments.out is not None:
         scores.check_path(arguments.out)
@@ -71,25 +90,52 @@ def run(arguments) -> int:
         # Failures come as exceptions; lines of the log would break the progress bar.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import_tensorflow()
+    names = _names(data, x.shape[1])
     with client.ScoringClient(arguments.url, timeout=arguments.timeout) as connected:
-        return (_to_stdout if arguments.out is None else _to_file)(connected, x, ids, arguments)
+        return (_to_stdout if arguments.out is None else _to_file)(connected, x, ids, names, arguments)
 
 
-def _to_stdout(client, x, ids, arguments) -> int:
-    from iwae_tf.serving.scores import concatenate, csv_header, csv_lines
+def _names(data, dim: int):
+    """Returns the names of the values of a row: of columns, or row and column of a pixel; numbers if unknown."""
+    import numpy as np
+
+    columns, shape = ((data or {}).get(name) for name in ("table_columns", "image_shape"))
+    if columns and len(columns) == dim:
+        return np.array([column["name"] for column in columns])
+    if shape and shape[0] > 1 and math.prod(shape) == dim:
+        return np.array([f"pixel {row} {column}" for row in range(shape[0]) for column in range(shape[1])])
+    return np.arange(dim).astype(str)
+
+
+def _added(client, x, scores, names, arguments) -> dict:
+    """Returns the columns that flags ask for beside the scores, of rows x."""
+    from iwae_tf.serving.scores import alarms, strangest
+
+    found = {}
+    if arguments.false_alarm_rate is not None:
+        found["alarm"] = alarms(scores, arguments.false_alarm_rate)
+    if arguments.explain is not None:
+        found |= strangest(client.explain(x), names, arguments.explain)
+    return found
+
+
+def _to_stdout(client, x, ids, names, arguments) -> int:
+    from iwae_tf.serving.scores import columns_of, concatenate, csv_lines
 
     finished = []
     for first, scores in _score(client, x, arguments, 0):
+        added = _added(client, x[first : first + len(scores.status)], scores, names, arguments)
+        columns = columns_of(first, scores, ids, added)
         if first == 0:
-            print(csv_header(ids))
-        print("\n".join(csv_lines(first, scores, ids)), flush=True)
+            print(",".join(columns))
+        print("\n".join(csv_lines(columns)), flush=True)
         finished.append(scores)
-    return _ended(concatenate(finished))
+    return _ended(concatenate(finished), arguments.false_alarm_rate)
 
 
-def _to_file(client, x, ids, arguments) -> int:
+def _to_file(client, x, ids, names, arguments) -> int:
     from iwae_tf.serving.client import signature_of
-    from iwae_tf.serving.scores import ScoreFile
+    from iwae_tf.serving.scores import ScoreFile, alarms
 
     job = {
         "content": "sha256:" + hashlib.sha256(x.tobytes()).hexdigest(),
@@ -104,9 +150,14 @@ def _to_file(client, x, ids, arguments) -> int:
     file = ScoreFile(arguments.out, job, ids)
     if client.version is None and file.version is not None:
         client.pin(file.version)
+    if arguments.explain is not None:
+        client.explain(x[:1])  # a model without it is refused before the work
     try:
         for _, scores in _score(client, x, arguments, file.rows):
+            if arguments.false_alarm_rate is not None:
+                alarms(scores, arguments.false_alarm_rate)  # likewise
             file.append(scores, client.version)
+        added = _added(client, x, file.scores, names, arguments)
     except InputError as error:
         if not file.rows:
             raise
@@ -117,15 +168,20 @@ def _to_file(client, x, ids, arguments) -> int:
         command = shlex.join(sys.orig_argv)
         print(f"\nstopped after {file.rows} of {len(x)} rows; resume with: {command}", file=sys.stderr)
         return exit_code(stop)
-    file.finish()
-    return _ended(file.scores)
+    file.finish(added)
+    return _ended(file.scores, arguments.false_alarm_rate)
 
 
-def _ended(scores) -> int:
-    """Prints the summary; returns the exit code, 1 if no row has a score."""
-    from iwae_tf.serving.scores import OK, summary
+def _ended(scores, false_alarm_rate: float | None) -> int:
+    """Prints the summary and the alarms; returns the exit code, 1 if no row has a score."""
+    from iwae_tf.serving.scores import OK, alarms, summary
 
     print(summary(scores), file=sys.stderr)
+    if false_alarm_rate is not None:
+        alarm = alarms(scores, false_alarm_rate) == 1
+        highest = f", log_prob up to {scores.log_prob[alarm].max():.3f}" if alarm.any() else ""
+        rows = f"{alarm.sum()} of {len(alarm)} rows"
+        print(f"{rows} alarm: p_value at most {false_alarm_rate:g}{highest}", file=sys.stderr)
     return 0 if (scores.status == OK).any() else 1
 
 

@@ -217,6 +217,13 @@ class Columns(Likelihood):
         filled, observed = self._filled(value)
         return tf.add_n([group.log_prob_of_observed(features, filled, observed) for group in self.groups])
 
+    def log_prob_of_each(self, parameters: tuple, value: tf.Tensor) -> tf.Tensor:
+        """Returns log p of each value, 0 where it is missing: parameters of [k, B, ...], value [B, D] -> [k, B, D]."""
+        filled, observed = self._filled(value)
+        groups = zip(self.groups, parameters, strict=True)
+        each = [group.of_each(of_group).log_prob(_select(filled, group.numbers)) for group, of_group in groups]
+        return tf.where(observed, tf.gather(tf.concat(each, axis=-1), self._order, axis=-1), 0.0)
+
     def in_support(self, value: tf.Tensor) -> tf.Tensor:
         """Returns whether every value is possible in its column; a scalar."""
         if self.missing:

@@ -111,6 +111,19 @@ class Likelihood(DistributionHead):
     needs_columns = False
     levels: int | None = None
 
+    def log_prob_of_each(self, parameters, value: tf.Tensor) -> tf.Tensor:
+        """Returns log p of each value in nats: parameters [k, B, D], value [B, D] -> [k, B, D].
+
+        Raises:
+            InputError: `distribution` is no `tfd.Independent`, so that log p is no sum over the values.
+        """
+        from tensorflow_probability import distributions as tfd
+
+        found = self.distribution(parameters)
+        if not isinstance(found, tfd.Independent):
+            raise InputError(f"the likelihood {type(self).__name__} is not that of independent values")
+        return found.distribution.log_prob(value)
+
     @staticmethod
     def in_support(value: tf.Tensor) -> tf.Tensor:
         """Returns True if every value is a possible observation (NaN is not); a scalar."""

@@ -46,11 +46,15 @@ class Proposal(NamedTuple):
         units = tf.cast(tf.shape(self.loc)[0], tf.float64)
         return Proposal(self.loc, width * self.factor, self.log_det + units * tf.math.log(width))
 
-    def log_weights(self, model, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-        """Returns log of the weight f / r of the noise at z, float32: x [1, D], z [n, 1, H] -> [n, 1]."""
+    def noise(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the noise at z and log N(noise; 0, I) - log r there: z [n, 1, H] -> [n, 1, H], [n, 1]."""
         loc, factor, log_det = (tf.cast(value, z.dtype) for value in self)
         noise = loc + tf.matmul(z[:, 0], factor, transpose_b=True)[:, None]
-        prior_over_proposal = 0.5 * (_squared_norm(z) - _squared_norm(noise)) + log_det  # log N(noise; 0, I) - log r
+        return noise, 0.5 * (_squared_norm(z) - _squared_norm(noise)) + log_det
+
+    def log_weights(self, model, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+        """Returns log of the weight f / r of the noise at z, float32: x [1, D], z [n, 1, H] -> [n, 1]."""
+        noise, prior_over_proposal = self.noise(z)
         return model.log_weights_from_noise(x, noise) + prior_over_proposal
 
 

@@ -77,7 +77,7 @@ def stream_row(
     def take(first, statistics, bounds):
         left = num_samples - first
         size = tf.minimum(CHUNK, -(-left // BLOCK) * BLOCK)
-        log_w = log_weights(first, size)[:left]
+        log_w = tf.ensure_shape(log_weights(first, size), [None, 1])[:left]  # a likelihood of yours may not know it
         if sample_sizes:
             add = functools.partial(update_grouped_bounds, bounds, log_w, sample_sizes)
             bounds = tf.cond(tf.convert_to_tensor(with_bounds), add, lambda: bounds)

@@ -101,21 +101,48 @@ class ScoringClient:
         """Like `score`, but yields the scores of each request as it is answered."""
         x = as_rows(np.asarray(x))
         check_samples(num_samples, seed)
-        signature = signature_of(num_samples)
+        inputs = {"x": x}
+        if num_samples is not None:
+            inputs["num_samples"] = np.full(len(x), num_samples, np.int32)
+            inputs["seed"] = np.full(len(x), seed, np.int64)
+        for outputs, rows in self._requests(signature_of(num_samples), inputs):
+            yield from_outputs(outputs, rows)
+
+    def explain(self, x: np.ndarray) -> np.ndarray:
+        """Returns what each value of each row adds to its score, compared with held-out rows; the strangest are lowest.
+
+        Args:
+            x: [N, D] or [N, H, W], with the values of the training data; see `as_rows`.
+
+        Returns:
+            Contributions in nats, float32 [N, D]: the expected log-likelihood of the value given the row, minus its
+            mean over held-out rows. NaN for a row that the model cannot score.
+
+        Raises:
+            InputError: the model was exported without held-out rows, the rows do not fit it, or the server failed.
+        """
+        x, found = as_rows(np.asarray(x)), []
+        for outputs, rows in self._requests("explain", {"x": x}):
+            values = outputs.get("contribution")
+            if values is None or values.shape != (rows, x.shape[1]) or values.dtype.kind not in "iuf":
+                raise InputError(f"the model at {self.url} answered explain without contributions of {rows} rows")
+            found.append(values.astype(np.float32))
+        return np.concatenate(found)
+
+    def _requests(self, signature: str, inputs: dict[str, np.ndarray]) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+        """Yields the outputs and the number of rows of each request; its size follows the time of the one before."""
+        x = inputs["x"]
         dim = self._backend.data_dim(signature)
         if dim is not None and dim != x.shape[1]:
             raise InputError(f"the rows have {x.shape[1]} values each, the model at {self.url} takes {dim}")
         most = min(MAX_ROWS, max(1, MAX_BYTES // (x.shape[1] * self._backend.bytes_per_value)))
         done, size = 0, min(FIRST_ROWS, most)
         while done < len(x):
-            inputs = {"x": x[done : done + size]}
-            rows = len(inputs["x"])
-            if num_samples is not None:
-                inputs["num_samples"] = np.full(rows, num_samples, np.int32)
-                inputs["seed"] = np.full(rows, seed, np.int64)
+            of_request = {name: values[done : done + size] for name, values in inputs.items()}
+            rows = len(of_request["x"])
             start = time.perf_counter()
             try:
-                outputs = self._backend.predict(signature, inputs)
+                outputs = self._backend.predict(signature, of_request)
             except RequestTimeoutError as error:
                 if rows == 1:
                     raise InputError(
@@ -127,7 +154,7 @@ class ScoringClient:
                 continue
             aim = int(TARGET_SECONDS * rows / max(time.perf_counter() - start, 1e-9))
             size = max(1, min(aim, 2 * rows, most))
-            yield from_outputs(outputs, rows)
+            yield outputs, rows
             done += rows
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

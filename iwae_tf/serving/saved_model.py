@@ -17,6 +17,7 @@ from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.estimate import refines
 from iwae_tf.models.streaming import BLOCK, CHUNK
+from iwae_tf.serving.held_out import judged_held_out
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, files_of, refused_in, versions
 from iwae_tf.serving.row import INPUT_RULES, RowSettings
 from iwae_tf.serving.scores import STATUSES
@@ -24,6 +25,7 @@ from iwae_tf.serving.signatures import Signature, signatures
 from iwae_tf.version import __version__
 
 CHECKED_ROWS = 4
+FALSE_ALARM_RATES = (0.001, 0.01, 0.05, 0.1)
 PACKAGES = ("tensorflow", "keras", "numpy")
 WARMUP_FILE = "tf_serving_warmup_requests"  # the name that TensorFlow Serving looks for
 WARMUP_BATCH_SIZES = (1, 2, 3, 4)  # of the batches that export/serving/batching_parameters.txt allows
@@ -38,6 +40,8 @@ def export_saved_model(
     max_samples: int = ExportConfig.max_samples,
     input_rule: str | None = ExportConfig.input,
     refine: str = ExportConfig.refine,
+    held_out: np.ndarray | None = None,
+    held_out_scores: np.ndarray | None = None,
     run: dict | None = None,
 ) -> Path:
     """Writes the next version of a model for TensorFlow Serving.
@@ -54,6 +58,10 @@ def export_saved_model(
             pixel from its intensity, "intensity" scores the expected log-likelihood. None for other likelihoods.
         refine: "auto" lets `serving_default` score with a proposal refined for each row if the latent units are
             Gaussian, "on" also raises an error if they are not, "off" scores with q(h | x).
+        held_out: rows that the model was not trained on, [N, D], as a client sends them. `serving_default` then also
+            returns `p_value`, and there is a signature `explain`.
+        held_out_scores: estimates of log p(x) of these rows with the same `num_samples` and `refine`, [N]; None scores
+            the first 1000 rows.
         run: `config` and `metrics` of the training run, for the provenance.
 
     Returns:
@@ -75,6 +83,8 @@ def export_saved_model(
         )
     settings = RowSettings(int(num_samples), int(max_samples), rule, refines(model, refine))
     _check_scores(model)
+    if held_out is not None:
+        settings = settings._replace(held_out=judged_held_out(model, held_out, settings, held_out_scores))
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -133,6 +143,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "num_samples": settings.num_samples,
         "max_samples": settings.max_samples,
         "refine": settings.refine,
+        "held_out": None if settings.held_out is None else _described(settings.held_out.scores),
         "seed": settings.seed,
         "chunk": [BLOCK, CHUNK],
         "random_numbers": "philox, from (fingerprint of the pixels xor seed, block of 50 samples)",
@@ -144,6 +155,13 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "checksum": checksum(folder),
     }
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+
+
+def _described(scores: np.ndarray) -> dict:
+    """Returns the number of held-out rows, and for false alarm rates the log_prob below which a row alarms."""
+    allowed = {rate: int(rate * (len(scores) + 1)) for rate in FALSE_ALARM_RATES}
+    thresholds = {f"{rate:g}": float(scores[number - 1]) for rate, number in allowed.items() if number}
+    return {"rows": len(scores), "alarm_below": thresholds}
 
 
 def write_warmup_requests(folder: Path, model_name: str, functions: dict[str, Signature], max_samples: int) -> None:

@@ -28,6 +28,7 @@ class Scores(NamedTuple):
         standard_error: of log_prob, float32, in nats; NaN for one sample.
         effective_sample_size: float32, between 1 and the number of samples.
         pareto_k: shape of the tail of the importance weights, float32; inf for fewer than 21 samples.
+        p_value: float32, the share of held-out rows that score at most as high; NaN where the model knows none.
         reliable: int32, 1 if pilot runs call log_prob reliable; 0 from `log_prob_k`, which makes none.
         status: int32, a key of `STATUSES`; 0 is good.
     """
@@ -37,6 +38,7 @@ class Scores(NamedTuple):
     standard_error: np.ndarray
     effective_sample_size: np.ndarray
     pareto_k: np.ndarray
+    p_value: np.ndarray
     reliable: np.ndarray
     status: np.ndarray
 
@@ -56,6 +58,7 @@ def from_outputs(outputs: dict[str, np.ndarray], rows: int) -> Scores:
     Raises:
         InputError: an output is missing, is not of shape [rows] or of its type, or contradicts the status of its row.
     """
+    outputs = {"p_value": np.full(rows, np.nan, np.float32), **outputs}
     missing = [name for name in Scores._fields if name not in outputs]
     if missing:
         raise InputError(
@@ -76,6 +79,8 @@ def from_outputs(outputs: dict[str, np.ndarray], rows: int) -> Scores:
     good = scores.status == OK
     for name in ("log_prob", "elbo", "effective_sample_size"):
         _refuse(name, getattr(scores, name), np.isfinite(getattr(scores, name)) != good, scores.status)
+    wrong = ~(np.isnan(scores.p_value) | (good & (scores.p_value > 0) & (scores.p_value <= 1)))
+    _refuse("p_value", scores.p_value, wrong, scores.status)
     _refuse("reliable", scores.reliable, (scores.reliable != 0) & ~((scores.reliable == 1) & good), scores.status)
     return scores
 
@@ -109,17 +114,52 @@ def summary(scores: Scores) -> str:
     return "; ".join(facts)
 
 
-def csv_header(ids: np.ndarray | None) -> str:
-    """Returns the names of the columns, with that of the identifiers of the rows if they have any."""
-    return ",".join(COLUMNS if ids is None else ("row", "id", *Scores._fields))
+def columns_of(first_row: int, scores: Scores, ids: np.ndarray | None, added: dict[str, np.ndarray]) -> dict:
+    """Returns the columns of a file of scores by name: row, the identifiers of rows if they have any, scores, added."""
+    rows = len(scores.status)
+    named = {} if ids is None else {"id": ids[first_row : first_row + rows]}
+    return {"row": np.arange(first_row, first_row + rows), **named, **scores._asdict(), **added}
 
 
-def csv_lines(first_row: int, scores: Scores, ids: np.ndarray | None = None) -> list[str]:
+def csv_lines(columns: dict[str, np.ndarray]) -> list[str]:
     """Returns a line for each row, without line ends; floats have the digits that restore their float32."""
-    columns = [[str(value) for value in column] for column in scores]
-    if ids is not None:
-        columns.insert(0, [_quoted(str(value)) for value in ids[first_row : first_row + len(scores.status)]])
-    return [f"{row},{','.join(values)}" for row, values in enumerate(zip(*columns, strict=True), first_row)]
+    texts = [[_quoted(str(value)) for value in values] for values in columns.values()]
+    return [",".join(values) for values in zip(*texts, strict=True)]
+
+
+def alarms(scores: Scores, false_alarm_rate: float) -> np.ndarray:
+    """Returns 1 for every row whose p-value is at most the rate, else 0; int32 [N].
+
+    Raises:
+        InputError: the scores have no p-values.
+    """
+    good = scores.status == OK
+    if good.any() and np.isnan(scores.p_value[good]).all():
+        raise InputError(
+            "the model gives no p_value: export it with its held-out rows; scores with num_samples have none either"
+        )
+    return (scores.p_value <= np.float32(false_alarm_rate)).astype(np.int32)
+
+
+def strangest(contributions: np.ndarray, names: np.ndarray, number: int) -> dict[str, np.ndarray]:
+    """Returns the lowest contributions of each row, as columns.
+
+    Args:
+        contributions: [N, D], in nats; NaN in rows that have none.
+        names: of the values, text [D].
+        number: how many of each row.
+
+    Returns:
+        `strange_1`, the name of the value, and `strange_1_nats`, its contribution, up to `number`; [N] each. The names
+        are empty in rows without contributions.
+    """
+    order = np.argsort(contributions, axis=1, kind="stable")[:, :number]
+    found = {}
+    for place in range(order.shape[1]):
+        values = np.take_along_axis(contributions, order[:, place : place + 1], axis=1)[:, 0]
+        found[f"strange_{place + 1}"] = np.where(np.isnan(values), "", names[order[:, place]])
+        found[f"strange_{place + 1}_nats"] = values
+    return found
 
 
 def _quoted(text: str) -> str:
@@ -194,11 +234,11 @@ class ScoreFile:
         self._bytes += len(added)
         self.scores = concatenate([self.scores, scores])
 
-    def finish(self) -> None:
-        """Writes FILE by an atomic rename and deletes FILE.part."""
+    def finish(self, added: dict[str, np.ndarray]) -> None:
+        """Writes FILE with the added columns, [N] each, by an atomic rename and deletes FILE.part."""
         temporary = self.path.with_name(self.path.name + ".new")
         try:
-            _WRITERS[self.path.suffix](temporary, self.scores, self._job, self._ids)
+            _WRITERS[self.path.suffix](temporary, columns_of(0, self.scores, self._ids, added), self._job)
             os.replace(temporary, self.path)
         except OSError as error:
             raise InputError(
@@ -240,24 +280,20 @@ class ScoreFile:
         self._bytes = len(header) + 1 + records.nbytes
 
 
-def _write_csv(path: Path, scores: Scores, _job: dict, ids) -> None:
-    path.write_text("".join(f"{line}\n" for line in [csv_header(ids), *csv_lines(0, scores, ids)]), encoding="utf-8")
+def _write_csv(path: Path, columns: dict[str, np.ndarray], _job: dict) -> None:
+    path.write_text("".join(f"{line}\n" for line in [",".join(columns), *csv_lines(columns)]), encoding="utf-8")
 
 
-def _columns(scores: Scores, ids) -> dict[str, np.ndarray]:
-    return {"row": np.arange(len(scores.status)), **({} if ids is None else {"id": ids}), **scores._asdict()}
-
-
-def _write_npz(path: Path, scores: Scores, _job: dict, ids) -> None:
+def _write_npz(path: Path, columns: dict[str, np.ndarray], _job: dict) -> None:
     with path.open("wb") as file:  # np.savez adds an ending to a name
-        np.savez(file, **_columns(scores, ids))
+        np.savez(file, **columns)
 
 
-def _write_parquet(path: Path, scores: Scores, job: dict, ids) -> None:
+def _write_parquet(path: Path, columns: dict[str, np.ndarray], job: dict) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.table(_columns(scores, ids))
+    table = pyarrow.table(columns)
     pyarrow.parquet.write_table(table.replace_schema_metadata({"job": json.dumps(job)}), path)
 
 

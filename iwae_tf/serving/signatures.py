@@ -33,7 +33,8 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
         settings: the settings of the export.
 
     Returns:
-        `serving_default` and `log_prob_k` (scores), `encode`, `reconstruct` and `sample`.
+        `serving_default` and `log_prob_k` (scores), `encode`, `reconstruct` and `sample`; with held-out rows `explain`,
+        unless the likelihood is not that of independent values.
     """
     x = tf.TensorSpec([None, model.data_dim], tf.float32, name="x")
     num_samples = tf.TensorSpec([None], tf.int32, name="num_samples")
@@ -47,6 +48,9 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
 
     def log_prob_k(x, num_samples, seed):
         return row.log_prob_k(model, x, num_samples, seed, settings)
+
+    def explain(x):
+        return row.explain(model, x, settings)
 
     def encode(x):
         pixels, status = row.observe(model, x, own_seed, settings.input_rule)
@@ -64,14 +68,18 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
         )
         return {"x_mean": mean[0] * model.scale, "x": drawn[0] * model.scale}
 
-    scores = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items()}
+    p_value = {"p_value": tf.float32}
+    scores = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items() if name not in p_value}
+    contributions = {"contribution": tf.float32, "status": tf.int32}
     encodings = {f"{field}_{layer + 1}": tf.float32 for layer, field in encoded}
+    explained = settings.held_out is not None and settings.held_out.contributions is not None
     return {
-        "serving_default": _by_row(model, log_prob, [x], scores),
+        "serving_default": _by_row(model, log_prob, [x], scores if settings.held_out is None else scores | p_value),
         "log_prob_k": _by_row(model, log_prob_k, [x, num_samples, seed], scores),
         "encode": _by_row(model, encode, [x], {**encodings, "status": tf.int32}),
         "reconstruct": _by_row(model, reconstruct, [x], {"x_mean": tf.float32, "status": tf.int32}),
         "sample": _by_row(model, sample, [seed], {"x_mean": tf.float32, "x": tf.float32}),
+        **({"explain": _by_row(model, explain, [x], contributions)} if explained else {}),
     }
 
 

@@ -41,7 +41,9 @@ INPUTS = {
     "encode": {"x"},
     "reconstruct": {"x"},
     "sample": {"seed"},
+    "explain": {"x"},
 }
+X_ALONE = ("serving_default", "encode", "reconstruct", "explain")
 
 
 @pytest.fixture(params=["bernoulli", "gaussian", "binary units"])
@@ -71,11 +73,12 @@ def warmup_requests(folder):
 
 def test_a_process_without_tensorflows_python_gives_the_bits_of_python(folder, images, tmp_path):
     x, seeds = images(3), np.array([0, -1, 2**62], np.int64)
-    requests = [(name, {"x": x}) for name in ("serving_default", "encode", "reconstruct")]
+    requests = [(name, {"x": x}) for name in loaded(folder).signatures if name in X_ALONE]
     requests += [scores_request(x, [1, 50, 1001], seeds), ("sample", {"seed": seeds})]
     warmup = warmup_requests(folder)
     sizes = [(name, len(next(iter(inputs.values())))) for name, inputs in warmup]
-    assert sorted(sizes) == sorted((name, size) for name in INPUTS for size in WARMUP_BATCH_SIZES)
+    names = loaded(folder).signatures
+    assert sorted(sizes) == sorted((name, size) for name in names for size in WARMUP_BATCH_SIZES)
     served, _ = through_c_api(folder, requests + warmup, tmp_path)
     for left, right in zip(served, through_python(folder, requests + warmup), strict=True):
         assert_same_bits(left, right)
@@ -88,9 +91,14 @@ def test_signatures_have_the_documented_names_a_batch_axis_on_everything_and_ope
     definitions = {k: v for k, v in meta_graph(folder).signature_def.items() if not k.startswith("__")}
     fields = ("loc", "scale") if model.latent == "gaussian" else ("probability",)
     layers = {f"{field}_{layer + 1}" for layer in range(len(model.latent_units)) for field in fields}
-    assert {name: set(definition.inputs) for name, definition in definitions.items()} == INPUTS
+    has_held_out = (model.likelihood_name, model.latent) == ("bernoulli", "gaussian")
+    explain = {"explain": {"contribution", "status"}} if has_held_out else {}
+    assert {name: set(definition.inputs) for name, definition in definitions.items()} == {
+        name: inputs for name, inputs in INPUTS.items() if name != "explain" or has_held_out
+    }
     assert {name: set(definition.outputs) for name, definition in definitions.items()} == {
-        "serving_default": set(SCORES),
+        **explain,
+        "serving_default": set(SCORES) | ({"p_value"} if has_held_out else set()),
         "log_prob_k": set(SCORES),
         "encode": {*layers, "status"},
         "reconstruct": {"x_mean", "status"},
@@ -252,7 +260,7 @@ def test_a_bad_row_gets_nan_and_a_status_and_its_neighbours_nothing(exported, im
         assert answer[name][0] == good[name][0]
     x = np.where(np.isfinite(x), x, 1.5).astype(np.float32)  # not a pixel, but a real number
     bad = 0 if model.likelihood_name == "gaussian" else 1
-    for outputs in through_python(folder, [(s, {"x": x}) for s in ("serving_default", "encode", "reconstruct")]):
+    for outputs in through_python(folder, [(s, {"x": x}) for s in loaded(folder).signatures if s in X_ALONE]):
         np.testing.assert_array_equal(outputs["status"], [0, 0, 0, 0, bad, bad, 0])
         for name, value in outputs.items():
             if name not in ("reliable", "status", "pareto_k"):

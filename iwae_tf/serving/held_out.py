@@ -1,0 +1,61 @@
+"""Scores and contributions of held-out rows, which an export stores to judge the rows of requests by."""
+
+import numpy as np
+import tensorflow as tf
+
+from iwae_tf.errors import InputError
+from iwae_tf.models.networks import weights_read_once
+from iwae_tf.models.streaming import CONCURRENT_ROWS
+from iwae_tf.serving.row import HeldOut, RowSettings, expected_log_prob_of_each, log_prob, observe
+from iwae_tf.serving.scores import OK
+
+MAX_SCORED, MAX_EXPLAINED = 1000, 300  # rows: two minutes and half a minute for MNIST on two cores
+ROWS_TOGETHER = 50
+
+
+def judged_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndarray | None = None) -> HeldOut:
+    """Returns what an export stores of held-out rows.
+
+    Args:
+        model: an `IWAE`.
+        x: rows as a client sends them, [N, D].
+        settings: the settings of the export.
+        scores: of the rows, as `log_prob` of `serving_default` is distributed, [N]; None scores the first 1000.
+
+    Raises:
+        InputError: x has another shape, or no row can be scored.
+    """
+    x = np.asarray(x)
+    if x.ndim < 2 or x[:1].size != model.data_dim:
+        raise InputError(f"held_out must be rows [N, {model.data_dim}] as a client sends them, got shape {x.shape}")
+    x = x.reshape(len(x), -1)
+    if scores is None:
+        scores = _by_row(model, x[:MAX_SCORED], lambda row: log_prob(model, row, settings)["log_prob"])
+    scores = np.sort(np.asarray(scores, np.float32)[np.isfinite(scores)])
+
+    def expected(row):
+        pixels, status = observe(model, row, tf.constant(settings.seed, tf.int64), settings.input_rule)
+        found = tf.where(tf.math.is_nan(pixels[0]), float("nan"), expected_log_prob_of_each(model, pixels, settings))
+        return tf.where(status == OK, found, float("nan"))
+
+    if not len(scores):
+        raise InputError("no row of held_out can be scored: are they rows as a client sends them?")
+    try:
+        each = _by_row(model, x[:MAX_EXPLAINED], expected)
+    except InputError:  # of the likelihood, whose values are not independent
+        return HeldOut(scores, None)
+    observed = np.isfinite(each)
+    total = np.where(observed, each, 0.0).sum(axis=0, dtype=np.float64)
+    return HeldOut(scores, (total / np.maximum(observed.sum(axis=0), 1)).astype(np.float32))
+
+
+def _by_row(model, x: np.ndarray, function) -> np.ndarray:
+    """Applies a function of one row to every row, in graphs of up to 50 rows."""
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, model.data_dim], tf.float32)])
+    def mapped(rows):
+        with weights_read_once(model):
+            return tf.map_fn(function, rows, fn_output_signature=tf.float32, parallel_iterations=CONCURRENT_ROWS)
+
+    batches = [x[first : first + ROWS_TOGETHER] for first in range(0, len(x), ROWS_TOGETHER)]
+    return np.concatenate([mapped(batch.astype(np.float32)).numpy() for batch in batches])
