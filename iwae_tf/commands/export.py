@@ -12,7 +12,13 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import EXPORT_DIR, ExportConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import TrainedRun, check_trained, differences, read_trained
+from iwae_tf.training.run_folder import (
+    TrainedRun,
+    check_trained,
+    differences,
+    different_models,
+    read_trained,
+)
 
 _RECORDED = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")  # of a model, in config.json
 
@@ -42,7 +48,7 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig) -> Path
     """Writes the next version of the run's model into `directory`; returns the version's folder.
 
     Raises:
-        InputError: the model is not that of the run's settings, or `export_saved_model` refuses it.
+        InputError: the model is not that of the run's settings or metrics, or `export_saved_model` refuses it.
     """
     from iwae_tf.serving import export_saved_model  # needs TensorFlow
 
@@ -52,6 +58,11 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig) -> Path
     if other:
         raise InputError(
             f"{trained.path / 'model.keras'} is not the model of config.json: {other}; train the run again"
+        )
+    if different := different_models(trained.path, {"metrics.json": trained.metrics.get("model")}):
+        raise InputError(
+            f"the model of the run in {trained.path} was changed after it was scored: {different}; score it again by "
+            "train.py with the same flags and --resume, which writes the model of the last checkpoint"
         )
     run = {"config": trained.config, "metrics": trained.metrics}
     return export_saved_model(
