@@ -1,6 +1,7 @@
 """The closing table, the options of an evaluation, and the file of scores."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow
@@ -134,6 +135,19 @@ def test_a_damaged_file_of_scores_is_an_error(tmp_path, damage, name):
         file.write_bytes(b"PAR1" if damage == "no parquet" else b"")
     with pytest.raises(InputError, match=r"scores\.parquet is damaged \(.*\); delete it, or score the rows again"):
         read_scores(tmp_path)
+
+
+def test_batches_are_taken_up_only_by_the_model_and_the_protocol_that_they_are_of(tmp_path):
+    batch, about = tmp_path / "batches" / "000000.parquet", {"seed": 1, "model": "sha256:a"}
+    for name in ("protocol.json", "none.json"):  # a killed process may have deleted it before the batches
+        batch.parent.mkdir(exist_ok=True)
+        (batch.parent / name).write_text(json.dumps(about))
+        batch.touch()
+        evaluation._prepare_folder(tmp_path, about, overwrite=False)
+        assert batch.exists() == (name == "protocol.json")
+        with pytest.raises(InputError, match="of another model: model is 'sha256:a' there and 'sha256:b' here"):
+            evaluation._prepare_folder(tmp_path, about | {"model": "sha256:b"}, overwrite=False)
+        shutil.rmtree(batch.parent)
 
 
 @pytest.fixture
