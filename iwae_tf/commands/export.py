@@ -12,13 +12,7 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import EXPORT_DIR, ExportConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import (
-    TrainedRun,
-    check_trained,
-    differences,
-    different_models,
-    read_trained,
-)
+from iwae_tf.training.run_folder import TrainedRun, check_trained, differences, different_models, read_trained
 
 _RECORDED = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")  # of a model, in config.json
 
