@@ -1,8 +1,11 @@
 """Run folders written by hand, for tests that need no model."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from iwae_tf.config import RunConfig
@@ -68,6 +71,18 @@ def write_run(path: Path, config=None, metrics=None, history=None, scores=None) 
     if scores is not None:
         write_columns(path / "scores.parquet", columns)
     return path
+
+
+def write_model(path: Path, weight: float = 0.5, optimizer: float = 0.0, name: str = "dense", date=(2026, 1, 1)):
+    """Writes a `model.keras` of one weight as Keras lays it out: name of its layer, state of the optimiser, a date."""
+    path.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_group("layer/vars").attrs["name"] = name
+        file["layer/vars/0"] = np.full([2, 3], weight, np.float32)
+        file["optimizer/vars/0"] = np.float32(optimizer)
+    with zipfile.ZipFile(path / "model.keras", "w") as archive:
+        archive.writestr(zipfile.ZipInfo("model.weights.h5", (*date, 0, 0, 0)), content.getvalue())
 
 
 def scores_of(log_likelihood) -> dict:

@@ -75,6 +75,15 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained.path, tmp_path / "run"))
 
 
+def change_model(run: Path) -> None:
+    """Scales the weights in a run's `model.keras`, which then is another model of the same networks."""
+    import keras
+
+    model = keras.saving.load_model(run / "model.keras", compile=False)
+    model.set_weights([(weight * 0.9).astype(weight.dtype) for weight in model.get_weights()])
+    model.save(run / "model.keras")
+
+
 def skip_figures(patch: pytest.MonkeyPatch) -> None:
     """Makes runs and evaluations spend no seconds on figures and the report."""
     for name in ("training.evaluation._draw_training", "training.evaluation._draw_evaluation"):

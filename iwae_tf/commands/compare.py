@@ -19,8 +19,8 @@ from iwae_tf.commands.report import check_output
 from iwae_tf.config import FIGURE_FORMATS
 from iwae_tf.errors import InputError
 from iwae_tf.report.record import check_paths, names_of
-from iwae_tf.training.run_folder import check_trained, read_json
-from iwae_tf.training.scores_file import read_columns, wrong_columns
+from iwae_tf.training.run_folder import check_trained, different_models, read_json
+from iwae_tf.training.scores_file import model_of, read_columns, wrong_columns
 
 LETTERS = "ABCDEFGH"  # of the runs
 # column -> kind of its dtype
@@ -86,7 +86,8 @@ def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
     """Returns the scores of `evaluate`, else of `train`, in a run folder, or L_k for k = `bound` as scores.
 
     Raises:
-        InputError: there are none, they are damaged, or that bound is not among them.
+        InputError: there are none, they are damaged or of another model than the run's, or that bound is not among
+            them.
     """
     if not path.is_dir():
         check_trained(path)  # raises, with the nearest name
@@ -98,6 +99,9 @@ def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
         if not isinstance(protocol, dict) or "content" not in protocol or not isinstance(mean, float):
             raise _damaged(path, f"{name} has no protocol, or no result")
         columns = _read_columns(path, folder / "scores.parquet")
+        recorded = {name: content.get("model"), "scores.parquet": model_of(folder / "scores.parquet")}
+        if different := different_models(path, recorded):
+            raise _unusable(path, f"not of one model: {different}")
         number, found = len(columns["row"]), columns["log_likelihood"].mean()
         # A float64 mean may be summed in another order.
         same = np.isclose(found, mean, rtol=1e-9, atol=0.0, equal_nan=True)
@@ -131,8 +135,12 @@ def _of_bound(path: Path, protocol: dict, columns: dict, bound: int) -> ScoredRu
 
 
 def _damaged(path: Path, why: str) -> InputError:
+    return _unusable(path, f"damaged ({why})")
+
+
+def _unusable(path: Path, why: str) -> InputError:
     command = f"python -m iwae_tf evaluate {shlex.quote(str(path))} --overwrite"
-    return InputError(f"the scores in {path} are damaged ({why}); make them again by: {command}")
+    return InputError(f"the scores in {path} are {why}; make them again by: {command}")
 
 
 def protocol_differences(first: ScoredRun, other: ScoredRun, letter: str) -> list[str]:

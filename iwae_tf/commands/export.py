@@ -13,7 +13,7 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import EXPORT_DIR, ExportConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import TrainedRun, check_trained, differences, read_trained
+from iwae_tf.training.run_folder import TrainedRun, check_trained, differences, different_models, read_trained
 
 _RECORDED = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")  # of a model, in config.json
 
@@ -46,7 +46,7 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig, data_di
     The rows of the test split are its held-out rows. Without them, which stderr says, it has no p-values.
 
     Raises:
-        InputError: the model is not that of the run's settings, or `export_saved_model` refuses it.
+        InputError: the model is not that of the run's settings or metrics, or `export_saved_model` refuses it.
     """
     from iwae_tf.serving import export_saved_model  # needs TensorFlow
 
@@ -56,6 +56,11 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig, data_di
     if other:
         raise InputError(
             f"{trained.path / 'model.keras'} is not the model of config.json: {other}; train the run again"
+        )
+    if different := different_models(trained.path, {"metrics.json": trained.metrics.get("model")}):
+        raise InputError(
+            f"the model of the run in {trained.path} was changed after it was scored: {different}; score it again by "
+            "train.py with the same flags and --resume, which writes the model of the last checkpoint"
         )
     run = {"config": trained.config, "metrics": trained.metrics}
     return export_saved_model(

@@ -8,7 +8,7 @@ import numpy as np
 
 from iwae_tf.config import RunConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import check_run, read_json
+from iwae_tf.training.run_folder import check_run, different_models, read_json
 from iwae_tf.training.scores_file import ImageScores, read_scores
 
 MAX_RUNS = 8  # colours that all eyes tell apart
@@ -76,7 +76,7 @@ def names_of(paths: list[Path]) -> list[str]:
 
 
 def read_record(path: Path) -> Record:
-    """Returns the record of a run folder; raises `InputError` if it is not one, or a file of it is damaged."""
+    """Returns the record of a run folder; raises `InputError` if it is not one, or a file is damaged or out of date."""
     check_run(path)
     metrics = path / "metrics.json"
     return Record(
@@ -101,6 +101,8 @@ def _config(path: Path) -> dict:
 
 def _metrics(path: Path) -> dict:
     content = read_json(path)
+    if different := different_models(path.parent, {path.name: content.get("model")}):
+        raise InputError(f"{path} is not of the run's model ({different}); write it again by train.py with --resume")
     try:
         bounds, errors = (
             {int(k): float(value) for k, value in content[name].items()} for name in ("bounds", "bound_standard_errors")

@@ -20,7 +20,7 @@ from iwae_tf.errors import InputError, unknown_name
 from iwae_tf.layers import ColumnModel, ConvDecoder, ConvEncoder
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.models.mixed_precision import POLICIES
-from iwae_tf.training.run_folder import differences, read_trained
+from iwae_tf.training.run_folder import differences, model_checksum, read_trained
 from iwae_tf.version import __version__
 
 # Settings that decide which weights a model can take.
@@ -222,9 +222,9 @@ def _location_and_scale(name: str, x: np.ndarray, scaling: str) -> tuple[float, 
     return float(loc), float(scale)
 
 
-def take_weights(model: IWAE, path: Path) -> None:
-    """Sets the weights to those of a finished run, whatever its optimiser, objective and data."""
-    other = read_trained(path).model
+def take_weights(model: IWAE, path: Path) -> str:
+    """Sets the weights to those of a finished run, whatever its optimiser, objective and data; returns its checksum."""
+    other, checksum = read_trained(path).model, model_checksum(path)
     here, there = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
     found = differences(there, here)
     own = model.weights[: len(other.weights)]  # what the objective learns comes last and starts anew
@@ -234,10 +234,19 @@ def take_weights(model: IWAE, path: Path) -> None:
         raise InputError(f"--init-from: {path} holds another kind of model: {found}")
     for variable, value in zip(own, other.weights, strict=True):
         variable.assign(value)
+    return checksum
 
 
-def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int) -> dict:
-    """Returns the content of `config.json`: the settings and all else that shapes the result; `model` is compiled."""
+def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: int, taken: str | None) -> dict:
+    """Returns the content of `config.json`: the settings and all else that shapes the result.
+
+    Args:
+        config: the settings.
+        dataset: the data set.
+        model: the compiled model.
+        steps_per_epoch: steps of one pass over the training rows.
+        taken: `model_checksum` of the weights that the run started from; None for initial ones.
+    """
     content, head = config.to_json(), model.generative_network.likelihood_stage.head
     in_training = in_evaluation = "none"
     if binarised(dataset, config.model.likelihood):
@@ -278,6 +287,8 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "xla": model.uses_xla,
         "noise": "philox, from (seed, batches seen)",
     }
+    if taken:
+        content["training"]["init_from_model"] = taken
     content["evaluation"] |= {"noise": "philox, from (seed, content of the row, block of 50 samples)"}
     content["versions"] = {"iwae-tf": __version__, "python": platform.python_version()}
     content["versions"] |= {package: importlib.metadata.version(package) for package in PACKAGES}

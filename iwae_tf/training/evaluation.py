@@ -28,7 +28,7 @@ from iwae_tf.training import evaluation_extras as extras
 from iwae_tf.training.building import check_same_data, load_data, scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
 from iwae_tf.training.run import Run
-from iwae_tf.training.run_folder import TrainedRun, differences, read_json, write_json
+from iwae_tf.training.run_folder import TrainedRun, differences, model_checksum, read_json, write_json
 from iwae_tf.training.scores_file import SCORES, columns_of, mean_name, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
@@ -40,13 +40,15 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
     """Scores the test rows at the end of `train`, draws, and writes `metrics.json`; returns its content."""
     begin, training = time.perf_counter(), run.config.training
     settings = ScoringConfig(num_samples=run.config.evaluation.eval_samples, seed=training.seed)
+    checksum = model_checksum(run.path)
     about = protocol(run.model, read_json(run.path / "config.json"), settings, run.x_test)
-    same = read_json(run.path / "batches" / "protocol.json") == about if _is_begun(run.path) else True
+    of_batches = {**about, "model": checksum}
+    same = _is_begun(run.path) and read_json(run.path / "batches" / "protocol.json") == of_batches
     # Other workers do not share the folder, so several workers cannot resume the scoring.
     fresh = not same or run.workers.index is not None
-    _open_batches(run.path, about, delete=run.path / "batches" if fresh else None)
+    _open_batches(run.path, of_batches, delete=run.path / "batches" if fresh else None)
     estimate, report = _score(
-        run.model, run.x_test, settings, about, run.path, verbose, run.workers, _named(run.dataset, "test")
+        run.model, run.x_test, settings, about, checksum, run.path, verbose, run.workers, _named(run.dataset, "test")
     )
     metrics = {
         "dataset": run.dataset.name,
@@ -119,11 +121,11 @@ def evaluate_run(
     folder, model = trained.path / "evaluation", trained.model
     extras.check_extras(model, settings)
     x, dataset = evaluation_images(trained, settings, settings.split)
-    about = protocol(model, trained.config, settings, x)
+    about, checksum = protocol(model, trained.config, settings, x), model_checksum(trained.path)
     if workers.is_chief:
-        _prepare_folder(folder, about, overwrite)
+        _prepare_folder(folder, {**about, "model": checksum}, overwrite)
     named = _named(dataset, settings.split)
-    estimate, report = _score(model, x, settings, about, folder, verbose, workers, named)
+    estimate, report = _score(model, x, settings, about, checksum, folder, verbose, workers, named)
     if settings.deviation:
         report["deviation"] = extras.deviation_section(model, x, estimate, settings)
     if settings.gap:
@@ -220,6 +222,7 @@ def _score(
     x: np.ndarray,
     settings: ScoringConfig,
     about: dict,
+    checksum: str,
     folder: Path,
     verbose: int,
     workers: Workers,
@@ -227,14 +230,14 @@ def _score(
 ) -> tuple[LikelihoodEstimate, dict]:
     """Scores rows [N, D], writes FOLDER/scores.parquet and returns the estimate and the report on it.
 
-    Batches in FOLDER/batches are not computed again; `about` is their protocol. `named` has the identifiers and labels
-    of the rows, if they have any.
+    Batches in FOLDER/batches are not computed again; `about` is their protocol, and `checksum` that of the model.
+    `named` has the identifiers and labels of the rows, if they have any.
     """
     estimate = _estimate(model, x, settings, folder / "batches", verbose, workers)
     activities = unit_activities(model, x, seed=settings.seed)
     if workers.is_chief:
-        write_columns(folder / SCORES, columns_of(estimate) | named)
-    report = {"protocol": about, **_likelihood_section(estimate)}
+        write_columns(folder / SCORES, columns_of(estimate) | named, checksum)
+    report = {"model": checksum, "protocol": about, **_likelihood_section(estimate)}
     if "label" in named:
         report["labels"] = extras.labels_section(estimate.log_likelihood, named["label"])
     if model.levels is not None:
@@ -278,21 +281,24 @@ def _read_batch(batches: Path, number: int) -> LikelihoodEstimate:
 
 
 def _prepare_folder(folder: Path, about: dict, overwrite: bool) -> None:
-    """Makes RUN/evaluation ready for new scores, or for the rest of those that were stopped under the same protocol."""
+    """Makes RUN/evaluation ready for new scores, or for the rest of those of this model under the same protocol.
+
+    `about` is the protocol with the checksum of the model.
+    """
     if not overwrite and (folder / "report.json").exists():
         raise InputError(f"{folder} holds a finished evaluation; replace it with --overwrite")
     begun = not overwrite and _is_begun(folder)
     found = differences(read_json(folder / "batches" / "protocol.json"), about) if begun else ""
     if found:
         raise InputError(
-            f"{folder} holds an evaluation that was stopped under another protocol: {found}; give the same flags to "
-            "resume it, or --overwrite"
+            f"{folder} holds an evaluation that was stopped under another protocol or of another model: {found}; give "
+            "the same flags to resume it, or --overwrite"
         )
-    _open_batches(folder, about, delete=folder if overwrite else None)
+    _open_batches(folder, about, delete=folder if overwrite else None if begun else folder / "batches")
 
 
 def _open_batches(folder: Path, about: dict, delete: Path | None) -> None:
-    """Makes FOLDER/batches, which may hold batches already, with the protocol, after deleting a folder."""
+    """Makes FOLDER/batches, which may hold batches already, with what they are of, after deleting a folder."""
     batches = folder / "batches"
     try:
         if delete and delete.exists():

@@ -168,34 +168,56 @@ def reproduce(wanted: Reproduction, verbose: int, report: Callable[[str], None] 
         verbose: as of `train`.
         report: called with a line about each step.
     """
+    from iwae_tf.training.building import load_data  # needs TensorFlow
+
     report(f"{wanted.table} on {wanted.data.dataset}, {wanted.protocol}")
-    rows = []
+    dataset, rows = load_data(vars(wanted.data)), []
     for cell in wanted.cells:
         for needed in (cell.start, cell) if cell.start else (cell,):
-            metrics = _finished(needed, wanted, verbose, report)
+            metrics = _finished(needed, wanted, dataset, verbose, report)
         rows.append(_row(cell, metrics, wanted.scale))
         write_table(wanted, rows)
     return rows
 
 
-def _finished(cell: Cell, wanted: Reproduction, verbose: int, report) -> dict:
-    """Returns the metrics of a cell's run, which is resumed, or started if there is none."""
+def _finished(cell: Cell, wanted: Reproduction, dataset, verbose: int, report) -> dict:
+    """Returns the metrics of a cell's run, which is resumed, or started if there is none.
+
+    Raises:
+        InputError: a run in its folder has other settings or data, continues another model than that of the cell that
+            it starts from, or has metrics of another model than its own.
+    """
     from iwae_tf.training import run as training  # needs TensorFlow
+    from iwae_tf.training.building import check_same_data
     from iwae_tf.training.evaluation import evaluate_training
 
     path = wanted.folder / cell.run_name
     config = cell.config(wanted.data, wanted.scale, wanted.evaluation, wanted.seed, wanted.folder)
     begun = (path / "config.json").is_file()
+    if begun and cell.start:
+        _check_continues(path, wanted.folder / cell.start.run_name)
     if begun and (path / "metrics.json").is_file():
         run_folder.check_same_settings(path, config)
+        check_same_data(run_folder.read_json(path / "config.json")["data"], dataset)
+        metrics = run_folder.read_json(path / "metrics.json")
+        if different := run_folder.different_models(path, {"metrics.json": metrics.get("model")}):
+            raise InputError(f"the run in {path} was changed: {different}; delete the folder to train it again")
         report(f"{cell.name}: finished before, in {path}")
-        return run_folder.read_json(path / "metrics.json")
+        return metrics
     report(f"{cell.name}: {'resumes' if begun else 'starts'}, {config.training.epochs} passes, in {path}")
     run = training.start(config, settings.OutputConfig(output_dir=str(path), resume=begun))
     try:
         return evaluate_training(run, training.fit(run, verbose), verbose, wanted.figure_format)
     finally:
         run.close()
+
+
+def _check_continues(path: Path, start: Path) -> None:
+    """Raises `InputError` unless the run in `path` started from the weights that the run in `start` has now."""
+    settings = path / "config.json"
+    taken = run_folder.read_json(settings).get("training", {}).get("init_from_model")
+    if different := run_folder.different_models(start, {f"init_from in {settings}": taken}):
+        raise InputError(f"the run in {start} has changed since {path} started from it: {different}; delete {path}")
 
 
 def _row(cell: Cell, metrics: dict, scale: float) -> dict:

@@ -94,7 +94,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         objective = build_objective(training.objective, training.k, config.objective.given)
     latent = find("latent", config.model.latent)
     objective.check_model(config.model.latent_units, latent.facts["reparameterised"])
-    if training.init_from and workers.is_chief:
+    if training.init_from and workers.is_chief and not output.resume:  # a checkpoint holds what was taken
         run_folder.check_trained(Path(training.init_from))
     dataset = building.load_data(vars(config.data))
     if len(dataset.x_test) < 2:
@@ -110,34 +110,45 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     for split in SPLITS if model.levels is not None or model.columns else ():
         if len(x := dataset.intensities(split)):
             model.checked(x)
-    lock = run_folder.prepare(path, output.resume, output.overwrite)  # after all checks of the data
-    if output.resume:
-        run_folder.check_same_settings(path, config)
-        building.check_same_data(run_folder.read_json(path / "config.json")["data"], dataset)
     x_valid, x_test = (building.scored_images(dataset, split, config.model.likelihood) for split in ("valid", "test"))
+    lock = run_folder.prepare(path, output.resume, output.overwrite)  # after all checks of the data
+    run = Run(config, path, lock, dataset, x_valid, x_test, model, workers, output.tensorboard)
+    try:
+        _prepare_state(run, objective, output.resume)
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+def _prepare_state(run: Run, objective, resume: bool) -> None:
+    """Compiles the model, sets it to the last checkpoint or to its start, and writes `config.json`."""
+    config, training, path, model, workers = run.config, run.config.training, run.path, run.model, run.workers
+    stored = run_folder.read_json(path / "config.json") if resume else {}
+    if resume:
+        run_folder.check_same_settings(path, config)
+        building.check_same_data(stored["data"], run.dataset)
     with workers.strategy.scope():
-        run = Run(config, path, lock, dataset, x_valid, x_test, model, workers, output.tensorboard)
         model.compile(
             optimizer=building.build_optimizer(config, run.total_steps),
             objective=objective,
             jit_compile={"auto": "auto", "on": True, "off": False}[training.jit],
             steps_per_execution=1,  # `_fit_epochs` chooses
         )
-    checkpoint = None
-    if output.resume:
+    checkpoint, taken = None, stored.get("training", {}).get("init_from_model")
+    if resume:
         report = functools.partial(print, "warning:", file=sys.stderr)
         checkpoint = latest_checkpoint(path / "checkpoints", report)
     if checkpoint:
         load_checkpoint(model, checkpoint)
     elif training.init_from and workers.is_chief:
-        building.take_weights(model, Path(training.init_from))
+        taken = building.take_weights(model, Path(training.init_from))
     workers.share_variables(state_of(model))
-    if not checkpoint or run_folder.read_json(path / "config.json")["training"]["epochs"] < training.epochs:
-        content = building.manifest(config, dataset, model, run.steps_per_epoch)
+    if not checkpoint or stored["training"]["epochs"] < training.epochs:
+        content = building.manifest(config, run.dataset, model, run.steps_per_epoch, taken)
         run_folder.write_json(path / "config.json", content)
     if not checkpoint:
         save_checkpoint(model, path / "checkpoints")
-    return run
 
 
 def fit(run: Run, verbose: int = 1) -> float:

@@ -1,11 +1,16 @@
 """The folder of a run: name, lock, JSON files, and a finished run read back. Only `read_model` imports TensorFlow."""
 
+import hashlib
+import io
 import json
 import os
 import shutil
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from iwae_tf.config import FIGURE_FORMATS, OutputConfig, RunConfig
@@ -196,6 +201,46 @@ def read_model(path: Path):
         return keras.saving.load_model(path / "model.keras", compile=False)
     except Exception as error:  # Keras raises whatever its readers raise
         raise InputError(f"{path / 'model.keras'} cannot be read ({error}); was it cut short?") from None
+
+
+def model_checksum(path: Path) -> str:
+    """Returns "sha256:..." of the weights in a run's `model.keras`; raises `InputError` if it cannot be read.
+
+    A checksum of the file would change whenever a finished run is resumed: time stamps and names of layers are in it.
+    Imports no TensorFlow.
+    """
+    import h5py
+
+    digest = hashlib.sha256()
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
+            values = np.asarray(item)
+            digest.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode() + values.tobytes())
+
+    try:
+        with zipfile.ZipFile(path / "model.keras") as archive:
+            weights = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(weights) as file:
+            file.visititems(add)
+    except Exception as error:  # readers of damaged archives raise errors of many types
+        raise InputError(f"{path / 'model.keras'} cannot be read ({error}); was it cut short?") from None
+    return f"sha256:{digest.hexdigest()}"
+
+
+def different_models(path: Path, recorded: Mapping[str, str | None]) -> str:
+    """Returns in words the models of a run's files, or "" if all are of one model.
+
+    Args:
+        path: the run folder; its `model.keras` is one of the files, unless it has been deleted.
+        recorded: file name -> `model_checksum` recorded in it; None, as in files of earlier versions, is left out.
+    """
+    found = {name: str(checksum) for name, checksum in recorded.items() if checksum}
+    if found and (path / "model.keras").is_file():
+        found["model.keras"] = model_checksum(path)
+    if len(set(found.values())) < 2:
+        return ""
+    return ", ".join(f"{name} is of model {checksum[:19]}..." for name, checksum in found.items())
 
 
 def recorded_plugins(path: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
-from iwae_tf.training.run_folder import read_json
+from iwae_tf.training.run_folder import different_models, read_json
 
 SCORES = "scores.parquet"
 # column -> kind of its dtype
@@ -59,13 +59,14 @@ def columns_of(estimate, first_row: int = 0) -> dict[str, np.ndarray]:
     return {"row": first_row + np.arange(len(estimate.log_likelihood)), **values, **bounds}
 
 
-def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays of one length as a Parquet file."""
+def write_columns(path: Path, columns: Mapping[str, np.ndarray], model: str | None = None) -> None:
+    """Writes arrays of one length as a Parquet file, with the `model_checksum` of the model that they are of."""
     import pyarrow
     import pyarrow.parquet
 
     with atomic_write(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), temporary)
+        table = pyarrow.table(dict(columns), metadata={"model": model} if model else None)
+        pyarrow.parquet.write_table(table, temporary)
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
@@ -80,6 +81,13 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
+def model_of(path: Path) -> str | None:
+    """Returns the model's checksum in a Parquet file that `read_columns` has read; None if it has none."""
+    import pyarrow.parquet
+
+    return (pyarrow.parquet.read_schema(path).metadata or {}).get(b"model", b"").decode(errors="replace") or None
+
+
 def wrong_columns(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> list[str]:
     """Returns the names of columns that are absent or whose dtype is not of the kind stated."""
     return [name for name, kind in kinds.items() if name not in columns or columns[name].dtype.kind != kind]
@@ -88,8 +96,10 @@ def wrong_columns(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -
 def read_scores(path: Path) -> ImageScores | None:
     """Returns the scores of a run's test rows, by `evaluate` if it scored those, else by `train`; None without any.
 
+    An evaluation of an earlier model, before training went on, is left out.
+
     Raises:
-        InputError: a file is damaged.
+        InputError: a file is damaged, or the scores by `train` are not of the model in the folder.
     """
     for folder, record in ((path / "evaluation", "report.json"), (path, "metrics.json")):
         file = folder / SCORES
@@ -97,8 +107,14 @@ def read_scores(path: Path) -> ImageScores | None:
             continue
         about = read_json(folder / record) if (folder / record).is_file() else {}
         if about.get("protocol", {}).get("part", "test") == "test":
+            columns = read_columns(file)
+            different = different_models(path, {record: about.get("model"), SCORES: model_of(file)})
+            if different and folder == path:
+                raise _damaged(file, different)
+            if different:
+                continue
             activities = tuple(np.asarray(layer, np.float64) for layer in about.get("unit_activities", ()))
-            return _checked(file, read_columns(file), activities, about.get("protocol", {}))
+            return _checked(file, columns, activities, about.get("protocol", {}))
     return None
 
 

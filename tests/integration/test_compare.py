@@ -13,9 +13,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import scipy.stats
+from run_files import write_model
 
 from iwae_tf import plots
 from iwae_tf.commands.main import main
+from iwae_tf.training.run_folder import model_checksum
+from iwae_tf.training.scores_file import write_columns
 
 ROOT = Path(__file__).parents[2]
 N = 60
@@ -36,19 +39,23 @@ IMAGES = -22 + 4 * np.random.default_rng(0).standard_normal(N)
 NEW = IMAGES + 0.5 + np.random.default_rng(1).standard_normal(N)
 
 
-def write_run(path, values, order=None, reliable=True, trained=False, bounds=None, **changes):
-    """A run folder with the scores of `evaluate`, or of `train`, in rows of some order."""
+def write_run(path, values, order=None, reliable=True, trained=False, bounds=None, models=(None, None), **changes):
+    """A run folder with the scores of `evaluate`, or of `train`, in rows of some order.
+
+    `models` are the checksums in the report and in the table.
+    """
     order = np.arange(len(values)) if order is None else order
     folder, name = (path, "metrics.json") if trained else (path / "evaluation", "report.json")
     folder.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text("{}")
     report = {"protocol": PROTOCOL | {"num_rows": len(values)} | changes, "log_likelihood": float(np.mean(values))}
+    report["model"] = models[0]
     (folder / name).write_text(json.dumps(report))
     columns = {"row": np.arange(len(values), dtype=np.int64)[order], "log_likelihood": np.asarray(values)[order]}
     columns |= {"standard_error": np.full(len(values), 0.05), "pareto_k": np.full(len(values), 0.9)}
     columns |= {"reliable": np.broadcast_to(reliable, len(values))[order]}
     columns |= {f"bound_{k}": np.asarray(bound)[order] for k, bound in (bounds or {}).items()}
-    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "scores.parquet")
+    write_columns(folder / "scores.parquet", columns, models[1])
     return path
 
 
@@ -150,6 +157,8 @@ def test_several_runs_are_each_compared_with_the_first(compare, here):
 
 
 def test_comparing_imports_no_tensorflow_and_prints_nothing_on_stderr(here):
+    write_model(here / "new")
+    write_run(here / "new", NEW, models=2 * [model_checksum(here / "new")])
     (here / "check.py").write_text(
         "import sys\nsys.orig_argv = ['python', '-m', 'iwae_tf']\n"
         "from iwae_tf.commands.main import main\nmain(['compare', 'new', 'old', '--output', 'a.png'])\n"
@@ -347,3 +356,25 @@ def test_a_score_that_is_not_finite_has_no_mean_to_compare(compare, here):
     for value in (-np.inf, np.nan):
         write_run(here / "broken", np.where(np.arange(N) == 4, value, NEW))
         assert "log p(x) of A is not finite for 1 of 60 rows, first in row 4" in refused(compare, first="broken")
+
+
+@pytest.mark.parametrize(("trained", "name"), [(False, "report.json"), (True, "metrics.json")])
+def test_scores_of_another_model_than_the_runs_are_refused_naming_the_files(compare, here, trained, name):
+    write_model(here / "run")
+    own, other = model_checksum(here / "run"), "sha256:" + 64 * "0"
+    for models in ((own, own), (own, None), (None, None)):
+        write_run(here / "run", NEW, trained=trained, models=models)
+        assert compare("run", "old")[0] == 0
+    for models in ((own, other), (other, own), (other, other), (None, other)):
+        write_run(here / "run", NEW, trained=trained, models=models)
+        message = refused(compare, "run")
+        assert message == refused(compare, "old", "run")
+        assert message.startswith("error: the scores in run are not of one model: ")
+        for file, checksum in zip((name, "scores.parquet", "model.keras"), (*models, own), strict=True):
+            assert (f"{file} is of model {checksum and checksum[:19]}..." in message) == (checksum is not None)
+        assert message.endswith("make them again by: python -m iwae_tf evaluate run --overwrite")
+    (here / "run" / "model.keras").unlink()  # to save space; the scores are still those of one model
+    write_run(here / "run", NEW, trained=trained, models=(other, other))
+    assert compare("run", "old")[0] == 0
+    write_run(here / "run", NEW, trained=trained, models=(other, own))
+    assert "not of one model" in refused(compare, "run")

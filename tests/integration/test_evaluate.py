@@ -8,11 +8,13 @@ import shutil
 import numpy as np
 import pyarrow.parquet
 import pytest
+from shared_runs import change_model
 
 import iwae_tf
 from iwae_tf.commands.main import main
 from iwae_tf.training import evaluation, run_folder
-from iwae_tf.training.scores_file import read_scores
+from iwae_tf.training.run_folder import model_checksum
+from iwae_tf.training.scores_file import model_of, read_scores
 
 FILES = {"report.json", "scores.parquet"}
 FIGURES = {"bounds", "scores", "reliability", "extremes", "activities", "posteriors"}
@@ -56,6 +58,8 @@ def test_an_evaluation_is_a_row_for_each_image_a_report_and_figures(run, capsys)
     assert report["bounds"].keys() == {"1", "5", "50", "60"}
     assert report["reliability"] == pytest.approx(metrics["reliability"], rel=1e-6)
     assert f"log p(x) {report['log_likelihood']:.3f}" in printed
+    assert report["model"] == metrics["model"] == model_checksum(run)
+    assert model_of(run / "evaluation" / "scores.parquet") == model_of(run / "scores.parquet") == report["model"]
     protocol = report["protocol"]
     assert protocol == metrics["protocol"]
     assert protocol["content"].startswith("sha256:")
@@ -117,7 +121,11 @@ def test_after_ctrl_c_finished_batches_are_not_computed_again(run, without_figur
     assert len(list(batches.glob("*.parquet"))) == 3  # the current batch is finished
     (batches / ".writing-000003.parquet").write_bytes(b"PAR1")  # as a killed process leaves it
     message = error_of(capsys, run, *plain, "--seed", 7)
-    assert "another protocol: seed is 0 there and 7 here; give the same flags" in message
+    assert "another protocol or of another model: seed is 0 there and 7 here; give the same flags" in message
+    shutil.copy(run / "model.keras", run / "kept.keras")
+    change_model(run)
+    assert "of another model: model is 'sha256:" in error_of(capsys, run, *plain)
+    shutil.move(run / "kept.keras", run / "model.keras")
     assert evaluate(run, *plain) == 0
     assert third_batch == [100] * 8  # each batch is scored once, and read once more for the activities of the units
     resumed = columns_of(run / "evaluation")
@@ -181,10 +189,10 @@ def test_what_happens_to_the_folder_during_the_work_is_told_in_one_line(
     happens, code, words = EVENTS[name]
     write = evaluation.write_columns
 
-    def write_columns(path, columns):
+    def write_columns(path, *arguments):
         if path.name == "000002.parquet":
             happens(run)
-        write(path, columns)
+        write(path, *arguments)
 
     monkeypatch.setattr(evaluation, "write_columns", write_columns)
     assert evaluate(run, "--refine", "off") == code

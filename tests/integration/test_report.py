@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from shared_runs import skip_figures
+from shared_runs import change_model, skip_figures
 
 import iwae_tf
 from iwae_tf.commands.main import main
@@ -153,6 +153,8 @@ def test_bad_input_is_one_line_and_exit_code_2(run, capfd, tmp_path):
     assert "cannot be written" in error_of(run, "--output", tmp_path / "no" / "page.html")
     assert "given twice" in error_of(run, run)
     assert "required: RUN" in error_of()
+    change_model(run)
+    assert "metrics.json is not of the run's model (metrics.json is of model sha256:" in error_of(run)
     (run / "model.keras").write_text("cut short")
     assert "model.keras cannot be read" in error_of(run)
 

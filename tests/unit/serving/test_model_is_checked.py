@@ -1,5 +1,6 @@
 """The folder of a model: what is refused before it is loaded, what does not matter, and a model that changes."""
 
+import json
 import shutil
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from served import meta_graph
+from shared_runs import change_model
 from small_models import SMALL_DIM, binary_images, small_model
 
 import iwae_tf
@@ -17,6 +19,7 @@ from iwae_tf.serving import export_saved_model, model_folder, saved_model
 from iwae_tf.serving.operations import refused_operations
 from iwae_tf.serving.row import RowSettings
 from iwae_tf.serving.signatures import signatures
+from iwae_tf.training.run_folder import model_checksum
 
 X = tf.TensorSpec([None, 4], name="x")
 
@@ -225,8 +228,20 @@ def test_a_run_whose_model_is_of_another_size_or_diverged_is_not_exported(run, t
     ]:
         model.set_weights([np.full(w.shape, np.nan) for w in model.get_weights()])
         model.save(run / "model.keras")
+        metrics = json.loads((run / "metrics.json").read_text())
+        (run / "metrics.json").write_text(json.dumps({**metrics, "model": model_checksum(run)}))
         assert main(["export", str(run), "--output-dir", str(tmp_path / "models")]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_run_whose_model_was_changed_after_it_was_scored_is_not_exported(run, tmp_path, capsys):
+    change_model(run)
+    assert main(["export", str(run), "--output-dir", str(tmp_path / "models")]) == 2
+    error = capsys.readouterr().err
+    recorded, found = json.loads((run / "metrics.json").read_text())["model"], model_checksum(run)
+    assert f"metrics.json is of model {recorded[:19]}..., model.keras is of model {found[:19]}...; score it" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "models").exists()

@@ -1,12 +1,14 @@
 """The closing table, the options of an evaluation, and the file of scores."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 from binary_models import with_prior
+from run_files import write_model
 
 from iwae_tf import InputError
 from iwae_tf.config import (
@@ -20,7 +22,7 @@ from iwae_tf.config import (
 )
 from iwae_tf.evaluation import LikelihoodEstimate
 from iwae_tf.training import evaluation, run
-from iwae_tf.training.run_folder import TrainedRun, read_json
+from iwae_tf.training.run_folder import TrainedRun, model_checksum, read_json
 from iwae_tf.training.scores_file import columns_of, read_columns, read_scores, write_columns
 from iwae_tf.training.workers import gather_workers
 
@@ -84,12 +86,12 @@ def test_scores_survive_their_file(tmp_path):
         assert values.dtype == expected.dtype
 
 
-def written(folder, offset=0.0, **about):
+def written(folder, offset=0.0, model=None, **about):
     folder.mkdir(parents=True, exist_ok=True)
     columns = columns_of(estimate_of([True, False]))
-    write_columns(folder / "scores.parquet", {**columns, "log_likelihood": columns["log_likelihood"] + offset})
+    write_columns(folder / "scores.parquet", {**columns, "log_likelihood": columns["log_likelihood"] + offset}, model)
     record = "report.json" if folder.name == "evaluation" else "metrics.json"
-    (folder / record).write_text(json.dumps(about))
+    (folder / record).write_text(json.dumps(about | {"model": model}))
 
 
 def test_scores_of_the_test_images_by_evaluate_come_before_those_by_train(tmp_path):
@@ -104,6 +106,19 @@ def test_scores_of_the_test_images_by_evaluate_come_before_those_by_train(tmp_pa
     np.testing.assert_array_equal(found.unit_activities, [[0.5, 0.25]])
     written(tmp_path / "evaluation", 1.0, protocol={"part": "test"})
     assert read_scores(tmp_path).log_likelihood[0] == -28.0
+
+
+def test_scores_of_an_earlier_model_are_left_out_if_by_evaluate_and_refused_if_by_train(tmp_path):
+    write_model(tmp_path, weight=1.0)
+    before = model_checksum(tmp_path)
+    written(tmp_path, 2.0, before)
+    written(tmp_path / "evaluation", 1.0, before)
+    assert read_scores(tmp_path).log_likelihood[0] == -28.0
+    write_model(tmp_path, weight=2.0)  # training went on
+    with pytest.raises(InputError, match=r"metrics.json is of model .*, scores.parquet is of model .*, model.keras is"):
+        read_scores(tmp_path)
+    written(tmp_path, 3.0, model_checksum(tmp_path))
+    assert read_scores(tmp_path).log_likelihood[0] == -26.0
 
 
 @pytest.mark.parametrize("name", ["pareto_k", "reliable"])
@@ -122,6 +137,19 @@ def test_a_damaged_file_of_scores_is_an_error(tmp_path, damage, name):
         read_scores(tmp_path)
 
 
+def test_batches_are_taken_up_only_by_the_model_and_the_protocol_that_they_are_of(tmp_path):
+    batch, about = tmp_path / "batches" / "000000.parquet", {"seed": 1, "model": "sha256:a"}
+    for name in ("protocol.json", "none.json"):  # a killed process may have deleted it before the batches
+        batch.parent.mkdir(exist_ok=True)
+        (batch.parent / name).write_text(json.dumps(about))
+        batch.touch()
+        evaluation._prepare_folder(tmp_path, about, overwrite=False)
+        assert batch.exists() == (name == "protocol.json")
+        with pytest.raises(InputError, match="of another model: model is 'sha256:a' there and 'sha256:b' here"):
+            evaluation._prepare_folder(tmp_path, about | {"model": "sha256:b"}, overwrite=False)
+        shutil.rmtree(batch.parent)
+
+
 @pytest.fixture
 def binary(images, tmp_path):
     """A run with two binary units that was never trained."""
@@ -129,6 +157,7 @@ def binary(images, tmp_path):
     config = RunConfig(DataConfig(images), model, TrainingConfig("vimco", k=2, epochs=1))
     started = run.start(config, OutputConfig(output_dir=str(tmp_path / "binary")))
     started.close()
+    started.model.save(started.path / "model.keras")
     return TrainedRun(started.path, read_json(started.path / "config.json"), {}, with_prior(started.model))
 
 

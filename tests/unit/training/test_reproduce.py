@@ -1,16 +1,21 @@
 """The paper's tables: as data, and reproduced on a handful of images."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from run_files import metrics_of, write_model
 
 from iwae_tf import InputError
 from iwae_tf.commands.main import main
 from iwae_tf.config import DataConfig, EvaluationConfig
 from iwae_tf.training import evaluation
+from iwae_tf.training.building import checksums, load_data
 from iwae_tf.training.reproduce import TABLES, Reproduction, cells_of, markdown, reproduce
+from iwae_tf.training.run_folder import model_checksum
 
 
 def _config(cell, scale=1.0):
@@ -80,6 +85,48 @@ def test_a_scale_outside_its_range_is_refused():
     for scale in (0.0, -1.0, 1.5, float("nan"), "1", True):
         with pytest.raises(InputError, match="scale must be"):
             Reproduction("table1", [], DataConfig(), scale, EvaluationConfig(), 0, Path("runs"))
+
+
+def test_finished_cells_count_only_with_the_weights_data_and_model_that_they_were_made_with(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("iwae_tf.plots.save_reproduction", lambda *arguments: None)
+    monkeypatch.setattr("iwae_tf.training.run.start", None)  # nothing may be trained
+    data = DataConfig(images)
+    found = checksums(load_data(vars(data)))
+    cells = cells_of("table2", "mnist", ["vae-k1-l1-then-iwae-k50-l1"])
+    wanted = Reproduction("table2", cells, data, 0.001, EvaluationConfig(50), 0, tmp_path)
+    first, second = (tmp_path / name for name in ("k1-l1", cells[0].run_name))
+
+    def write(path, cell, weight, taken=None, **sha256):
+        write_model(path, weight)
+        content = cell.config(data, 0.001, EvaluationConfig(50), 0, tmp_path).to_json()
+        content["data"] |= {"num_train": 50, "num_valid": 7, "num_test": 20, "sha256": found | sha256}
+        content["training"]["init_from_model"] = taken
+        (path / "config.json").write_text(json.dumps(content))
+        (path / "metrics.json").write_text(json.dumps(metrics_of(model=model_checksum(path))))
+
+    write(first, cells[0].start, 1.0)
+    for taken in (model_checksum(first), None):  # an earlier version recorded none
+        write(second, cells[0], 2.0, taken)
+        assert [row["cell"] for row in reproduce(wanted, 0, lambda line: None)] == [cells[0].name]
+    write(second, cells[0], 2.0, model_checksum(first))
+    write_model(second, 3.0)
+    with pytest.raises(InputError, match=r"iwae-k50-l1 was changed: metrics.json is of model .*, model.keras is of"):
+        reproduce(wanted, 0, lambda line: None)
+    write(second, cells[0], 2.0, model_checksum(first), test="0")
+    with pytest.raises(InputError, match="the content of test has changed"):
+        reproduce(wanted, 0, lambda line: None)
+    write(second, cells[0], 2.0, model_checksum(first))
+    write(first, cells[0].start, 4.0)  # trained anew, to other weights
+    message = rf"k1-l1 has changed since .*{second.name} started from it: init_from in .* is of model .*; delete .*"
+    for name in ("metrics.json", "model.keras"):  # finished, and stopped
+        with pytest.raises(InputError, match=message + second.name):
+            reproduce(wanted, 0, lambda line: None)
+        (second / name).unlink()
+    shutil.rmtree(second)
+    with pytest.raises(TypeError, match="not callable"):  # it would be trained
+        reproduce(wanted, 0, lambda line: None)
 
 
 @pytest.mark.slow

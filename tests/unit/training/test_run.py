@@ -1,12 +1,14 @@
 """A run is made from its settings: what reaches model, data, optimiser and `config.json`, and what a resumed run is."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 from reference import log_mean_exp
 from served import reference_log_weights, scores_request, through_python
+from shared_runs import change_model
 from test_event_files import events
 
 from iwae_tf import InputError
@@ -14,10 +16,11 @@ from iwae_tf.commands.main import main
 from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig, TrainingConfig
 from iwae_tf.serving import export_saved_model, saved_model
 from iwae_tf.serving.signatures import signatures
+from iwae_tf.training import evaluation
 from iwae_tf.training import run as training
 from iwae_tf.training.building import binarised, paper_schedule
 from iwae_tf.training.evaluation import evaluate_training
-from iwae_tf.training.run_folder import read_trained
+from iwae_tf.training.run_folder import model_checksum, read_trained
 
 FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 
@@ -147,6 +150,70 @@ def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_
     assert second.model.dtype_policy.name == "mixed_float16"
     with pytest.raises(InputError, match="holds another kind of model: likelihood is 'bernoulli' there and 'gaussian'"):
         make_run("third", init_from=str(first.path), model={"likelihood": "gaussian"})
+
+
+def test_config_json_has_the_checksum_of_the_weights_that_a_run_started_from(make_run):
+    def recorded(name):
+        return json.loads((runs / name / "config.json").read_text())["training"].get("init_from_model")
+
+    first = make_run("first")
+    runs, folder = first.path.parent, str(first.path)
+    (first.path / "metrics.json").write_text("{}")
+    first.model.save(first.path / "model.keras")
+    second = make_run("second", init_from=folder)
+    taken = recorded("second")
+    assert taken == model_checksum(first.path)
+    assert recorded("first") is None
+
+    change_model(first.path)  # what is resumed started from the weights before
+    assert model_checksum(first.path) != taken
+    for epochs in (2, 3):  # config.json is written again for more
+        assert_same_weights(make_run("second", resume=True, init_from=folder, epochs=epochs).model, second.model)
+        assert recorded("second") == taken
+    shutil.move(first.path, runs / "moved")
+    make_run("second", resume=True, init_from=folder, epochs=3)
+
+    shutil.rmtree(second.path / "checkpoints")  # nothing is left of the weights: the run starts again
+    with pytest.raises(InputError, match=r"there is no run folder .*first"):
+        make_run("second", resume=True, init_from=folder, epochs=3)
+    shutil.move(runs / "moved", first.path)
+    again = make_run("second", resume=True, init_from=folder, epochs=3)
+    assert_same_weights(again.model, read_trained(first.path).model)
+    assert recorded("second") == model_checksum(first.path)
+
+
+def test_a_run_that_cannot_start_releases_its_folder(make_run):
+    make_run()
+    with pytest.raises(InputError, match="k is 2 there and 3 here") as error:  # which keeps the frames alive
+        make_run(resume=True, k=3)
+    make_run(resume=True)
+    assert error.value is not None
+
+
+def test_batches_of_the_model_before_training_went_on_are_not_scores_of_the_model_after(make_run, monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 10)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    run = make_run()
+    training.fit(run, verbose=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "unit_activities", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_training(run, 0.0, verbose=0)
+    left = run.path / "batches"
+    assert len(list(left.glob("*.parquet"))) == 2
+    shutil.copytree(left, run.path / "old")
+    longer = make_run(resume=True, epochs=4, learning_rate=1e-3)
+    training.fit(longer, verbose=0)
+    found = evaluate_training(longer, 0.0, verbose=0)
+    assert not left.exists()
+    expected = evaluate_training(longer, 0.0, verbose=0)["log_likelihood"]
+    assert found["log_likelihood"] == expected
+    (run.path / "old" / "protocol.json").unlink()  # as a killed process leaves a folder that it was deleting
+    (run.path / "old").rename(left)
+    assert evaluate_training(longer, 0.0, verbose=0)["log_likelihood"] == expected
 
 
 @pytest.mark.slow

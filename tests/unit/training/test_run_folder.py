@@ -2,13 +2,24 @@
 
 import json
 import os
+import re
 
 import pytest
 from filelock import FileLock
+from run_files import write_model
 
 from iwae_tf import InputError
 from iwae_tf.config import DataConfig, ModelConfig, ObjectiveConfig, OutputConfig, RunConfig, TrainingConfig
-from iwae_tf.training.run_folder import FILES, check_same_settings, path_of, prepare, read_json, write_json
+from iwae_tf.training.run_folder import (
+    FILES,
+    check_same_settings,
+    different_models,
+    model_checksum,
+    path_of,
+    prepare,
+    read_json,
+    write_json,
+)
 
 A_RUN = ("config.json", "history.csv", "metrics.json", "model.keras", "samples.svg", "checkpoints/step-1.weights.h5")
 NOT_A_RUN = ("notes.txt", "sub/model.keras")
@@ -162,3 +173,31 @@ def test_a_setting_that_the_manifest_lacks_has_its_default(tmp_path, stored):
     check_same_settings(tmp_path, RunConfig())
     with pytest.raises(InputError, match=r"settings: k is 50 there and 5 here; give its"):
         check_same_settings(tmp_path, RunConfig(training=TrainingConfig(k=5)))
+
+
+def test_a_model_is_known_by_its_weights_and_not_by_what_saving_it_again_changes(tmp_path):
+    write_model(tmp_path)
+    before = (tmp_path / "model.keras").read_bytes()
+    checksum = model_checksum(tmp_path)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", checksum)
+    write_model(tmp_path, optimizer=1.0, name="dense_7", date=(2027, 2, 3))
+    assert (tmp_path / "model.keras").read_bytes() != before
+    assert model_checksum(tmp_path) == checksum
+    write_model(tmp_path, weight=0.25)
+    assert model_checksum(tmp_path) != checksum
+    for content in (b"", b"PK", before[: len(before) // 2]):
+        (tmp_path / "model.keras").write_bytes(content)
+        with pytest.raises(InputError, match=r"model.keras cannot be read \(.*\); was it cut short"):
+            model_checksum(tmp_path)
+
+
+def test_files_of_two_models_are_named_with_their_checksums(tmp_path):
+    write_model(tmp_path)
+    own, other = model_checksum(tmp_path), "sha256:" + 64 * "0"
+    for recorded in ({"a": own, "b": own}, {"a": own, "b": None}, {"a": None}, {}):
+        assert different_models(tmp_path, recorded) == ""
+    words = f"a is of model sha256:000000000000..., model.keras is of model {own[:19]}..."
+    assert different_models(tmp_path, {"a": other, "b": None}) == words
+    (tmp_path / "model.keras").unlink()
+    assert different_models(tmp_path, {"a": other}) == ""
+    assert different_models(tmp_path, {"a": other, "b": own}).startswith("a is of model sha256:000000000000..., b is")
