@@ -94,8 +94,11 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         objective = build_objective(training.objective, training.k, config.objective.given)
     latent = find("latent", config.model.latent)
     objective.check_model(config.model.latent_units, latent.facts["reparameterised"])
-    if training.init_from and workers.is_chief and not output.resume:  # a checkpoint holds what was taken
+    takes_weights = training.init_from and workers.is_chief and not output.resume  # a checkpoint holds what was taken
+    if takes_weights:
         run_folder.check_trained(Path(training.init_from))
+        if path.resolve() == Path(training.init_from).resolve():
+            raise InputError(f"--init-from {path} is the output folder, which would replace it: give another one")
     dataset = building.load_data(vars(config.data))
     if len(dataset.x_test) < 2:
         raise InputError("the test split needs at least 2 rows: one row gives no standard error")
@@ -111,18 +114,22 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         if len(x := dataset.intensities(split)):
             model.checked(x)
     x_valid, x_test = (building.scored_images(dataset, split, config.model.likelihood) for split in ("valid", "test"))
-    lock = run_folder.prepare(path, output.resume, output.overwrite)  # after all checks of the data
+    taken = building.take_weights(model, Path(training.init_from)) if takes_weights else None
+    lock = run_folder.prepare(path, output.resume, output.overwrite)  # after all checks of the data and the model
     run = Run(config, path, lock, dataset, x_valid, x_test, model, workers, output.tensorboard)
     try:
-        _prepare_state(run, objective, output.resume)
+        _prepare_state(run, objective, output.resume, taken)
     except BaseException:
         run.close()
         raise
     return run
 
 
-def _prepare_state(run: Run, objective, resume: bool) -> None:
-    """Compiles the model, sets it to the last checkpoint or to its start, and writes `config.json`."""
+def _prepare_state(run: Run, objective, resume: bool, taken: str | None) -> None:
+    """Compiles the model, sets it to the last checkpoint or to its start, and writes `config.json`.
+
+    `taken` is the checksum of the weights that the model has from another run.
+    """
     config, training, path, model, workers = run.config, run.config.training, run.path, run.model, run.workers
     stored = run_folder.read_json(path / "config.json") if resume else {}
     if resume:
@@ -135,13 +142,14 @@ def _prepare_state(run: Run, objective, resume: bool) -> None:
             jit_compile={"auto": "auto", "on": True, "off": False}[training.jit],
             steps_per_execution=1,  # `_fit_epochs` chooses
         )
-    checkpoint, taken = None, stored.get("training", {}).get("init_from_model")
+    checkpoint = None
     if resume:
+        taken = stored["training"].get("init_from_model")
         report = functools.partial(print, "warning:", file=sys.stderr)
         checkpoint = latest_checkpoint(path / "checkpoints", report)
     if checkpoint:
         load_checkpoint(model, checkpoint)
-    elif training.init_from and workers.is_chief:
+    elif resume and training.init_from and workers.is_chief:
         taken = building.take_weights(model, Path(training.init_from))
     workers.share_variables(state_of(model))
     if not checkpoint or stored["training"]["epochs"] < training.epochs:

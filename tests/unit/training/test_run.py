@@ -29,13 +29,15 @@ FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 def make_run(images, tmp_path, without_figures, without_refinement):
     """Starts a run on grey images of 30 pixels with some settings."""
 
-    def make(name="run", resume=False, model=None, tensorboard=False, **settings):
+    def make(name="run", resume=False, model=None, tensorboard=False, overwrite=False, **settings):
         config = RunConfig(
             data=DataConfig(dataset=images),
             model=ModelConfig(**{"latent_units": (3,), "hidden_units": ((8,),)} | (model or {})),
             training=TrainingConfig(**{"epochs": 2, "k": 2, "batch_size": 10} | settings),
         )
-        output = OutputConfig(output_dir=str(tmp_path / name), resume=resume, tensorboard=tensorboard)
+        output = OutputConfig(
+            output_dir=str(tmp_path / name), resume=resume, overwrite=overwrite, tensorboard=tensorboard
+        )
         run = training.start(config, output)
         run.close()  # several runs of a test work on a folder one after the other
         return run
@@ -150,6 +152,10 @@ def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_
     assert second.model.dtype_policy.name == "mixed_float16"
     with pytest.raises(InputError, match="holds another kind of model: likelihood is 'bernoulli' there and 'gaussian'"):
         make_run("third", init_from=str(first.path), model={"likelihood": "gaussian"})
+    assert not (first.path.parent / "third").exists()
+    with pytest.raises(InputError, match=r"first is the output folder, which would replace it"):
+        make_run("first", init_from=str(first.path), overwrite=True)
+    assert (first.path / "model.keras").exists()
 
 
 def test_config_json_has_the_checksum_of_the_weights_that_a_run_started_from(make_run):
