@@ -71,11 +71,11 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig, data_di
         input_rule=settings.input,
         refine=settings.refine,
         run=run,
-        **_held_out(trained, settings, data_dir),
+        **held_out_of(trained, settings, data_dir),
     )
 
 
-def _held_out(trained: TrainedRun, settings: ExportConfig, data_dir: str | None) -> dict:
+def held_out_of(trained: TrainedRun, settings: ExportConfig, data_dir: str | None) -> dict:
     """Returns the arguments of `export_saved_model` for the test rows, with the run's scores of them if they fit."""
     from iwae_tf.evaluation.estimate import refines
     from iwae_tf.training.building import check_same_data, load_data

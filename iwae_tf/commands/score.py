@@ -146,6 +146,7 @@ def _to_file(client, x, ids, names, arguments) -> int:
         "signature": signature_of(arguments.num_samples),
         "num_samples": arguments.num_samples,
         "seed": None if arguments.num_samples is None else arguments.seed,
+        "false_alarm_rate": arguments.false_alarm_rate,
     }
     file = ScoreFile(arguments.out, job, ids)
     if client.version is None and file.version is not None:

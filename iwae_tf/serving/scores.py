@@ -234,11 +234,11 @@ class ScoreFile:
         self._bytes += len(added)
         self.scores = concatenate([self.scores, scores])
 
-    def finish(self, added: dict[str, np.ndarray]) -> None:
-        """Writes FILE with the added columns, [N] each, by an atomic rename and deletes FILE.part."""
+    def finish(self, added: dict[str, np.ndarray] | None = None) -> None:
+        """Writes FILE with added columns, [N] each, by an atomic rename and deletes FILE.part."""
         temporary = self.path.with_name(self.path.name + ".new")
         try:
-            _WRITERS[self.path.suffix](temporary, columns_of(0, self.scores, self._ids, added), self._job)
+            _WRITERS[self.path.suffix](temporary, columns_of(0, self.scores, self._ids, added or {}), self._job)
             os.replace(temporary, self.path)
         except OSError as error:
             raise InputError(

@@ -14,9 +14,14 @@ import pytest
 from served import scores_request, through_python
 from shared_runs import skip_figures
 
+from iwae_tf.commands.export import held_out_of
 from iwae_tf.commands.main import main
+from iwae_tf.config import ExportConfig
 from iwae_tf.serving import saved_model
 from iwae_tf.serving.signatures import signatures
+from iwae_tf.training.building import load_data
+from iwae_tf.training.run_folder import read_trained
+from iwae_tf.training.scores_file import read_columns
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--hidden-units", "6", "--latent-units", "2", "--epochs", "1", "--eval-samples", "60", "--verbose", "0"]
@@ -122,3 +127,25 @@ def test_flags_and_folders_that_cannot_be_used_get_one_line(run_folder, tmp_path
     (tmp_path / "file").touch()
     error = error_of(capsys, run_folder, "--output-dir", tmp_path / "file")
     assert "file/small cannot be written: Not a directory; give another folder" in error
+
+
+def test_held_out_rows_are_the_test_rows_with_the_scores_of_the_run_where_they_are_the_servers(run_folder, capsys):
+    trained, test_rows = read_trained(run_folder), load_data(read_trained(run_folder).config["data"]).x_test
+    own = trained.metrics["protocol"]["num_samples"]
+    refine = "on" if trained.metrics["protocol"]["proposal"] == "refined" else "off"
+    other = "off" if refine == "on" else "auto"
+    for settings, known in [
+        (ExportConfig(num_samples=own, refine=refine), True),
+        (ExportConfig(num_samples=own, refine=refine, input="binary"), True),
+        (ExportConfig(num_samples=own, refine=refine, input="intensity"), False),
+        (ExportConfig(num_samples=own + 1, refine=refine), False),
+        (ExportConfig(num_samples=own, refine=other), False),
+    ]:
+        found = held_out_of(trained, settings, None)
+        np.testing.assert_array_equal(found["held_out"], test_rows)
+        assert (found["held_out_scores"] is not None) == known
+    found = held_out_of(trained, ExportConfig(num_samples=own, refine=refine), None)["held_out_scores"]
+    np.testing.assert_array_equal(found, read_columns(run_folder / "scores.parquet")["log_likelihood"])
+    config = {**trained.config, "data": {**trained.config["data"], "sha256": {"test": "0"}}}
+    assert held_out_of(trained._replace(config=config), ExportConfig(), None) == {}
+    assert "no p_value and no explain, for want of held-out rows: the data set is not" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def test_without_a_file_the_scores_are_on_stdout_and_the_rest_on_stderr_without_
     command = [sys.executable, "-X", "importtime", "export/score.py", images, "--url", server.url]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process.stderr
-    columns = "row,log_prob,elbo,standard_error,effective_sample_size,pareto_k,reliable,status"
+    columns = "row,log_prob,elbo,standard_error,effective_sample_size,pareto_k,p_value,reliable,status"
     assert process.stdout.startswith(f"{columns}\n0,")
     (tmp_path / "scores.csv").write_text(process.stdout)
     _check_scores(tmp_path / "scores.csv")
@@ -150,3 +150,50 @@ def test_a_job_stopped_by_ctrl_c_says_how_to_resume_and_does(server, images, tmp
     job = json.loads(table.schema.metadata[b"job"])
     assert (job["version"], job["signature"], job["num_samples"], job["seed"]) == ("1", "log_prob_k", 9, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"images.npy", "scores.parquet"}
+
+
+def test_alarms_and_strange_values_of_a_folder(small_folder, tmp_path, capsys):
+    x = (np.random.default_rng(0).random((40, 12)) < 0.4).astype(np.float32)
+    x[7, 0] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    flags = ["--url", small_folder, "--false-alarm-rate", "0.2", "--explain", "2"]
+    for out in ("s.parquet", "s.csv"):
+        assert _score(tmp_path / "x.npy", *flags, "--out", tmp_path / out) == 0
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert _score(tmp_path / "x.npy", *flags) == 0
+    assert capsys.readouterr().out == (tmp_path / "s.csv").read_text()
+    table = pyarrow.parquet.read_table(tmp_path / "s.parquet")
+    found = {name: table[name].to_numpy() for name in table.column_names}
+    alarm = found["p_value"] <= 0.2
+    np.testing.assert_array_equal(found["alarm"], alarm)
+    assert 0 < alarm.sum() < 20
+    assert (
+        line
+        == f"{alarm.sum()} of 40 rows alarm: p_value at most 0.2, log_prob up to {found['log_prob'][alarm].max():.3f}"
+    )
+    assert json.loads(table.schema.metadata[b"job"])["false_alarm_rate"] == 0.2
+    good = found["status"] == 0
+    assert (found["strange_1_nats"] <= found["strange_2_nats"])[good].all()
+    assert (found["strange_1"] != found["strange_2"])[good].all()
+    assert set(found["strange_1"][good]) <= set(map(str, range(12)))
+    assert (found["strange_1"][7], found["alarm"][7]) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--false-alarm-rate", "1"], "--false-alarm-rate must be above 0 and below 1, got 1"),
+        (["--false-alarm-rate", "0.1", "--num-samples", "5"], "needs the model's own number of samples"),
+        (["--explain", "0"], "--explain must be an integer >= 1, got 0"),
+        (["--false-alarm-rate", "0.1"], "the model gives no p_value"),
+        (["--explain", "3"], "has no signature 'explain'; it has"),
+    ],
+)
+def test_alarms_and_explanations_that_cannot_be_given_are_one_line(exports, tmp_path, capsys, flags, words):
+    np.save(tmp_path / "x.npy", np.zeros((3, 12)))
+    folder = exports("gaussian")[1]  # without held-out rows
+    assert _score(tmp_path / "x.npy", "--url", folder, "--out", tmp_path / "s.csv", *flags) == 2
+    error = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert words in error
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]

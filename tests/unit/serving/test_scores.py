@@ -10,7 +10,19 @@ import pytest
 
 from iwae_tf.errors import InputError
 from iwae_tf.serving import scores as scores_module
-from iwae_tf.serving.scores import COLUMNS, ScoreFile, Scores, check_path, concatenate, csv_lines, from_outputs, summary
+from iwae_tf.serving.scores import (
+    COLUMNS,
+    ScoreFile,
+    Scores,
+    alarms,
+    check_path,
+    columns_of,
+    concatenate,
+    csv_lines,
+    from_outputs,
+    strangest,
+    summary,
+)
 
 JOB = {
     "content": "sha256:0",
@@ -25,8 +37,8 @@ JOB = {
 
 def _scores(rows):
     """Any bits that float32 has, NaN and infinities included."""
-    floats = np.random.default_rng(0).integers(0, 2**32, (5, rows), dtype=np.uint32).view(np.float32)
-    floats[:, 0] = np.nan, np.inf, -np.inf, np.float32(1e-45), -0.0
+    floats = np.random.default_rng(0).integers(0, 2**32, (6, rows), dtype=np.uint32).view(np.float32)
+    floats[:, 0] = np.nan, np.inf, -np.inf, np.float32(1e-45), -0.0, 0.5
     return Scores(*floats, np.arange(rows, dtype=np.int32) % 2, np.arange(rows, dtype=np.int32) % 4)
 
 
@@ -70,7 +82,10 @@ def test_every_format_holds_the_same_bits_and_nothing_else_is_left(tmp_path, end
     assert tuple(found) == COLUMNS
     np.testing.assert_array_equal(found["row"], np.arange(2000))
     _same_bits(scores._asdict(), found)
-    assert csv_lines(7, _rows(scores, 0, 1)) == ["7,nan,inf,-inf,1e-45,-0.0,0,0"]
+    added = {"strange_1": np.array(['a, "b"'])}
+    assert csv_lines(columns_of(7, _rows(scores, 0, 1), np.array(["x,y"] * 8), added)) == [
+        '7,"x,y",nan,inf,-inf,1e-45,-0.0,0.5,0,0,"a, ""b"""'
+    ]
 
 
 def test_a_stopped_job_resumes_after_its_last_whole_record(tmp_path):
@@ -152,7 +167,7 @@ def test_a_file_that_cannot_be_written_is_found_at_once(tmp_path):
 
 
 def test_a_full_disk_at_the_end_leaves_the_part_alone(tmp_path, monkeypatch):
-    def full(path, scores, job, ids):
+    def full(path, columns, job):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
@@ -168,7 +183,7 @@ def test_chunks_are_concatenated_in_order():
     scores = _scores(6)
     whole = concatenate([_rows(scores, 0, 4), _rows(scores, 4, 6)])
     _same_bits(scores._asdict(), whole._asdict())
-    good = Scores(*np.ones([5, 6], np.float32), *np.zeros([2, 6], np.int32))
+    good = Scores(*np.ones([6, 6], np.float32), *np.zeros([2, 6], np.int32))
     _same_bits(good._asdict(), from_outputs(good._asdict(), 6)._asdict())
     assert concatenate([]).status.shape == (0,)
 
@@ -176,7 +191,7 @@ def test_chunks_are_concatenated_in_order():
 def test_the_summary_counts_unreliable_and_bad_rows():
     values = np.array([-1.0, -3.0, np.nan, np.nan, -5.0], np.float32)
     reliable, status = np.array([1, 0, 0, 1, 0], np.int32), np.array([0, 0, 1, 3, 0], np.int32)
-    line = summary(Scores(values, values, values, values, values, reliable, status))
+    line = summary(Scores(*[values] * 6, reliable, status))
     assert line == (
         "5 rows; mean log_prob -3.000 over 3 good rows; 1 of them reliable; 1 with status 1 (x has NaN or "
         "values that the model does not take); 1 with status 3 (the score is not finite)"
@@ -195,3 +210,26 @@ def test_a_part_that_is_deleted_during_the_job_is_said_and_at_its_end_not_missed
     file.part.unlink()
     file.finish()
     _same_bits(_scores(6)._asdict(), _read(path))
+
+
+def test_rows_alarm_up_to_the_rate_and_bad_ones_do_not():
+    p_value = np.float32([0.01, 0.05, 0.051, np.nan, 1.0])
+    values, reliable, status = np.ones(5, np.float32), np.ones(5, np.int32), np.int32([0, 0, 0, 1, 0])
+    scores = Scores(*[values] * 5, p_value, reliable, status)
+    np.testing.assert_array_equal(alarms(scores, 0.05), [1, 1, 0, 0, 0])
+    with pytest.raises(InputError, match="the model gives no p_value"):
+        alarms(scores._replace(p_value=np.full(5, np.nan, np.float32)), 0.05)
+    none_good = scores._replace(p_value=np.full(5, np.nan, np.float32), status=np.ones(5, np.int32))
+    assert not alarms(none_good, 0.05).any()
+
+
+def test_the_lowest_contributions_come_first_with_their_names():
+    contributions = np.float32([[3, -1, -2], [np.nan] * 3, [0, 0, 5]])
+    found = strangest(contributions, np.array(["a", "b", "c"]), 2)
+    assert {name: values.tolist() for name, values in found.items() if not name.endswith("nats")} == {
+        "strange_1": ["c", "", "a"],
+        "strange_2": ["b", "", "b"],
+    }
+    np.testing.assert_array_equal(found["strange_1_nats"], np.float32([-2, np.nan, 0]))
+    np.testing.assert_array_equal(found["strange_2_nats"], np.float32([-1, np.nan, 0]))
+    assert len(strangest(contributions, np.array(["a", "b", "c"]), 9)) == 6  # there are three
