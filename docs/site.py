@@ -31,13 +31,14 @@ API = {
     "impute impute_draws unit_activities active_units pruned",
     "Data": "load Dataset Column training_batches",
     "Layers": "Likelihood ColumnModel DistributionHead ConvEncoder ConvDecoder",
+    "scikit-learn": "IWAEDensity",
     "Declarations": "declare declared find load_plugins Declaration Setting",
     "Serving": "export_saved_model ScoringClient",
     "Callbacks": "EventFiles",
 }
 API["Objectives"] += "".join(f" {objective.attribute}" for objective in declared("objective").values())
 PLACES = ("declarations", "errors", "layers", "models", "objectives", "distributions", "evaluation", "data", "serving")
-PLACES += ("training",)
+PLACES += ("training", "sklearn")
 
 
 def on_files(files: Files, config) -> Files:

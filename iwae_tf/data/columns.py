@@ -1,4 +1,4 @@
-"""Kinds of numeric columns, and checks of their values; all decided on every row that is read."""
+"""Kinds of numeric columns and checks of their values, decided on every row that is read; location and scale."""
 
 import numpy as np
 
@@ -44,3 +44,15 @@ def check_precision(present: np.ndarray, place: str, remedy: str) -> None:
             f"{place} runs from {low:.10g} to {high:.10g}, and float32 would lose these differences: subtract its "
             f"minimum, or {remedy}"
         )
+
+
+def location_and_scale(present: np.ndarray, scaling: str = "standard") -> tuple[float, float]:
+    """Returns mean and standard deviation, or with "robust" median and interquartile range / 1.349, of the values.
+
+    The scale is 0 if there are no two different values.
+    """
+    loc, scale = (present.mean(), present.std()) if len(present) else (0.0, 0.0)
+    if scaling == "robust" and len(present):
+        low, loc, high = np.quantile(present, (0.25, 0.5, 0.75))
+        scale = (high - low) / 1.349 or scale  # over half of the values may be the same
+    return float(loc), float(scale)

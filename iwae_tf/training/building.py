@@ -14,6 +14,7 @@ from iwae_tf.adam import Adam
 from iwae_tf.config import RunConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import EVALUATION_SEED
+from iwae_tf.data.columns import location_and_scale
 from iwae_tf.data.dataset import SPLITS
 from iwae_tf.declarations import find
 from iwae_tf.errors import InputError, unknown_name
@@ -164,7 +165,11 @@ def column_models(config: RunConfig, dataset: Dataset) -> tuple[ColumnModel, ...
         x = dataset.x_train[:, number].astype(np.float64)
         x = x[~np.isnan(x)]
         declaration = find("likelihood", own.get(column.name) or KINDS[column.kind])
-        levels, loc, scale = None, *_location_and_scale(column.name, x, config.model.scaling)
+        levels, loc, scale = None, *location_and_scale(x, config.model.scaling)
+        if not scale > 0.0:
+            raise InputError(
+                f"column {column.name!r} has no two different values in the training rows: leave it out with --drop"
+            )
         if column.categories:
             levels, loc, scale = len(column.categories), 0.0, 1.0
             if not declaration.facts.get("needs_levels"):
@@ -209,17 +214,6 @@ def _check_varying(dataset: Dataset, likelihood: str) -> None:
             f"images, the first is {first}, and a density there has no limit: use "
             f"{'discretized-logistic' if dataset.levels else 'continuous-bernoulli'}, or leave these pixels out"
         )
-
-
-def _location_and_scale(name: str, x: np.ndarray, scaling: str) -> tuple[float, float]:
-    """Returns mean and standard deviation, or with "robust" median and interquartile range / 1.349, of the values."""
-    loc, scale = (x.mean(), x.std()) if len(x) else (0.0, 0.0)
-    if scaling == "robust" and len(x):
-        low, loc, high = np.quantile(x, (0.25, 0.5, 0.75))
-        scale = (high - low) / 1.349 or scale  # over half of the values may be the same
-    if not scale > 0.0:
-        raise InputError(f"column {name!r} has no two different values in the training rows: leave it out with --drop")
-    return float(loc), float(scale)
 
 
 def take_weights(model: IWAE, path: Path) -> str:

@@ -12,7 +12,7 @@ from iwae_tf import declarations
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [file for pattern in ("*.md", "docs/**/*.md", "[be]*/*.md") for file in ROOT.glob(pattern)]
-WITH_PYTHON = ("README.md", "docs/data.md", "docs/networks.md", "docs/scaling.md", "docs/theory.md")
+WITH_PYTHON = ("README.md", "docs/data.md", "docs/networks.md", "docs/scaling.md", "docs/sklearn.md", "docs/theory.md")
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -37,6 +37,10 @@ def check(name: str, page) -> None:
     elif name == "docs/networks.md":
         assert np.isfinite(page.log_p).all()
         assert page.model.likelihood_name == "poisson"
+    elif name == "docs/sklearn.md":
+        malignant = (page.table.target == 0).to_numpy()
+        assert page.outlier[malignant].mean() > 0.5 > 0.2 > page.outlier[~malignant].mean()
+        assert page.search.best_score_ == page.search.cv_results_["mean_test_score"].max()
     elif name == "docs/theory.md":
         level = np.full(50, -104, np.float32)
         assert (page.naive(level), page.shifted(level)) == (-np.inf, -104)
