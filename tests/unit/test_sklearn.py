@@ -1,4 +1,4 @@
-"""The estimator of scikit-learn: its conventions, its scores, and its behaviour inside scikit-learn's tools."""
+"""The estimator of scikit-learn: its conventions, scores and copies; docs/sklearn.md runs it in a search."""
 
 import copy
 import pickle
@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
@@ -115,15 +114,6 @@ def test_a_scaler_in_a_pipeline_shifts_log_p_by_the_sum_of_the_log_scales():
     np.testing.assert_allclose(log_w, log_w_scaled - shift, atol=1e-3)  # float32 rounds the columns to 4e-5 of a scale
     # The noise of a score is keyed by the content of the row, which the scaler changes, so only the means agree.
     assert plain.score(TABLE) == pytest.approx(pipeline.score(TABLE) - shift, abs=0.1)
-
-
-@pytest.mark.slow
-def test_a_grid_search_chooses_the_number_of_latent_units_by_held_out_log_p():
-    search = GridSearchCV(quick(random_state=0), {"latent_units": [1, 2]}, cv=[(np.arange(40), np.arange(40, 60))])
-    search.fit(TABLE)
-    scores = search.cv_results_["mean_test_score"]
-    assert len(set(scores)) == 2
-    assert search.best_params_["latent_units"] == search.best_estimator_.model_.latent_units[0] == 1 + scores.argmax()
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda fitted: pickle.loads(pickle.dumps(fitted))])
