@@ -39,7 +39,8 @@ def judged_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndar
         return tf.where(status == OK, found, float("nan"))
 
     if not len(scores):
-        raise InputError("no row of held_out can be scored: are they rows as a client sends them?")
+        wanted = model.likelihood_head.support if model.scale == 1.0 else f"integers from 0 to {model.scale:g}"
+        raise InputError(f"no row of held_out can be scored: expected rows as a client sends them, {wanted}")
     try:
         each = _by_row(model, x[:MAX_EXPLAINED], expected)
     except InputError:  # of the likelihood, whose values are not independent
