@@ -9,7 +9,6 @@ from iwae_tf.config import FIGURE_FORMATS, DataConfig, name_list, share_list
 from iwae_tf.data.sources import find_source
 from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.errors import InputError, nearest_name, unknown_name
-from iwae_tf.training.run_folder import recorded_plugins
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -72,6 +71,8 @@ def import_given_plugins(words: list[str]) -> tuple[str, ...]:
         return ()
     plugins = list(given.plugin)
     if given.resume and given.output_dir and (Path(given.output_dir) / "config.json").is_file():
+        from iwae_tf.training.run_folder import recorded_plugins  # lazy import: `score` needs no filelock
+
         plugins += recorded_plugins(Path(given.output_dir))
     plugins = tuple(dict.fromkeys(plugins))
     load_plugins(plugins)

@@ -1,13 +1,15 @@
 """The command line: finds the command, parses its flags, and turns errors that a user can fix into one line."""
 
+import ast
 import contextlib
 import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 from iwae_tf.commands.flags import Parser, import_given_plugins
-from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, unknown_name
+from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, missing_package, unknown_name
 
 # Modules of this package with `add_flags` and `run`; their docstrings are the help.
 COMMANDS = ("train", "objectives", "reproduce", "evaluate", "compare", "report", "export", "serve", "score")
@@ -34,6 +36,9 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
         return code
     except InputError as error:
         _say(f"error: {' '.join(str(error).split())}")
+        return 2
+    except ModuleNotFoundError as error:  # of an environment with the requirements of a client alone
+        _say(f"error: {missing_package(error)}")
         return 2
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
@@ -91,20 +96,26 @@ def _run(arguments: list[str], program: str) -> int:
     for word in arguments:
         if "\0" in word or word.partition("=")[2] == "--":  # argparse takes "--" out, and leaves an empty list
             raise InputError(f"{word!r} is no argument with a value")
-    modules = {name: importlib.import_module(f"iwae_tf.commands.{name}") for name in COMMANDS}
     if not arguments or arguments[0] in ("-h", "--help"):
         subparsers = parser.add_subparsers(title="commands", metavar="NAME")
-        for name, module in modules.items():
-            subparsers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])  # python -OO has no docstrings
+        for name in COMMANDS:
+            subparsers.add_parser(name, help=_first_line(name))
         parser.print_help()
         return 0
-    if arguments[0] not in modules:
-        raise unknown_name("command", arguments[0], modules)
+    if arguments[0] not in COMMANDS:
+        raise unknown_name("command", arguments[0], COMMANDS)
     name, *rest = arguments
+    module = importlib.import_module(f"iwae_tf.commands.{name}")  # of this command alone: others need more packages
     words = program if program.endswith(".py") else f"{program} {name}"
     plugins = import_given_plugins(rest)
-    command = Parser(prog=words, description=modules[name].__doc__)
-    modules[name].add_flags(command)
+    command = Parser(prog=words, description=module.__doc__)
+    module.add_flags(command)
     parsed = command.parse_args(rest)
     parsed.plugins = plugins
-    return modules[name].run(parsed)
+    return module.run(parsed)
+
+
+def _first_line(command: str) -> str:
+    """Returns the first line of a command's docstring, which is read from its source without an import."""
+    source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
