@@ -1,7 +1,7 @@
 """Writes the model of a run as a SavedModel that scores log p(x) on a server.
 
 The model of a finished run becomes the next version of a SavedModel for TensorFlow Serving. Its signatures score
-log p(x), encode, reconstruct and sample; export/README.md says how to serve it.
+log p(x), encode, reconstruct and sample; the command serve answers requests by it on this machine.
 """
 
 import json

@@ -52,7 +52,15 @@ def flag_of(setting: str) -> str:
 def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Adds `--plugin`."""
     text = "module that declares further objectives, likelihoods or data sets; imported first, may be given repeatedly"
-    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=text)
+    parser.add_argument("--plugin", dest="plugins", action="append", default=[], metavar="MODULE", help=text)
+
+
+def add_callback(parser: argparse.ArgumentParser) -> None:
+    """Adds `--callback`."""
+    text = "call FACTORY() of a module and add the Keras callback that it returns to training; may be given repeatedly"
+    parser.add_argument(
+        "--callback", dest="callbacks", action="append", default=[], metavar="MODULE:FACTORY", help=text
+    )
 
 
 def import_given_plugins(words: list[str]) -> tuple[str, ...]:
@@ -69,11 +77,11 @@ def import_given_plugins(words: list[str]) -> tuple[str, ...]:
         given, _ = parser.parse_known_args(words)
     except argparse.ArgumentError:  # a flag without its value: the command's own parser says so
         return ()
-    plugins = list(given.plugin)
+    plugins = list(given.plugins)
     if given.resume and given.output_dir and (Path(given.output_dir) / "config.json").is_file():
-        from iwae_tf.training.run_folder import recorded_plugins  # lazy import: `score` needs no filelock
+        from iwae_tf.training.run_folder import recorded  # lazy import: `score` needs no filelock
 
-        plugins += recorded_plugins(Path(given.output_dir))
+        plugins += recorded(Path(given.output_dir), "plugins")
     plugins = tuple(dict.fromkeys(plugins))
     load_plugins(plugins)
     return plugins

@@ -8,11 +8,16 @@ import signal
 import sys
 from pathlib import Path
 
+from iwae_tf.commands import settings_file
 from iwae_tf.commands.flags import Parser, import_given_plugins
 from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, missing_package, unknown_name
+from iwae_tf.version import __version__
 
 # Modules of this package with `add_flags` and `run`; their docstrings are the help.
-COMMANDS = ("train", "objectives", "reproduce", "evaluate", "compare", "report", "export", "serve", "score")
+COMMANDS = (
+    *("train", "objectives", "reproduce", "runs", "evaluate", "compare", "report", "export", "serve", "score"),
+    "completion",
+)
 
 LONGEST_ERROR = 1000
 
@@ -91,28 +96,63 @@ def run_script(command: str) -> int:
     return main([command, *sys.argv[1:]], program=f"python {sys.argv[0]}")
 
 
+def run_console() -> int:
+    """Runs the command line of the console script `iwae-tf`; returns the exit code."""
+    return main(sys.argv[1:], program="iwae-tf")
+
+
 def _run(arguments: list[str], program: str) -> int:
-    parser = Parser(prog=program, description="Importance weighted autoencoders: train them, and know log p(x).")
-    for word in arguments:
-        if "\0" in word or word.partition("=")[2] == "--":  # argparse takes "--" out, and leaves an empty list
-            raise InputError(f"{word!r} is no argument with a value")
+    _check_words(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        subparsers = parser.add_subparsers(title="commands", metavar="NAME")
-        for name in COMMANDS:
-            subparsers.add_parser(name, help=_first_line(name))
-        parser.print_help()
+        all_commands(program).print_help()
+        return 0
+    if arguments[0] == "--version":
+        print(f"iwae-tf {__version__}")
         return 0
     if arguments[0] not in COMMANDS:
         raise unknown_name("command", arguments[0], COMMANDS)
     name, *rest = arguments
-    module = importlib.import_module(f"iwae_tf.commands.{name}")  # of this command alone: others need more packages
     words = program if program.endswith(".py") else f"{program} {name}"
-    plugins = import_given_plugins(rest)
+    path, settings = settings_file.read_given(rest) or (None, {})
+    plugins = import_given_plugins([*_plugin_words(settings), *rest])
+    module = importlib.import_module(f"iwae_tf.commands.{name}")  # of this command alone: others need more packages
     command = Parser(prog=words, description=module.__doc__)
-    module.add_flags(command)
-    parsed = command.parse_args(rest)
+    add_flags(module, command)
+    from_file = settings_file.words_of(path, settings, command, rest)
+    _check_words(from_file)
+    parsed = command.parse_args([*rest, *from_file])
     parsed.plugins = plugins
     return module.run(parsed)
+
+
+def _check_words(words: list[str]) -> None:
+    for word in words:
+        if "\0" in word or word.partition("=")[2] == "--":  # argparse takes "--" out, and leaves an empty list
+            raise InputError(f"{word!r} is no argument with a value")
+
+
+def _plugin_words(settings: dict) -> list[str]:
+    given = [settings[name] for name in ("plugin", "plugins") if name in settings]
+    return [f"--plugin={module}" for value in given for module in (value if isinstance(value, list) else [value])]
+
+
+def add_flags(module, parser: Parser) -> None:
+    """Adds the flags of a command's module, and `--config` where it has any."""
+    module.add_flags(parser)
+    if any(action.option_strings and action.dest != "help" for action in parser._actions):
+        settings_file.add_config(parser)
+
+
+def all_commands(program: str, whole: bool = False) -> Parser:
+    """Returns a parser with all commands, with the flags of each if `whole`."""
+    parser = Parser(prog=program, description="Importance weighted autoencoders: train them, and know log p(x).")
+    parser.add_argument("--version", action="version", version=__version__, help="print the version")
+    subparsers = parser.add_subparsers(title="commands", metavar="NAME")
+    for name in COMMANDS:
+        command = subparsers.add_parser(name, help=_first_line(name))
+        if whole:
+            add_flags(importlib.import_module(f"iwae_tf.commands.{name}"), command)
+    return parser
 
 
 def _first_line(command: str) -> str:
