@@ -136,9 +136,11 @@ def _metrics(path: Path) -> dict:
         if labels:
             labels = {"rarer": str(labels["rarer"])} | {n: float(labels[n]) for n in ("auroc", "average_precision")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); write it again by train --resume") from None
+        raise InputError(f"{path} is damaged ({error!r}); write it again by python -m iwae_tf train --resume") from None
     if bounds.keys() != errors.keys() or not bounds:
-        raise InputError(f"{path} is damaged (bounds and their errors have other k); write it again by train --resume")
+        raise InputError(
+            f"{path} is damaged (bounds and their errors have other k); write it again by python -m iwae_tf train --resume"
+        )
     metrics |= {"bounds": bounds, "bound_standard_errors": errors}
     return metrics | {"active_units": active, "best_epoch": best, "labels": labels}
 

@@ -111,9 +111,11 @@ def state(record: Record) -> str:
         return ""
     if record.metrics or record.has_model:
         missing = "evaluated" if record.has_model else "left with its model (model.keras is missing)"
-        return f"This run was trained, but not {missing}. Resume it by train with the same flags and --resume."
+        return (
+            f"This run was trained, but not {missing}. Resume it by {PROGRAM} train with the same flags and --resume."
+        )
     share = f"{done:,} of {total:,} steps" + (f" ({100 * done / total:.0f}%)" if total else "")
-    return f"This run is not finished: its history has {share}. Resume it by train with the same flags and --resume."
+    return f"This run is not finished: its history has {share}. Resume it by {PROGRAM} train with the same flags and --resume."
 
 
 def bounds_table(records: list[Record]) -> list[Row]:

@@ -174,8 +174,8 @@ def check_trained(path: Path) -> None:
     missing = [name for name in ("model.keras", "metrics.json") if not (path / name).is_file()]
     if missing:
         raise InputError(
-            f"the run in {path} is not finished: it has no {' and no '.join(missing)}; continue it with train, the "
-            "same flags and --resume"
+            f"the run in {path} is not finished: it has no {' and no '.join(missing)}; continue it with "
+            "python -m iwae_tf train, the same flags and --resume"
         )
 
 
