@@ -139,7 +139,8 @@ def _metrics(path: Path) -> dict:
         raise InputError(f"{path} is damaged ({error!r}); write it again by python -m iwae_tf train --resume") from None
     if bounds.keys() != errors.keys() or not bounds:
         raise InputError(
-            f"{path} is damaged (bounds and their errors have other k); write it again by python -m iwae_tf train --resume"
+            f"{path} is damaged (bounds and their errors have other k); write it again by python -m iwae_tf train "
+            "--resume"
         )
     metrics |= {"bounds": bounds, "bound_standard_errors": errors}
     return metrics | {"active_units": active, "best_epoch": best, "labels": labels}

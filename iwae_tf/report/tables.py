@@ -109,13 +109,12 @@ def state(record: Record) -> str:
     done, total = record.steps
     if record.metrics and record.has_model:
         return ""
+    resume = f"Resume it by {PROGRAM} train with the same flags and --resume."
     if record.metrics or record.has_model:
         missing = "evaluated" if record.has_model else "left with its model (model.keras is missing)"
-        return (
-            f"This run was trained, but not {missing}. Resume it by {PROGRAM} train with the same flags and --resume."
-        )
+        return f"This run was trained, but not {missing}. {resume}"
     share = f"{done:,} of {total:,} steps" + (f" ({100 * done / total:.0f}%)" if total else "")
-    return f"This run is not finished: its history has {share}. Resume it by {PROGRAM} train with the same flags and --resume."
+    return f"This run is not finished: its history has {share}. {resume}"
 
 
 def bounds_table(records: list[Record]) -> list[Row]:

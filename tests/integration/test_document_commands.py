@@ -79,6 +79,8 @@ def parse(monkeypatch, tmp_path):
     for name in ("cells.csv", "runs/unseen-digit/digits-0-to-8.npz"):  # looked for before TensorFlow is imported
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "runs/digits-iwae-k50-l1-seed0").mkdir()
+    (tmp_path / "runs/digits-iwae-k50-l1-seed0/config.json").write_text("{}")
     return parse
 
 
