@@ -75,7 +75,10 @@ def _comma_list(text: str) -> tuple[int, ...]:
 
 def name_list(text: str) -> tuple[str, ...]:
     """Returns the names in "A,B", without the blanks around them; a name with a comma is in quotation marks."""
-    names = next(csv.reader([text], skipinitialspace=True), [])
+    try:
+        names = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error as error:  # a line break outside quotation marks
+        raise ValueError(error) from None
     return tuple(name.strip() for name in names if name.strip())
 
 

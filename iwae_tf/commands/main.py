@@ -42,7 +42,9 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
     except InputError as error:
         _say(f"error: {' '.join(str(error).split())}")
         return 2
-    except ModuleNotFoundError as error:  # of an environment with the requirements of a client alone
+    except ModuleNotFoundError as error:  # e.g. with the requirements of a client alone
+        if (error.name or "").startswith("iwae_tf"):
+            raise
         _say(f"error: {missing_package(error)}")
         return 2
     except BrokenPipeError:
