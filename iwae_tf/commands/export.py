@@ -60,7 +60,7 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig, data_di
     if different := different_models(trained.path, {"metrics.json": trained.metrics.get("model")}):
         raise InputError(
             f"the model of the run in {trained.path} was changed after it was scored: {different}; score it again by "
-            "train.py with the same flags and --resume, which writes the model of the last checkpoint"
+            "python -m iwae_tf train, the same flags and --resume, which writes the model of the last checkpoint"
         )
     run = {"config": trained.config, "metrics": trained.metrics}
     return export_saved_model(

@@ -124,7 +124,9 @@ def _config(path: Path) -> dict:
 def _metrics(path: Path) -> dict:
     content = read_json(path)
     if different := different_models(path.parent, {path.name: content.get("model")}):
-        raise InputError(f"{path} is not of the run's model ({different}); write it again by train.py with --resume")
+        raise InputError(
+            f"{path} is not of the run's model ({different}); write it again by python -m iwae_tf train --resume"
+        )
     try:
         bounds, errors = (
             {int(k): float(value) for k, value in content[name].items()} for name in ("bounds", "bound_standard_errors")

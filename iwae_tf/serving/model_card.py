@@ -39,6 +39,7 @@ def model_card(provenance: Mapping[str, Any]) -> str:
         "Results on the test split": _results(_section(provenance, "metrics")),
         "Input": _bullets(_input(provenance)),
         "Status of a row": _bullets(provenance.get("statuses", {})),
+        "Held-out rows": _bullets(_held_out(_section(provenance, "held_out"))),
         "Limits": _LIMITS,
         "Software": _bullets(provenance.get("versions", {})),
     }
@@ -105,6 +106,14 @@ def _results(metrics: Mapping) -> str:
     protocol = metrics.get("protocol", {})
     facts |= {name: protocol.get(name) for name in ("binarization", "proposal", "seed")}
     return "\n".join(table) + "\n\n" + _bullets(facts)
+
+
+def _held_out(held_out: Mapping) -> dict[str, Any]:
+    """Returns what `p_value` is a share of, and below which log p(x) a row alarms."""
+    alarms = _section(held_out, "alarm_below").items()
+    return {"number": held_out.get("rows")} | {
+        f"log p(x) below which a row alarms at a false alarm rate of {rate}": f"{value:.3f}" for rate, value in alarms
+    }
 
 
 def _input(provenance: Mapping) -> dict[str, Any]:

@@ -40,8 +40,16 @@ def test_the_card_has_the_numbers_of_the_run_with_their_errors(provenance):
 
 
 def test_a_model_without_its_run_has_a_card_without_data_and_results(provenance):
-    sections = _sections(model_card(provenance | {"config": None, "metrics": None}))
+    sections = _sections(model_card(provenance | {"config": None, "metrics": None, "held_out": None}))
     assert list(sections) == ["Use", "Model", "Input", "Status of a row", "Limits", "Software"]
+
+
+def test_the_card_says_when_a_row_alarms(provenance):
+    held_out = {"rows": 400, "alarm_below": {"0.01": -41.25, "0.05": -38.5}}
+    text = _sections(model_card(provenance | {"held_out": held_out}))["Held-out rows"]
+    alarm = "log p(x) below which a row alarms at a false alarm rate of"
+    assert text == f"- number: 400\n- {alarm} 0.01: -41.250\n- {alarm} 0.05: -38.500\n"
+    assert "Held-out rows" not in _sections(model_card(provenance | {"held_out": None}))
 
 
 def test_the_columns_of_a_table_are_listed_in_order(provenance):
