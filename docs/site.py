@@ -17,7 +17,15 @@ sys.path.insert(0, str(ROOT))
 from iwae_tf.declarations import declared  # noqa: E402, imports nothing but the standard library
 
 FILES = (
-    *("README.md", "GLOSSARY.md", "CHANGELOG.md", "benchmarks/README.md", "export/README.md", "export/serving/*"),
+    *(
+        "README.md",
+        "GLOSSARY.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "benchmarks/README.md",
+        "export/README.md",
+        "export/serving/*",
+    ),
     *("docs/*.md", "docs/**/gradient_quality.md", "docs/**/*.png", "docs/site.css"),
 )
 

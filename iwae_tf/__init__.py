@@ -6,7 +6,7 @@
 
 import importlib
 
-from iwae_tf.errors import InputError
+from iwae_tf.errors import InputError, missing_package
 from iwae_tf.version import __version__
 
 __all__ = ["IWAE", "InputError", "__version__", "data", "evaluation", "layers", "objectives", "serving"]
@@ -29,6 +29,8 @@ def check_keras() -> None:
     try:
         import keras
     except (ImportError, AssertionError, ValueError) as error:  # a backend without its package, a value out of range
+        if isinstance(error, ModuleNotFoundError) and error.name in ("keras", "tensorflow"):
+            raise missing_package(error) from None
         raise InputError(
             f"Keras cannot be imported ({type(error).__name__}: {error}): is the backend in {settings}, tensorflow?"
         ) from None

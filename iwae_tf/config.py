@@ -3,6 +3,7 @@
 Each field made by `setting` is a command line flag of the same name with dashes. Nothing here imports TensorFlow.
 """
 
+import csv
 import dataclasses
 import functools
 import json
@@ -73,8 +74,12 @@ def _comma_list(text: str) -> tuple[int, ...]:
 
 
 def name_list(text: str) -> tuple[str, ...]:
-    """Returns the names in "A,B", without the blanks around them."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Returns the names in "A,B", without the blanks around them; a name with a comma is in quotation marks."""
+    try:
+        names = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error as error:  # a line break outside quotation marks
+        raise ValueError(error) from None
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def share_list(text: str) -> tuple[float, ...]:
@@ -343,10 +348,26 @@ class RunConfig:
     objective: _ObjectiveConfig = dataclasses.field(default_factory=lambda: objective_config()())
     evaluation: EvaluationConfig = EvaluationConfig()
     plugins: tuple[str, ...] = ()
+    callbacks: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """Nested plain types; tuples as lists, as JSON has them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+# What a run's `config.json` records besides settings, by section; `--config` passes over it.
+RECORDED = {
+    "data": (
+        *("source", "split", "num_train", "num_valid", "num_test", "sha256", "image_shape", "scale", "intensity"),
+        *("binarization_train", "binarization_evaluation", "table_columns"),
+    ),
+    "model": (
+        *("data_dim", "output_bias", "kernel_initializer", "prior", "levels_of_a_pixel", "column_models", "log_scale"),
+    ),
+    "training": ("optimizer", "objective_config", "steps_per_epoch", "total_steps", "xla", "noise"),
+    "evaluation": ("noise",),
+    None: ("versions",),
+}
 
 
 def most_samples(num_samples: int, target: float | None, max_samples: int | None) -> int:

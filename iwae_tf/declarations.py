@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from iwae_tf.errors import InputError, unknown_name
@@ -129,16 +130,29 @@ def load_plugins(modules: tuple[str, ...]) -> None:
     Raises:
         InputError: a module cannot be imported.
     """
-    if modules and os.getcwd() not in sys.path:  # a script's own search path lacks the current folder
-        sys.path.insert(0, os.getcwd())
     for module in modules:
-        try:
-            importlib.import_module(module)
-        except (ImportError, TypeError, ValueError) as error:  # the last two for names such as "" or ".."
-            raise InputError(
-                f"--plugin {module} cannot be imported ({error}): give the name of a Python module in the current "
-                "folder or in the environment"
-            ) from error
+        import_named(module, f"--plugin {module}")
+
+
+def import_named(module: str, flag: str) -> ModuleType:
+    """Imports a user's module, from the environment or the current folder.
+
+    Args:
+        module: its name.
+        flag: the words of the command line that give it, for the message.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    if os.getcwd() not in sys.path:  # a script's own search path lacks the current folder
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(module)
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:  # the last two for names such as "" or ".."
+        raise InputError(
+            f"{flag} cannot be imported ({error}): give the name of a Python module in the current folder or in the "
+            "environment"
+        ) from error
 
 
 @functools.cache

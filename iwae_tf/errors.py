@@ -9,6 +9,18 @@ from collections.abc import Iterable
 
 MAX_SEED = 2**31 - 1
 MAX_SAMPLES = 500_000_000  # four times as many are an int32
+# package -> what pip installs, where the names differ
+_DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "google": "tensorflow",
+    "grpc": "grpcio",
+    "keras": "tensorflow",
+    "sklearn": "scikit-learn",
+    "tensorflow_datasets": "tensorflow-datasets",
+    "tensorflow_probability": "tensorflow-probability",
+    "tensorflow_serving": "tensorflow-serving-api",
+    "tf_keras": "tf-keras",
+}
 
 
 class InputError(ValueError):
@@ -28,6 +40,16 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__()
         self.number = number
+
+
+def missing_package(error: ModuleNotFoundError) -> InputError:
+    """Returns the error for a package that is not installed, with the command that installs it."""
+    package = (error.name or "").partition(".")[0]
+    package = _DISTRIBUTIONS.get(package, package)
+    return InputError(
+        f"this needs {package}, which is not installed: run pip install {package}, or install iwae-tf with all that it "
+        "requires"
+    )
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:

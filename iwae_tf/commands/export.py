@@ -1,7 +1,7 @@
 """Writes the model of a run as a SavedModel that scores log p(x) on a server.
 
 The model of a finished run becomes the next version of a SavedModel for TensorFlow Serving. Its signatures score
-log p(x), encode, reconstruct and sample; export/README.md says how to serve it.
+log p(x), encode, reconstruct and sample; the command serve answers requests by it on this machine.
 """
 
 import json
@@ -60,7 +60,7 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig, data_di
     if different := different_models(trained.path, {"metrics.json": trained.metrics.get("model")}):
         raise InputError(
             f"the model of the run in {trained.path} was changed after it was scored: {different}; score it again by "
-            "train.py with the same flags and --resume, which writes the model of the last checkpoint"
+            "python -m iwae_tf train, the same flags and --resume, which writes the model of the last checkpoint"
         )
     run = {"config": trained.config, "metrics": trained.metrics}
     return export_saved_model(

@@ -9,7 +9,6 @@ from iwae_tf.config import FIGURE_FORMATS, DataConfig, name_list, share_list
 from iwae_tf.data.sources import find_source
 from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.errors import InputError, nearest_name, unknown_name
-from iwae_tf.training.run_folder import recorded_plugins
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -53,7 +52,15 @@ def flag_of(setting: str) -> str:
 def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Adds `--plugin`."""
     text = "module that declares further objectives, likelihoods or data sets; imported first, may be given repeatedly"
-    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=text)
+    parser.add_argument("--plugin", dest="plugins", action="append", default=[], metavar="MODULE", help=text)
+
+
+def add_callback(parser: argparse.ArgumentParser) -> None:
+    """Adds `--callback`."""
+    text = "call FACTORY() of a module and add the Keras callback that it returns to training; may be given repeatedly"
+    parser.add_argument(
+        "--callback", dest="callbacks", action="append", default=[], metavar="MODULE:FACTORY", help=text
+    )
 
 
 def import_given_plugins(words: list[str]) -> tuple[str, ...]:
@@ -70,9 +77,11 @@ def import_given_plugins(words: list[str]) -> tuple[str, ...]:
         given, _ = parser.parse_known_args(words)
     except argparse.ArgumentError:  # a flag without its value: the command's own parser says so
         return ()
-    plugins = list(given.plugin)
+    plugins = list(given.plugins)
     if given.resume and given.output_dir and (Path(given.output_dir) / "config.json").is_file():
-        plugins += recorded_plugins(Path(given.output_dir))
+        from iwae_tf.training.run_folder import recorded  # lazy import: `score` needs no filelock
+
+        plugins += recorded(Path(given.output_dir), "plugins")
     plugins = tuple(dict.fromkeys(plugins))
     load_plugins(plugins)
     return plugins

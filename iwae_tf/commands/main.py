@@ -1,16 +1,23 @@
 """The command line: finds the command, parses its flags, and turns errors that a user can fix into one line."""
 
+import ast
 import contextlib
 import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
+from iwae_tf.commands import settings_file
 from iwae_tf.commands.flags import Parser, import_given_plugins
-from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, unknown_name
+from iwae_tf.errors import InputError, Stopped, WorkerLostError, exit_code, missing_package, unknown_name
+from iwae_tf.version import __version__
 
 # Modules of this package with `add_flags` and `run`; their docstrings are the help.
-COMMANDS = ("train", "objectives", "reproduce", "evaluate", "compare", "report", "export", "serve", "score")
+COMMANDS = (
+    *("train", "objectives", "reproduce", "runs", "evaluate", "compare", "report", "export", "serve", "score"),
+    "completion",
+)
 
 LONGEST_ERROR = 1000
 
@@ -34,6 +41,11 @@ def main(arguments: list[str], program: str = "python -m iwae_tf") -> int:
         return code
     except InputError as error:
         _say(f"error: {' '.join(str(error).split())}")
+        return 2
+    except ModuleNotFoundError as error:  # e.g. with the requirements of a client alone
+        if (error.name or "").startswith("iwae_tf"):
+            raise
+        _say(f"error: {missing_package(error)}")
         return 2
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
@@ -86,25 +98,66 @@ def run_script(command: str) -> int:
     return main([command, *sys.argv[1:]], program=f"python {sys.argv[0]}")
 
 
+def run_console() -> int:
+    """Runs the command line of the console script `iwae-tf`; returns the exit code."""
+    return main(sys.argv[1:], program="iwae-tf")
+
+
 def _run(arguments: list[str], program: str) -> int:
-    parser = Parser(prog=program, description="Importance weighted autoencoders: train them, and know log p(x).")
-    for word in arguments:
-        if "\0" in word or word.partition("=")[2] == "--":  # argparse takes "--" out, and leaves an empty list
-            raise InputError(f"{word!r} is no argument with a value")
-    modules = {name: importlib.import_module(f"iwae_tf.commands.{name}") for name in COMMANDS}
+    _check_words(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        subparsers = parser.add_subparsers(title="commands", metavar="NAME")
-        for name, module in modules.items():
-            subparsers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])  # python -OO has no docstrings
-        parser.print_help()
+        all_commands(program).print_help()
         return 0
-    if arguments[0] not in modules:
-        raise unknown_name("command", arguments[0], modules)
+    if arguments[0] == "--version":
+        print(f"iwae-tf {__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        raise unknown_name("command", arguments[0], COMMANDS)
     name, *rest = arguments
     words = program if program.endswith(".py") else f"{program} {name}"
-    plugins = import_given_plugins(rest)
-    command = Parser(prog=words, description=modules[name].__doc__)
-    modules[name].add_flags(command)
-    parsed = command.parse_args(rest)
+    path, settings = settings_file.read_given(rest) or (None, {})
+    plugins = import_given_plugins([*_plugin_words(settings), *rest])
+    module = importlib.import_module(f"iwae_tf.commands.{name}")  # of this command alone: others need more packages
+    command = Parser(prog=words, description=module.__doc__)
+    add_flags(module, command)
+    from_file = settings_file.words_of(path, settings, command, rest)
+    _check_words(from_file)
+    parsed = command.parse_args([*rest, *from_file])
     parsed.plugins = plugins
-    return modules[name].run(parsed)
+    return module.run(parsed)
+
+
+def _check_words(words: list[str]) -> None:
+    for word in words:
+        if "\0" in word or word.partition("=")[2] == "--":  # argparse takes "--" out, and leaves an empty list
+            raise InputError(f"{word!r} is no argument with a value")
+
+
+def _plugin_words(settings: dict) -> list[str]:
+    given = [settings[name] for name in ("plugin", "plugins") if name in settings]
+    return [f"--plugin={module}" for value in given for module in (value if isinstance(value, list) else [value])]
+
+
+def add_flags(module, parser: Parser) -> None:
+    """Adds the flags of a command's module, and `--config` where it has any."""
+    module.add_flags(parser)
+    if any(action.option_strings and action.dest != "help" for action in parser._actions):
+        settings_file.add_config(parser)
+
+
+def all_commands(program: str, whole: bool = False) -> Parser:
+    """Returns a parser with all commands, with the flags of each if `whole`."""
+    parser = Parser(prog=program, description="Importance weighted autoencoders: train them, and know log p(x).")
+    parser.add_argument("--version", action="version", version=__version__, help="print the version")
+    subparsers = parser.add_subparsers(title="commands", metavar="NAME")
+    for name in COMMANDS:
+        command = subparsers.add_parser(name, help=_first_line(name))
+        if whole:
+            add_flags(importlib.import_module(f"iwae_tf.commands.{name}"), command)
+    return parser
+
+
+def _first_line(command: str) -> str:
+    """Returns the first line of a command's docstring, which is read from its source without an import."""
+    source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

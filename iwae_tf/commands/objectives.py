@@ -1,7 +1,6 @@
 """Lists what `train --objective` can maximise, and when one would use it.
 
-Each objective has the flags beside its name in addition to --k and --backward-samples. docs/objectives.md says which to
-choose, and has the rows of each.
+Each objective has the flags beside its name in addition to --k and --backward-samples.
 """
 
 from iwae_tf.commands import flags

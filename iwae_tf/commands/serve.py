@@ -3,7 +3,7 @@
 The newest version of an exported importance weighted autoencoder is served by the KServe SDK, under the REST predict
 call of TensorFlow Serving: POST http://HOST:PORT/v1/models/NAME:predict. One model, no batching, no version or label
 routes. Ctrl-C or SIGTERM stops it within 8 seconds: new connections are refused at once, open requests get 4
-seconds. Needs: pip install -r requirements-serving.txt.
+seconds. Needs: pip install "kserve>=0.21,<0.22".
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ def run(arguments) -> int:
 
     name, version = model_folder.find_version(Path(arguments.model))
     if importlib.util.find_spec("kserve") is None:
-        raise InputError("the KServe SDK is not installed; run: pip install -r requirements-serving.txt")
+        raise InputError('the KServe SDK is not installed; run: pip install "kserve>=0.21,<0.22"')
     with local_server.bind(arguments.host, arguments.port) as listener:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the answer to a request says why it failed
         import_tensorflow()

@@ -5,6 +5,7 @@ a page about them all, report.html. Without --dataset it trains on the handwritt
 network.
 """
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.config import EXPORT_DIR, ExportConfig, OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.errors import exit_code
 from iwae_tf.report.record import read_record
-from iwae_tf.training.run_folder import path_of, read_trained
+from iwae_tf.training.run_folder import path_of, read_trained, recorded
 
 
 def sections() -> tuple[type, ...]:
@@ -31,25 +32,32 @@ def add_flags(parser: flags.Parser) -> None:
         flags.add_settings(parser, section)
     flags.add_figure_format(parser)
     flags.add_plugin(parser)
+    flags.add_callback(parser)
 
 
 def run(arguments) -> int:
     """Trains, evaluates, prints the closing table; returns the exit code."""
-    config = RunConfig(*(flags.settings_from(arguments, section) for section in sections()), arguments.plugins)
     output, workers = (flags.settings_from(arguments, section) for section in (OutputConfig, WorkersConfig))
+    own = (flags.settings_from(arguments, section) for section in sections())
+    config = RunConfig(*own, arguments.plugins, tuple(arguments.callbacks))
     path = path_of(config, output)
+    if output.resume and (path / "config.json").is_file():
+        callbacks = dict.fromkeys([*recorded(path, "callbacks"), *config.callbacks])
+        config = dataclasses.replace(config, callbacks=tuple(callbacks))
     export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
     import_tensorflow(xla=config.training.jit == "on")
     from iwae_tf.report.page import write_report  # needs TensorFlow
     from iwae_tf.training import run as training
+    from iwae_tf.training.callbacks import made_by
     from iwae_tf.training.evaluation import evaluate_training, table
     from iwae_tf.training.workers import worker_loss_errors
 
+    callbacks = made_by(config.callbacks)  # before the folder is touched
     with worker_loss_errors("with --resume"):
         this_run = training.start(config, output, workers)
     try:
         with worker_loss_errors("with --resume"):
-            seconds = training.fit(this_run, output.verbose)
+            seconds = training.fit(this_run, output.verbose, callbacks)
             metrics = evaluate_training(this_run, seconds, output.verbose, arguments.figure_format)
         if this_run.workers.is_chief:
             write_report([read_record(path)], path / "report.html")

@@ -45,7 +45,7 @@ def load(
 
     Args:
         dataset: a declared name; "tfds:NAME" of TFDS; or the path of a user's data: a table, an array, a folder with a
-            file for each split or a folder of images, see `docs/data.md`.
+            file for each split or a folder of images.
         data_dir: a folder with the data set's original files, an .npz file, or data that TFDS prepared. None means the
             folder of TFDS, which downloads missing data. "digits" needs no folder.
         columns: names of the columns of a table to model, in this order; None means all.

@@ -8,7 +8,7 @@ import numpy as np
 
 from iwae_tf.config import RunConfig
 from iwae_tf.errors import InputError
-from iwae_tf.training.run_folder import check_run, different_models, read_json
+from iwae_tf.training.run_folder import check_run, different_models, read_json, recorded
 from iwae_tf.training.scores_file import ImageScores, read_scores
 
 MAX_RUNS = 8  # colours that all eyes tell apart
@@ -28,6 +28,7 @@ class Record:
         history: columns of `history.csv`, float64 [epochs]; NaN where nothing was written.
         scores: of each test row, or None without scores.
         plugins: modules that `train` imported.
+        callbacks: factories of callbacks that `train` called.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Record:
     history: dict[str, np.ndarray]
     scores: ImageScores | None
     plugins: tuple[str, ...] = ()
+    callbacks: tuple[str, ...] = ()
 
     @property
     def has_model(self) -> bool:
@@ -85,8 +87,28 @@ def read_record(path: Path) -> Record:
         _metrics(metrics) if metrics.is_file() else None,
         _history(path / "history.csv"),
         read_scores(path),
-        tuple(read_json(path / "config.json").get("plugins", ())),
+        recorded(path, "plugins"),
+        recorded(path, "callbacks"),
     )
+
+
+def read_summary(path: Path) -> tuple[dict, dict | None, int]:
+    """Returns settings, metrics and the number of epochs done of a run folder, without reading its scores.
+
+    The metrics, None before the evaluation, have the share of `reliable` scores, or None where it was not recorded.
+
+    Raises:
+        InputError: a file of the folder is damaged.
+    """
+    config, done = _config(path / "config.json"), len(_history(path / "history.csv")["epoch"])
+    if not (path / "metrics.json").is_file():
+        return config, None, done
+    metrics, counts = _metrics(path / "metrics.json"), read_json(path / "metrics.json").get("reliability")
+    try:
+        share = None if counts is None else counts["reliable"] / counts["num_rows"]
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"{path / 'metrics.json'} is damaged ({error!r})") from None
+    return config, metrics | {"reliable": share}, done
 
 
 def _config(path: Path) -> dict:
@@ -102,7 +124,9 @@ def _config(path: Path) -> dict:
 def _metrics(path: Path) -> dict:
     content = read_json(path)
     if different := different_models(path.parent, {path.name: content.get("model")}):
-        raise InputError(f"{path} is not of the run's model ({different}); write it again by train.py with --resume")
+        raise InputError(
+            f"{path} is not of the run's model ({different}); write it again by python -m iwae_tf train --resume"
+        )
     try:
         bounds, errors = (
             {int(k): float(value) for k, value in content[name].items()} for name in ("bounds", "bound_standard_errors")
@@ -114,9 +138,12 @@ def _metrics(path: Path) -> dict:
         if labels:
             labels = {"rarer": str(labels["rarer"])} | {n: float(labels[n]) for n in ("auroc", "average_precision")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); write it again by train.py with --resume") from None
+        raise InputError(f"{path} is damaged ({error!r}); write it again by python -m iwae_tf train --resume") from None
     if bounds.keys() != errors.keys() or not bounds:
-        raise InputError(f"{path} is damaged (bounds and their errors have other k); write it again by --resume")
+        raise InputError(
+            f"{path} is damaged (bounds and their errors have other k); write it again by python -m iwae_tf train "
+            "--resume"
+        )
     metrics |= {"bounds": bounds, "bound_standard_errors": errors}
     return metrics | {"active_units": active, "best_epoch": best, "labels": labels}
 

@@ -109,11 +109,12 @@ def state(record: Record) -> str:
     done, total = record.steps
     if record.metrics and record.has_model:
         return ""
+    resume = f"Resume it by {PROGRAM} train with the same flags and --resume."
     if record.metrics or record.has_model:
         missing = "evaluated" if record.has_model else "left with its model (model.keras is missing)"
-        return f"This run was trained, but not {missing}. Resume it by train.py with the same flags and --resume."
+        return f"This run was trained, but not {missing}. {resume}"
     share = f"{done:,} of {total:,} steps" + (f" ({100 * done / total:.0f}%)" if total else "")
-    return f"This run is not finished: its history has {share}. Resume it by train.py with the same flags and --resume."
+    return f"This run is not finished: its history has {share}. {resume}"
 
 
 def bounds_table(records: list[Record]) -> list[Row]:
@@ -191,8 +192,9 @@ def other_protocols(records: list[Record]) -> list[str]:
 def run_commands(record: Record) -> list[tuple[str, str]]:
     """Returns the commands that train and evaluate the run again, for a shell in the root of the repository."""
     path = shlex.quote(str(record.path))
-    plugins = [word for module in record.plugins for word in ("--plugin", module)]
-    flags = " ".join([*map(shlex.quote, [*plugins, *train_flags(record.config)]), "--output-dir", path])
+    code = [word for module in record.plugins for word in ("--plugin", module)]
+    code += [word for factory in record.callbacks for word in ("--callback", factory)]
+    flags = " ".join([*map(shlex.quote, [*code, *train_flags(record.config)]), "--output-dir", path])
     return [("Train", f"{PROGRAM} train {flags}"), ("Evaluate", f"{PROGRAM} evaluate {path}")]
 
 

@@ -38,7 +38,7 @@ def find_version(path: Path) -> tuple[str, Path]:
         return (path.parent.name if path.name.isdecimal() else path.name), path
     found = versions(path)
     if not found:
-        raise InputError(f"{path} holds no version (a subfolder 1, 2, ...); export/export_model.py writes one")
+        raise InputError(f"{path} holds no version (a subfolder 1, 2, ...); python -m iwae_tf export writes one")
     newest = found[max(found)]
     if not (newest / SAVED_MODEL).exists():
         raise InputError(f"{newest} is no SavedModel, it has no {SAVED_MODEL}; export the model again")

@@ -1,4 +1,4 @@
-"""Writes a model as a SavedModel that TensorFlow Serving loads, with warm-up requests and its provenance."""
+"""Writes a model as a SavedModel that TensorFlow Serving loads, with warm-up requests, provenance and a model card."""
 
 import errno
 import importlib.metadata
@@ -18,6 +18,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.evaluation.estimate import refines
 from iwae_tf.models.streaming import BLOCK, CHUNK
 from iwae_tf.serving.held_out import judged_held_out
+from iwae_tf.serving.model_card import MODEL_CARD, model_card
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, files_of, refused_in, versions
 from iwae_tf.serving.row import INPUT_RULES, RowSettings
 from iwae_tf.serving.scores import STATUSES
@@ -151,9 +152,9 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "config": run.get("config"),
         "metrics": run.get("metrics"),
         "versions": {"iwae-tf": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
-        "files": files_of(folder),
-        "checksum": checksum(folder),
     }
+    (folder / MODEL_CARD).write_text(model_card(provenance), encoding="utf-8")
+    provenance |= {"files": files_of(folder), "checksum": checksum(folder)}
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Callbacks of `fit`: progress bar, history file, checkpoints, early stopping, and the signals that stop a run."""
+"""Callbacks of `fit`: progress bar, history file, checkpoints, early stopping, stop signals, and a user's own."""
 
 import csv
 import math
@@ -6,12 +6,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 from tqdm import tqdm
 
-from iwae_tf.errors import InputError, Stopped
+from iwae_tf.declarations import import_named
+from iwae_tf.errors import InputError, Stopped, nearest_name
 from iwae_tf.files import atomic_write
 from iwae_tf.training.checkpoints import save_checkpoint
 
@@ -91,6 +93,36 @@ class HistoryFile(keras.callbacks.Callback):
         )
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow(row)
+
+
+def made_by(factories: Sequence[str]) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that factories make, each given as MODULE:FACTORY.
+
+    Raises:
+        InputError: there is no such module or function, it fails, or it returns something else.
+    """
+    return [_made_by(factory) for factory in factories]
+
+
+def _made_by(factory: str) -> keras.callbacks.Callback:
+    flag = f"--callback {factory}"
+    name, colon, attribute = factory.partition(":")
+    if not (name and colon and attribute):
+        raise InputError(f"{flag}: expected MODULE:FACTORY, e.g. my_callbacks:logger")
+    module = import_named(name, flag)
+    if not hasattr(module, attribute):
+        nearest = nearest_name(attribute, [name for name in vars(module) if not name.startswith("_")])
+        raise InputError(f"{flag}: {name} has no {attribute}" + (f"; did you mean {nearest}?" if nearest else ""))
+    make = getattr(module, attribute)
+    if not callable(make):
+        raise InputError(f"{flag} is no function but {make!r}; expected one that returns a Keras callback")
+    try:
+        made = make()
+    except Exception as error:  # of the user's code, e.g. a tracker that nobody has logged in to
+        raise InputError(f"{flag} failed ({type(error).__name__}: {error}); it is called without arguments") from error
+    if not isinstance(made, keras.callbacks.Callback):
+        raise InputError(f"{flag} returns {made!r}; expected a keras.callbacks.Callback")
+    return made
 
 
 class StopSignals:

@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -159,14 +160,20 @@ def _prepare_state(run: Run, objective, resume: bool, taken: str | None) -> None
         save_checkpoint(model, path / "checkpoints")
 
 
-def fit(run: Run, verbose: int = 1) -> float:
-    """Trains to the end of the run, writes `history.csv`, checkpoints and `model.keras`; returns the seconds."""
+def fit(run: Run, verbose: int = 1, extra: Sequence[keras.callbacks.Callback] = ()) -> float:
+    """Trains to the end of the run, writes `history.csv`, checkpoints and `model.keras`; returns the seconds.
+
+    Args:
+        run: the run.
+        verbose: 0 for no progress bar.
+        extra: callbacks of the user; one that sets `model.stop_training` ends the training.
+    """
     training, first_step = run.config.training, run.model.step
     history = HistoryFile(run.path / "history.csv", first_step)
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
     stopping = EarlyStopping(run.path, training.early_stopping or math.inf)
     signals = StopSignals()
-    callbacks = [bar, history, Checkpoints(run.path / "checkpoints", signals)]
+    callbacks = [bar, history, *extra, Checkpoints(run.path / "checkpoints", signals)]  # which saves what extra changes
     if run.tensorboard:
         x = building.scored_images(run.dataset, "train", run.config.model.likelihood, NUM_WATCHED)
         shape = None if run.dataset.columns else run.dataset.image_shape
@@ -178,6 +185,8 @@ def fit(run: Run, verbose: int = 1) -> float:
             while first_step < run.total_steps and not stopping.stopped:
                 _fit_epochs(run, first_step, callbacks)
                 first_step = run.model.step
+                if run.model.stop_training:
+                    break
         if training.early_stopping:
             stopping.restore(run.model)
         seconds = history.seconds

@@ -162,7 +162,7 @@ def check_run(path: Path) -> None:
     if not path.is_dir():
         runs = sorted(str(config.parent) for config in path.parent.glob("*/config.json"))
         nearest = nearest_name(str(path), runs)
-        hint = f"did you mean {nearest}?" if nearest else "train one with train.py"
+        hint = f"did you mean {nearest}?" if nearest else "train one with python -m iwae_tf train"
         raise InputError(f"there is no run folder {path}; {hint}")
     if not (path / "config.json").is_file():
         raise InputError(f"{path} is not the folder of a run: it has no config.json")
@@ -174,8 +174,8 @@ def check_trained(path: Path) -> None:
     missing = [name for name in ("model.keras", "metrics.json") if not (path / name).is_file()]
     if missing:
         raise InputError(
-            f"the run in {path} is not finished: it has no {' and no '.join(missing)}; continue it with train.py, the "
-            "same flags and --resume"
+            f"the run in {path} is not finished: it has no {' and no '.join(missing)}; continue it with "
+            "python -m iwae_tf train, the same flags and --resume"
         )
 
 
@@ -192,7 +192,7 @@ def read_trained(path: Path) -> TrainedRun:
 
 def read_model(path: Path):
     """Returns the `IWAE` of a trained run; raises `InputError` if it cannot be read."""
-    load_plugins(recorded_plugins(path))
+    load_plugins(recorded(path, "plugins"))
     import keras
 
     from iwae_tf.models import iwae  # noqa: F401, Keras has to know the class
@@ -243,6 +243,6 @@ def different_models(path: Path, recorded: Mapping[str, str | None]) -> str:
     return ", ".join(f"{name} is of model {checksum[:19]}..." for name, checksum in found.items())
 
 
-def recorded_plugins(path: Path) -> tuple[str, ...]:
-    """Returns the modules that were given by --plugin when the run in a folder was started."""
-    return tuple(read_json(path / "config.json").get("plugins", ()))
+def recorded(path: Path, name: str) -> tuple[str, ...]:
+    """Returns the "plugins" or the "callbacks" that were given when the run in a folder was started."""
+    return tuple(read_json(path / "config.json").get(name, ()))

@@ -15,6 +15,7 @@ from iwae_tf.commands import main
 
 PLACEHOLDERS = {"K": "50", "NAME": "dreg"}  # a reader puts a value in; DIR and RUN may be any path
 OTHERS = {"docker", "curl", "export", ".venv/bin/mkdocs", ".venv/bin/tensorboard"}  # programs that are not ours
+OTHERS |= {".venv/bin/ruff", ".venv/bin/lint-imports"}
 SCRIPTS = {"train.py": "train", "export/export_model.py": "export", "export/score.py": "score"}
 SCRIPTS["export/serve_local.py"] = "serve"
 
@@ -78,6 +79,8 @@ def parse(monkeypatch, tmp_path):
     for name in ("cells.csv", "runs/unseen-digit/digits-0-to-8.npz"):  # looked for before TensorFlow is imported
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "runs/digits-iwae-k50-l1-seed0").mkdir()
+    (tmp_path / "runs/digits-iwae-k50-l1-seed0/config.json").write_text("{}")
     return parse
 
 
@@ -86,7 +89,11 @@ def test_a_command_of_the_documents_exists(words, parse, capsys):
     program, first, *rest = words
     if program == ".venv/bin/pip":
         assert rest[0] != "-r" or (ROOT / rest[1]).is_file()
-        assert (first, rest[0]) in (("install", "-r"), ("install", "-e"), ("install", "tensorboard"))
+        assert (first, rest[0]) in {("install", word) for word in ("-r", "-e", "--no-deps", "tensorboard")}
+        return
+    if program == ".venv/bin/iwae-tf":
+        if first != "--version":
+            parse("iwae_tf", [first, *rest])
         return
     assert program in (".venv/bin/python", "python", "python3")
     if first == "-c":

@@ -12,7 +12,10 @@ from iwae_tf import declarations
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [file for pattern in ("*.md", "docs/**/*.md", "[be]*/*.md") for file in ROOT.glob(pattern)]
-WITH_PYTHON = ("README.md", "docs/data.md", "docs/networks.md", "docs/scaling.md", "docs/sklearn.md", "docs/theory.md")
+WITH_PYTHON = (
+    *("README.md", "docs/commands.md", "docs/data.md", "docs/networks.md", "docs/scaling.md", "docs/sklearn.md"),
+    "docs/theory.md",
+)
 
 
 def blocks(document: Path, language: str) -> list[str]:

@@ -163,7 +163,9 @@ def test_a_missing_an_unfinished_and_a_damaged_run_are_told_apart(run, capsys):
     (run / "model.keras").write_bytes(b"PK")
     assert "model.keras cannot be read" in error_of(capsys, run)
     (run / "model.keras").unlink()
-    assert "is not finished: it has no model.keras; continue it with train.py" in error_of(capsys, run)
+    assert "is not finished: it has no model.keras; continue it with python -m iwae_tf train, the same" in error_of(
+        capsys, run
+    )
     shutil.rmtree(run)
     run.mkdir()
     assert "is not the folder of a run: it has no config.json" in error_of(capsys, run)

@@ -91,7 +91,7 @@ def test_train_exports_at_the_end_under_a_name_that_it_checks_before(trained, tm
 def test_the_script_answers_from_any_folder_without_tensorflow(tmp_path):
     script = [sys.executable, "-X", "importtime", str(ROOT / "export" / "export_model.py")]
     for arguments, code, line in [
-        (["no/run"], 2, "error: there is no run folder no/run; train one with train.py"),
+        (["no/run"], 2, "error: there is no run folder no/run; train one with python -m iwae_tf train"),
         (["--help"], 0, "export_model.py [-h] [--name NAME]"),
     ]:
         process = subprocess.run([*script, *arguments], cwd=tmp_path, capture_output=True, text=True)

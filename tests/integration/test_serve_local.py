@@ -137,4 +137,4 @@ def test_bad_input_is_one_line_and_exit_code_2(small_folder, tmp_path, capfd, mo
             assert message in output.err
     monkeypatch.setitem(sys.modules, "kserve", None)
     assert main(["serve", str(small_folder)]) == 2
-    assert "pip install -r requirements-serving.txt" in capfd.readouterr().err
+    assert 'pip install "kserve>=0.21,<0.22"' in capfd.readouterr().err

@@ -183,6 +183,7 @@ def test_to_json_holds_every_setting_and_can_be_read_back():
         ObjectiveConfig(groups=3),
         EvaluationConfig(100),
         plugins=("my_objectives",),
+        callbacks=("my_callbacks:logger",),
     )
     content = config.to_json()
     assert json.loads(json.dumps(content, allow_nan=False)) == content  # equal: no tuples, no NumPy numbers
@@ -195,8 +196,9 @@ def test_to_json_holds_every_setting_and_can_be_read_back():
         ObjectiveConfig(**content["objective"]),
         EvaluationConfig(**content["evaluation"]),
         tuple(content["plugins"]),
+        tuple(content["callbacks"]),
     )
     assert again == config
-    for section in dataclasses.fields(RunConfig)[:-1]:
+    for section in dataclasses.fields(RunConfig)[:-2]:
         own = getattr(config, section.name)
         assert set(content[section.name]) == {field.name for field in dataclasses.fields(own)}

@@ -72,6 +72,18 @@ def test_settings_of_keras_that_do_not_go_are_named(setting, value, words, monke
 
 
 def test_keras_without_its_backend_is_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "keras", None)
+    class WithoutJax:
+        def find_spec(self, name, path=None, target=None):
+            if name == "keras":
+                raise ModuleNotFoundError("No module named 'jax'", name="jax")
+
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(sys, "meta_path", [WithoutJax(), *sys.meta_path])
     with pytest.raises(InputError, match=r"cannot be imported \(ModuleNotFoundError: .*KERAS_BACKEND, or keras.json"):
-        _ = iwae_tf.IWAE
+        iwae_tf.check_keras()
+
+
+def test_an_environment_without_keras_is_told_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(InputError, match="needs tensorflow, which is not installed: run pip install tensorflow"):
+        iwae_tf.check_keras()

@@ -18,6 +18,7 @@ def test_names_are_lists_with_commas_and_shares_are_numbers(tmp_path):
     flags = ["--columns", "a, b c", "--drop", "d", "--id-column", "id", "--label-column", "y", "--split", "0.5,0.2,0.3"]
     config = parsed("--dataset", "t.csv", "--data-dir", str(tmp_path), *flags)
     assert (config.columns, config.drop, config.split_shares) == (("a", "b c"), ("d",), (0.5, 0.2, 0.3))
+    assert parsed("--columns", '"a, in cm", b').columns == ("a, in cm", "b")
     assert (config.id_column, config.label_column) == ("id", "y")
     assert parsed() == DataConfig()
     assert parsed("--dataset", "tfds:iris").dataset == "tfds:iris"
@@ -31,6 +32,7 @@ def test_names_are_lists_with_commas_and_shares_are_numbers(tmp_path):
         (["--split", "a,b,c"], "argument --split: invalid comma-separated list of numbers value: 'a,b,c'"),
         (["--split", "0.5,0.5"], r"split \(--split\) must be the shares of train, valid and test.*, got 0.5,0.5"),
         (["--columns", ""], "names no column"),
+        (["--columns", "a\nb"], r"argument --columns: invalid list of names value: 'a\\nb'"),
     ],
 )
 def test_a_wrong_flag_is_one_line(words, message):

@@ -39,8 +39,9 @@ def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
     assert record.config["model"]["latent"] == "gaussian"
     assert record.config["objective"]["alpha"] is None
     assert record.config["training"]["init_from"] is None
-    config["plugins"] = ["my_objective"]
-    assert read_record(write_run(tmp_path / "plugin", config)).plugins == ("my_objective",)
+    config |= {"plugins": ["my_objective"], "callbacks": ["my_callbacks:logger"]}
+    record = read_record(write_run(tmp_path / "plugin", config))
+    assert (record.plugins, record.callbacks) == (("my_objective",), ("my_callbacks:logger",))
 
 
 # ---------------------------------------------------------------------------------------------- what cannot be read

@@ -79,8 +79,8 @@ def test_commands_are_quoted_for_a_shell(tmp_path):
     words = shlex.split(train)
     assert words[words.index("--data-dir") + 1] == "a folder; rm -r x"
     assert words[-2:] == ["--output-dir", path]
-    (_, train), _ = run_commands(dataclasses.replace(record, plugins=("a_module",)))
-    assert " train --plugin a_module " in train
+    (_, train), _ = run_commands(dataclasses.replace(record, plugins=("a_module",), callbacks=("a:b",)))
+    assert " train --plugin a_module --callback a:b " in train
     assert shlex.split(evaluate) == ["python", "-m", "iwae_tf", "evaluate", path]
     assert shlex.split(tables.report_command([record, record])[1])[-2:] == [path, path]
 

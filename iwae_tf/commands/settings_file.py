@@ -1,0 +1,133 @@
+"""`--config FILE`: settings of a command from a file, TOML or JSON, or from the `config.json` of a run.
+
+A setting is named like its flag, with dashes or underscores, at the top or in a section. It becomes the words that a
+user would have typed, so that both are checked alike.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from iwae_tf.config import RECORDED
+from iwae_tf.errors import InputError, nearest_name
+
+SECTIONS = ("data", "model", "training", "objective", "evaluation", "workers", "output")  # a file may have none
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config`."""
+    text = "settings by the names of the flags, .toml or .json, or the config.json of a run; flags override them"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=text)
+
+
+def read_given(words: list[str]) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the file that a command line names by `--config` and its settings by name; None without it.
+
+    Raises:
+        InputError: the file cannot be read, or names a setting twice.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_config(parser)
+    try:
+        path = parser.parse_known_args(words)[0].config
+    except argparse.ArgumentError:  # without its value: the command's own parser says so
+        return None
+    return None if path is None else (path, _flat(path, _read(path)))
+
+
+def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentParser, given: list[str]) -> list[str]:
+    """Returns the words of a command line for settings, without those that it has already.
+
+    Args:
+        path: the file, for messages.
+        settings: by name.
+        parser: of the command.
+        given: the words of the command line.
+
+    Raises:
+        InputError: the command has no such setting, or takes no value of that type.
+    """
+    flags = {}
+    for action in parser._actions:
+        if action.option_strings and action.dest not in ("help", "config"):
+            flags |= dict.fromkeys([action.dest, *(_plain(flag) for flag in action.option_strings)], action)
+    typed, words = {word.partition("=")[0] for word in given}, []
+    for name, value in settings.items():
+        if name not in flags:
+            nearest = nearest_name(name, flags)
+            hint = f"did you mean {nearest}? " if nearest else ""
+            raise InputError(f"{path}: unknown setting {name}; {hint}(see {parser.prog} --help)")
+        if value is not None and not typed & set(flags[name].option_strings):
+            words += _words(path, name, value, flags[name])
+    return words
+
+
+def _read(path: Path) -> dict:
+    if path.suffix not in (".toml", ".json"):
+        raise InputError(f"--config {path}: unknown ending {path.suffix!r}; expected .toml or .json")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else _toml(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"--config {path} cannot be read as {path.suffix[1:].upper()} ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"--config {path} holds no settings; expected names and values")
+    return content
+
+
+def _toml(text: str) -> dict:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
+
+
+def _flat(path: Path, content: dict) -> dict[str, Any]:
+    """Returns the settings of all sections by name; those of a run without what it records besides settings."""
+    is_run, settings = "versions" in content, {}
+    for name, value in content.items():
+        section = name if name in SECTIONS and isinstance(value, dict) else None
+        for key, item in value.items() if section else [(name, value)]:
+            plain = _plain(key)
+            if is_run and plain in RECORDED.get(section, ()):
+                continue
+            if plain in settings:
+                raise InputError(f"{path} has the setting {plain} twice; give it once")
+            settings[plain] = item
+    return settings
+
+
+def _plain(name: str) -> str:
+    return name.lstrip("-").replace("-", "_")
+
+
+def _words(path: Path, name: str, value: Any, action: argparse.Action) -> list[str]:
+    flag = action.option_strings[-1]
+    if action.nargs == 0:  # a switch
+        if not isinstance(value, bool):
+            raise InputError(f"{path}: {name} must be true or false, got {value!r}")
+        return [flag] if value else []
+    entries = value if isinstance(value, list) else [value]
+    if any(not isinstance(item, (str, int, float, list)) for item in entries):
+        raise InputError(f"{path}: {name} must be a text, a number or a list of them, got {value!r}")
+    if action.nargs:
+        return [flag, *map(_text, entries)]
+    if isinstance(action.default, list):  # a flag that may be repeated
+        return [f"{flag}={_text(item)}" for item in entries]
+    return [f"{flag}={_text(value) if value != [] else ''}"]
+
+
+def _text(value: Any) -> str:
+    """Returns a value as a flag takes it: a list by its entries with commas, in quotation marks where necessary."""
+    if value == []:
+        return "none"  # hidden layers
+    if not isinstance(value, list):
+        return str(value)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(value)
+    return line.getvalue()
