@@ -1,10 +1,12 @@
 """The examples run with few epochs, and print every result, in order."""
 
 import importlib.util
+import json
 import re
 import types
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -143,3 +145,23 @@ def test_every_estimate_of_the_same_images_is_in_the_table(example, capsys, monk
     # All estimate the same number; a mild model of 64 pixels is known to about 0.3 nats from 50 samples.
     np.testing.assert_allclose(list(found.values()), found["L_500"], atol=1.5)
     assert "BDMC on 3 simulated images: gap" in printed
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plt.switch_backend("agg")
+    cells = json.loads((EXAMPLES / "iwae.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    short = {"EPOCHS = 60": "EPOCHS = 2", "num_samples=5000": "num_samples=500", "500, 5000": "500"}
+    short |= {'binarized("test")': 'binarized("test")[:60]', "held_out=digits.x_test": "held_out=digits.x_test[:40]"}
+    assert all(text in "\n".join(code) for text in short)
+    page = vars(types.ModuleType("notebook"))
+    for cell in code:
+        for text, shorter in short.items():
+            cell = cell.replace(text, shorter)
+        exec(cell, page)
+    plt.close("all")
+    vae, iwae, difference, _, lit = capsys.readouterr().out.strip().splitlines()
+    assert numbers(iwae)[0] > numbers(vae)[0]
+    assert numbers(difference)[0] > 0
+    assert "strangest: pixel (0, 0)" in lit
