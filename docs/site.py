@@ -26,7 +26,7 @@ FILES = (
         "export/README.md",
         "export/serving/*",
     ),
-    *("docs/*.md", "docs/**/gradient_quality.md", "docs/**/*.png", "docs/site.css"),
+    *("docs/*.md", "docs/**/gradient_quality.md", "docs/**/*.png", "docs/images/*.svg", "docs/site.css"),
 )
 
 # title of a page -> public names on it; `_documented` finds their modules, tests/integration/test_site.py missing names

@@ -15,7 +15,7 @@ from iwae_tf.commands import main
 
 PLACEHOLDERS = {"K": "50", "NAME": "dreg"}  # a reader puts a value in; DIR and RUN may be any path
 OTHERS = {"docker", "curl", "export", ".venv/bin/mkdocs", ".venv/bin/tensorboard"}  # programs that are not ours
-OTHERS |= {".venv/bin/ruff", ".venv/bin/lint-imports"}
+OTHERS |= {"kubectl", ".venv/bin/ruff", ".venv/bin/lint-imports"}
 SCRIPTS = {"train.py": "train", "export/export_model.py": "export", "export/score.py": "score"}
 SCRIPTS["export/serve_local.py"] = "serve"
 
@@ -76,7 +76,7 @@ def parse(monkeypatch, tmp_path):
             run()
 
     monkeypatch.chdir(tmp_path)
-    for name in ("cells.csv", "runs/unseen-digit/digits-0-to-8.npz"):  # looked for before TensorFlow is imported
+    for name in ("cells.csv", "runs/anomalies/benign.csv", "runs/unseen-digit/digits-0-to-8.npz"):  # looked for before TensorFlow is imported
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "runs/digits-iwae-k50-l1-seed0").mkdir()

@@ -1,5 +1,6 @@
 """The examples run with few epochs, and print every result, in order."""
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pyarrow
+import pyarrow.csv
 import pytest
+from shared_runs import skip_refinement
 
 import iwae_tf
 from iwae_tf.evaluation import annealing, posterior_expectation
@@ -47,13 +51,43 @@ def test_an_array_of_digits_is_fitted_and_has_bits(example, capsys):
     assert Path("runs/fit_array.png").stat().st_size > 5_000
 
 
-def test_malignant_tumours_are_stranger_than_benign_ones_to_every_score(example, capsys):
-    example("anomalies", EPOCHS=6, SAMPLES=100, SEEDS=range(2)).main()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["IWAE", "Gaussian mixture", "isolation forest"]
-    for line in lines:
-        assert 0.9 < numbers(line)[0] < 1.0  # all three reach 0.96 in full
+def test_rows_to_score_are_neither_trained_on_nor_held_out(example):
+    module = example("anomalies")
+    module.prepare(Path("a"), seed=0)
+    module.prepare(Path("b"), seed=1)
+    known, others = (pyarrow.csv.read_csv(f"a/{name}.csv") for name in ("benign", "others"))
+    assert (len(known), len(others)) == (277, 292)
+    assert "tumour" not in known.column_names
+    assert set(known["id"].to_pylist()).isdisjoint(others["id"].to_pylist())
+    assert others["tumour"].to_pylist() == ["benign"] * 80 + ["malignant"] * 212
+    assert Path("a/others.csv").read_text() != Path("b/others.csv").read_text()
+
+
+def test_alarms_of_several_runs_are_reported_with_their_spread(example, capsys):
+    module, folders = example("anomalies"), [Path("a"), Path("b")]
+    for seed, folder in enumerate(folders):
+        module.prepare(folder, seed)
+        others = np.arange(292)
+        p_value = np.where(others < 80, (others + 1) / 80, 0.01 + 0.08 * (others % 2) * seed).astype(np.float32)
+        scores = {"log_prob": p_value - 5.0, "p_value": p_value}
+        names = {f"strange_{place}": np.full(292, f"column {place}") for place in (1, 2, 3)}
+        pyarrow.csv.write_csv(pyarrow.table(scores | names), folder / "scores.csv")
+    module.report(folders, Path("runs/anomalies.png"))
+    printed = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    printed = {name.strip(): numbers(values) for name, values in printed.items()}
+    assert printed["benign rows that alarm at 0.1"] == [0.1, 0.0]
+    assert printed["malignant rows that alarm at 0.05"] == [0.75, 0.354]  # all, and every other one
+    for name in ("Gaussian mixture", "isolation forest"):
+        assert 0.9 < printed[f"AUROC, {name}"][0] < 1.0
     assert Path("runs/anomalies.png").stat().st_size > 5_000
+
+
+def test_a_run_with_a_seed_ends_in_alarms(example, capsys, monkeypatch):
+    skip_refinement(monkeypatch)
+    example("anomalies", EPOCHS=4, SAMPLES=50, SEEDS=1).repeat(Path("runs"), Path("runs/anomalies.png"))
+    found = {line[:34].strip(): numbers(line[34:]) for line in capsys.readouterr().out.splitlines()[-9:]}
+    assert found["AUROC, log p(x)"][0] > 0.8
+    assert found["benign rows that alarm at 0.05"][0] < 0.2 < found["malignant rows that alarm at 0.05"][0]
 
 
 def test_missing_pixels_are_filled_better_by_weighting_than_by_their_means(example, capsys):
@@ -111,14 +145,16 @@ def test_the_nines_are_ranked_among_the_other_digits_by_their_scores(example, ca
     module.prepare(folder)
     assert iwae_tf.data.load(str(folder / "digits-0-to-8.npz")).data_dim == 64
     with np.load(folder / "digits-0-to-8.npz") as train, np.load(folder / "test.npz") as test:
-        assert len(train["x_train"]) + len(train["x_test"]) + 180 == 1797  # the data set has 180 nines
+        assert len(train["x_train"]) + len(train["x_test"]) + len(test["x"]) == 1797  # each digit once
         assert (test["y"] == 9).sum() == 180
         assert test["x"].max() == 1.0
         unseen = test["y"] == 9
     hidden = np.arange(len(unseen)) % 4 == 0  # nines that q takes for one of the others
     refined, plain = np.where(unseen, -30.0, -20.0), np.where(unseen & ~hidden, -31.0, -21.0)
     sizes, reliable = np.where(unseen, 40.0, 400.0), np.arange(len(unseen)) % 2
-    np.savez(folder / "scores.npz", log_prob=refined, effective_sample_size=sizes, reliable=reliable)
+    p_value = np.where(unseen, 0.01, 0.07).astype(np.float32)
+    scores = {"log_prob": refined, "effective_sample_size": sizes, "reliable": reliable, "p_value": p_value}
+    np.savez(folder / "scores.npz", **scores)
     np.savez(folder / "scores-q.npz", log_prob=plain, elbo=-refined, effective_sample_size=sizes / 10)
     module.report(folder, Path("runs/unseen_digit.png"))
     printed = capsys.readouterr().out
@@ -128,7 +164,29 @@ def test_the_nines_are_ranked_among_the_other_digits_by_their_scores(example, ca
     assert "ELBO               0.000" in printed
     assert "refined  400 (0 to 8), 40 (9), medians\neffective samples of 5000, q        40 (0 to 8), 4 (9)" in printed
     assert f"reliable: {reliable.mean():.1%} of" in printed
+    assert "alarms at a false alarm rate of 5%: 0.0% of 0 to 8, 100.0% of the nines\n" in printed
+    assert "alarms at a false alarm rate of 10%: 100.0% of 0 to 8, 100.0% of the nines\n" in printed
     assert Path("runs/unseen_digit.png").stat().st_size > 10_000
+
+
+def test_the_contributions_of_the_strangest_nines_are_drawn(example, monkeypatch):
+    module, folder, asked = example("unseen_digit"), Path("runs/unseen-digit"), []
+
+    class Client(contextlib.nullcontext):
+        def explain(self, x):
+            asked.append(x)
+            return x - 0.5
+
+    monkeypatch.setattr(module, "ScoringClient", lambda url: Client(Client()))
+    module.prepare(folder)
+    with np.load(folder / "test.npz") as test:
+        x, unseen = test["x"], test["y"] == 9
+    log_prob = -np.arange(len(x), dtype=np.float32)
+    np.savez(folder / "scores.npz", log_prob=log_prob, p_value=np.full(len(x), 0.5))
+    module.explain(folder, "export/models/digits-0-to-8", Path("runs/contributions.png"))
+    assert asked[0][0].tolist() in x[~unseen].tolist()
+    np.testing.assert_array_equal(asked[0][1:], x[unseen][::-1][:5])
+    assert Path("runs/contributions.png").stat().st_size > 10_000
 
 
 def test_every_estimate_of_the_same_images_is_in_the_table(example, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""The files in export/serving: servers can read them, and they agree with each other and with the README."""
+"""The files in export/serving: servers can read them, and they agree with each other and with the documents."""
 
 import re
 from pathlib import Path
@@ -12,6 +12,7 @@ from iwae_tf.serving.client import MAX_ROWS
 from iwae_tf.serving.saved_model import WARMUP_BATCH_SIZES
 
 EXPORT = Path(__file__).parents[3] / "export"
+DEPLOY = EXPORT.parent / "docs" / "deploy.md"
 SERVING = EXPORT / "serving"
 MODEL, GRPC, REST = "digits", "8500", "8501"
 # Fields of session_bundle_config.proto, which the package tensorflow-serving-api lacks: value { } around all but a list
@@ -44,14 +45,13 @@ def flags(service):
     return dict(flag.removeprefix("--").split("=", 1) for flag in service["command"])
 
 
-def test_one_exported_version_is_enough_for_both_labels_of_the_readme():
+def test_one_exported_version_is_enough_for_both_labels_of_the_documents():
     text = (SERVING / "models.config").read_text()
     (config,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
     assert (config.name, config.base_path, config.model_platform) == (MODEL, f"/models/{MODEL}", "tensorflow")
     assert list(config.model_version_policy.specific.versions) == [1]
     assert dict(config.version_labels) == {"stable": 1, "canary": 1}
-    readme = (EXPORT / "README.md").read_text()
-    assert all(f"labels/{label}" in readme for label in config.version_labels)
+    assert all(f"labels/{label}" in DEPLOY.read_text() for label in config.version_labels)
 
 
 def test_the_server_pads_no_batch_and_its_queue_takes_the_largest_request_within_the_time_out(batching, flags):
@@ -96,11 +96,15 @@ def test_compose_and_kserve_serve_the_model_of_models_config_by_the_same_server(
     assert service["image"] == f"tensorflow/serving:{model['runtimeVersion']}"
 
 
-def test_the_readme_names_files_ports_and_models_that_exist():
-    text = (EXPORT / "README.md").read_text()
+def test_the_document_names_files_ports_and_models_that_exist():
+    text = DEPLOY.read_text()
     assert set(re.findall(r"localhost:(\d+)", text)) == {GRPC, REST}
     assert set(re.findall(r"/v1/models/(\w+)", text)) == {MODEL}
     for path in re.findall(r"\bexport/[\w/]+\.\w+", text):
         assert (EXPORT.parent / path).is_file(), path
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        assert (EXPORT / target).exists(), target
+
+
+def test_the_readme_names_every_file_of_the_folder():
+    text = (EXPORT / "README.md").read_text()
+    files = [*EXPORT.glob("*.py"), *SERVING.iterdir()]
+    assert [path.name for path in files if f"{path.name}`" not in text] == []
