@@ -69,7 +69,7 @@ def explain(folder: Path, url: str, picture: Path) -> None:
     with ScoringClient(url) as client:
         contributions = client.explain(x[shown])
     notes = [
-        f"left: the {y[shown[0]]} with the median score of the new digits 0 to 8; then the nines with the lowest",
+        f"left: the {y[shown[0]]} with the median score of the digits 0 to 8; then the nines with the lowest scores",
         "red: pixels less likely than those of held-out digits, which lower the score; blue: more likely",
     ]
     figure = style.page("Which pixels are strange", notes, width=760, height=300)
@@ -105,6 +105,7 @@ def _draw(unseen, scores, picture: Path) -> None:
     middle.legend(loc="lower right")
     right.axhline(0.0, ls=":", color="grey")
     right.set(xlabel="log p(x) in nats", ylabel="log p(x) - L_5000 in nats", title="What q(h | x) misses")
+    right.margins(y=0.25)
     right.legend(loc="upper right")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=110)

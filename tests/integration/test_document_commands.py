@@ -76,7 +76,8 @@ def parse(monkeypatch, tmp_path):
             run()
 
     monkeypatch.chdir(tmp_path)
-    for name in ("cells.csv", "runs/anomalies/benign.csv", "runs/unseen-digit/digits-0-to-8.npz"):  # looked for before TensorFlow is imported
+    # Files that are looked for before TensorFlow is imported:
+    for name in ("cells.csv", "runs/anomalies/benign.csv", "runs/unseen-digit/digits-0-to-8.npz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "runs/digits-iwae-k50-l1-seed0").mkdir()
