@@ -106,7 +106,7 @@ def _draw(unseen, scores, picture: Path) -> None:
     right.axhline(0.0, ls=":", color="grey")
     right.set(xlabel="log p(x) in nats", ylabel="log p(x) - L_5000 in nats", title="What q(h | x) misses")
     right.margins(y=0.25)
-    right.legend(loc="upper right")
+    right.legend(loc="upper right", markerscale=2)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=110)
 
