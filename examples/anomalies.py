@@ -6,6 +6,7 @@ commands between. `repeat` does all of it with several seeds, each with other be
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def _draw(found: list, picture: Path) -> None:
 
 def repeat(folder: Path, picture: Path) -> None:
     """Prepares, trains, exports and scores with each seed in a folder of its own, and reports all of them."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of several exports in one process
     folders = [folder / f"seed{seed}" for seed in range(SEEDS)]
     for seed, one in enumerate(folders):
         prepare(one, seed)
