@@ -53,10 +53,11 @@ def judged_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndar
 def _by_row(model, x: np.ndarray, function) -> np.ndarray:
     """Applies a function of one row to every row, in graphs of up to 50 rows."""
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, model.data_dim], tf.float32)])
     def mapped(rows):
         with weights_read_once(model):
             return tf.map_fn(function, rows, fn_output_signature=tf.float32, parallel_iterations=CONCURRENT_ROWS)
 
+    rows = tf.TensorSpec([None, model.data_dim], tf.float32)
+    graph = tf.function(mapped, autograph=False).get_concrete_function(rows)
     batches = [x[first : first + ROWS_TOGETHER] for first in range(0, len(x), ROWS_TOGETHER)]
-    return np.concatenate([mapped(batch.astype(np.float32)).numpy() for batch in batches])
+    return np.concatenate([graph(tf.constant(batch.astype(np.float32))).numpy() for batch in batches])
