@@ -19,7 +19,7 @@ _BLOCK = 1 << 24  # bytes; a row of a CSV file must fit into one
 def read_table(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
     """Returns the table of a file after checks of its column names; reads the columns `text` of a CSV file as text."""
     table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, text)
-    _check_names(table.column_names, path)
+    check_names(table.column_names, path)
     if not table.num_rows:
         raise InputError(f"{path} has column names and no rows; expected at least one row: fill it")
     return table
@@ -40,7 +40,7 @@ def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
         header = next(csv.reader(file), [])
     _check_header(header, path)
     names, ragged = [name.strip() for name in header], []
-    _check_names(names, path)
+    check_names(names, path)
 
     def keep(row):
         ragged.append(row)
@@ -88,7 +88,8 @@ def _check_header(header: list[str], path: pathlib.Path) -> None:
         )
 
 
-def _check_names(names: list[str], path: pathlib.Path) -> None:
+def check_names(names: Sequence[str], path: pathlib.Path | str) -> None:
+    """Raises `InputError` if a column has no name, or two have the same."""
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
     if "" in names:
         raise InputError(

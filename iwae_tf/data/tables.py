@@ -14,7 +14,7 @@ from iwae_tf.data import files
 from iwae_tf.data.columns import check_precision, check_values, number_kind
 from iwae_tf.data.dataset import SPLITS, Column, Dataset
 from iwae_tf.data.splits import WHOLE, content_keys, described, split_rows
-from iwae_tf.data.table_files import NUMBER, is_text, listed, read_table
+from iwae_tf.data.table_files import NUMBER, check_names, is_text, listed, read_table
 from iwae_tf.errors import InputError, nearest_name
 
 MOST_CATEGORIES = 100
@@ -120,13 +120,25 @@ def read_rows(
     Raises:
         InputError: a column is missing, or holds text where the model has numbers.
     """
-    path, names = pathlib.Path(path), [column.name for column in columns]
-    text = tuple(column.name for column in columns if column.kind == "category")
-    rows = _Rows({WHOLE: read_table(path, (*text, *([id_column] if id_column else [])))}, {WHOLE: str(path)})
+    return rows_of_table(read_table(pathlib.Path(path), text_names(columns, id_column)), path, columns, id_column)
+
+
+def text_names(columns: Sequence[Column], id_column: str | None = None) -> tuple[str, ...]:
+    """Returns the names of the columns that `read_rows` reads as text."""
+    return (*(column.name for column in columns if column.kind == "category"), *([id_column] if id_column else []))
+
+
+def rows_of_table(
+    table: pa.Table, place: pathlib.Path | str, columns: Sequence[Column], id_column: str | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns what `read_rows` returns, of a table in memory; `place` names it in errors."""
+    names = [column.name for column in columns]
+    check_names(table.column_names, place)
+    rows = _Rows({WHOLE: table}, {WHOLE: str(place)})
     missing = [name for name in names if name not in rows.names]
     if missing:
         raise InputError(
-            f"{path} has no column {listed(missing)}, which the model was trained on; it has {listed(rows.names)}: "
+            f"{place} has no column {listed(missing)}, which the model was trained on; it has {listed(rows.names)}: "
             "add it, empty where the value is missing"
         )
     x = np.empty((rows.count, len(names)), np.float32)

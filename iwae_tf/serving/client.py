@@ -240,8 +240,13 @@ def read_rows(
         raise InputError(f"--array {array} is for .npz files, {path} is a table: leave it out")
     from iwae_tf.data.tables import read_rows as read_table  # lazy import: pyarrow takes 0.2 s, and 170 MB of disk
 
-    columns = [Column(column["name"], column["kind"], tuple(column["categories"])) for column in data["table_columns"]]
-    return read_table(path, columns, id_column)
+    return read_table(path, recorded_columns(data), id_column)
+
+
+def recorded_columns(data: Mapping | None) -> list[Column]:
+    """Returns the columns of a model's training data as recorded; empty if they were no table or are not known."""
+    columns = (data or {}).get("table_columns") or ()
+    return [Column(column["name"], column["kind"], tuple(column["categories"])) for column in columns]
 
 
 def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
