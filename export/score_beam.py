@@ -206,7 +206,7 @@ def run(arguments, words: list[str]) -> int:
         raise InputError(f"--input {arguments.input}: there is no such file")
     if existing:
         raise InputError(f"--output {arguments.output}: {existing[0].path} exists and is never overwritten; delete it")
-    for task in reader.tasks(files[0].path):  # finds wrong columns before the work
+    for task in reader.tasks(min(file.path for file in files)):  # finds wrong columns before the work
         next(reader.chunks(task), None)
         break
     counts = score(pipeline, pattern, reader, Scorer(str(version)), output)
