@@ -209,6 +209,7 @@ def run(arguments, words: list[str]) -> int:
     for task in reader.tasks(min(file.path for file in files)):  # finds wrong columns before the work
         next(reader.chunks(task), None)
         break
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of worker processes on this machine
     counts = score(pipeline, pattern, reader, Scorer(str(version)), output)
     for status, rows in sorted(counts.items()):
         print(f"{rows} rows with status {status} ({STATUSES.get(status, 'unknown')})", file=sys.stderr)
@@ -233,5 +234,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of worker processes on this machine
     sys.exit(main(sys.argv[1:]))

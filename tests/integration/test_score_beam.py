@@ -50,13 +50,14 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def score_beam():
-    """The script as a module; it lowers the level of the log, which is set back."""
-    level = logging.getLogger().level
+    """The script as a module; what it changes in this process is set back."""
     spec = importlib.util.spec_from_file_location("score_beam", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    logging.getLogger().setLevel(level)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger(), "level", logging.getLogger().level)
+        patch.setenv("PYTHONPATH", "")
+        spec.loader.exec_module(module)
+        yield module
 
 
 def scores_in(folder: Path, name: str = "part") -> pyarrow.Table:
@@ -216,6 +217,7 @@ def test_bad_input_is_found_without_tensorflow(tmp_path):
 
 def test_without_beam_the_script_says_how_to_install_it(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.getLogger().level)
     spec = importlib.util.spec_from_file_location("score_beam", SCRIPT)
     with pytest.raises(SystemExit) as ended:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
