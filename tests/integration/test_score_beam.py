@@ -198,6 +198,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(trained, exports, score_beam, 
         assert output.out == ""
         assert re.fullmatch("error: .*\n", output.err), output.err
         assert message in output.err
+        assert "[while running" not in output.err
         assert not list(tmp_path.glob("out/*")), message
         assert not list(tmp_path.rglob("beam-temp-*"))
     assert score_beam.main(["--input", "late/0.parquet", "late/1.parquet", "--model", "m", "--output", "out"]) == 2
