@@ -194,7 +194,6 @@ def score(pipeline, pattern: str, reader: Reader, scorer: Scorer, output: str) -
 
 def run(arguments, words: list[str]) -> int:
     """Checks the arguments, scores the files and prints how many rows have which status; returns the exit code."""
-    pipeline = new_pipeline(words)
     version = find_version(Path(arguments.model))[1]
     reader = Reader(recorded_columns(trained_data(version)), arguments.id_column)
     pattern, output = (path if "://" in path else os.path.abspath(path) for path in (arguments.input, arguments.output))
@@ -210,7 +209,7 @@ def run(arguments, words: list[str]) -> int:
         next(reader.chunks(task), None)
         break
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of worker processes on this machine
-    counts = score(pipeline, pattern, reader, Scorer(str(version)), output)
+    counts = score(new_pipeline(words), pattern, reader, Scorer(str(version)), output)
     for status, rows in sorted(counts.items()):
         print(f"{rows} rows with status {status} ({STATUSES.get(status, 'unknown')})", file=sys.stderr)
     return 0 if counts.get(OK) else 1

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,8 @@ def test_bad_input_is_one_line_and_leaves_no_file(trained, exports, score_beam, 
     shutil.copytree(exports("bernoulli")[1], tmp_path / "pixels" / "1")
     (tmp_path / "taken-00000-of-00001.parquet").touch()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     given = {"--input": f"{trained}/rows-*.parquet", "--model": f"{trained}/m", "--output": "out/part"}
     lists = {"--model": "pixels"}
     for changes, message in [
@@ -200,8 +203,13 @@ def test_bad_input_is_one_line_and_leaves_no_file(trained, exports, score_beam, 
         assert message in output.err
         assert "[while running" not in output.err
         assert not list(tmp_path.glob("out/*")), message
-        assert not list(tmp_path.rglob("beam-temp-*"))
-    assert score_beam.main(["--input", "late/0.parquet", "late/1.parquet", "--model", "m", "--output", "out"]) == 2
+        assert not list(tmp_path.rglob("beam-*")), message
+    assert (
+        score_beam.main(
+            ["--input", "late/0.parquet", "late/1.parquet", "--model", f"{trained}/m", "--output", "out/part"]
+        )
+        == 2
+    )
     assert "unknown argument late/1.parquet: quote patterns" in capfd.readouterr().err
 
 
