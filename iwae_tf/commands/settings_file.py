@@ -1,4 +1,4 @@
-"""`--config FILE`: settings of a command from a file, TOML or JSON, or from the `config.json` of a run.
+"""`--config FILE`: settings of a command from a file, TOML, YAML or JSON, or from the `config.json` of a run.
 
 A setting is named like its flag, with dashes or underscores, at the top or in a section. It becomes the words that a
 user would have typed, so that both are checked alike.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iwae_tf.config import RECORDED
+from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError, nearest_name
 
 SECTIONS = ("data", "model", "training", "objective", "evaluation", "workers", "output")  # a file may have none
@@ -20,7 +21,7 @@ SECTIONS = ("data", "model", "training", "objective", "evaluation", "workers", "
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds `--config`."""
-    text = "settings by the names of the flags, .toml or .json, or the config.json of a run; flags override them"
+    text = "settings by the names of the flags, .toml, .yaml or .json, or the config.json of a run; flags override them"
     parser.add_argument("--config", type=Path, metavar="FILE", help=text)
 
 
@@ -67,11 +68,11 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
 
 
 def _read(path: Path) -> dict:
-    if path.suffix not in (".toml", ".json"):
-        raise InputError(f"--config {path}: unknown ending {path.suffix!r}; expected .toml or .json")
+    readers = {".toml": _toml, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+    if path.suffix not in readers:
+        raise InputError(f"--config {path}: unknown ending {path.suffix!r}; expected {', '.join(readers)}")
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else _toml(text)
+        content = readers[path.suffix](path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"--config {path} cannot be read as {path.suffix[1:].upper()} ({error})") from None
     if not isinstance(content, dict):
@@ -87,13 +88,22 @@ def _toml(text: str) -> dict:
     return tomllib.loads(text)
 
 
+def _yaml(text: str):
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(one_line(error)) from None
+
+
 def _flat(path: Path, content: dict) -> dict[str, Any]:
     """Returns the settings of all sections by name; those of a run without what it records besides settings."""
     is_run, settings = "versions" in content, {}
     for name, value in content.items():
         section = name if name in SECTIONS and isinstance(value, dict) else None
         for key, item in value.items() if section else [(name, value)]:
-            plain = _plain(key)
+            plain = _plain(str(key))
             if is_run and plain in RECORDED.get(section, ()):
                 continue
             if plain in settings:
