@@ -26,6 +26,11 @@ VALUES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def numbers_that_do_not_depend_on_other_tests():
+    GENERATOR.bit_generator.state = np.random.default_rng(100).bit_generator.state
+
+
 def csv_text(values):
     lines = [",".join(values), *(",".join(map(str, row)) for row in zip(*values.values(), strict=True))]
     return "\n".join(lines) + "\n"

@@ -17,6 +17,11 @@ PEOPLE = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def numbers_that_do_not_depend_on_other_tests():
+    GENERATOR.bit_generator.state = np.random.default_rng(100).bit_generator.state
+
+
 def store(folder, name, columns, splits, version="1.0.0"):
     tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
         name=name,

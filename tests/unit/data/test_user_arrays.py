@@ -14,6 +14,11 @@ REAL = GENERATOR.normal(size=(200, 6))
 GREY = GENERATOR.integers(0, 256, (200, 4, 4), dtype=np.uint8)
 
 
+@pytest.fixture(autouse=True)
+def numbers_that_do_not_depend_on_other_tests():
+    GENERATOR.bit_generator.state = np.random.default_rng(100).bit_generator.state
+
+
 def refused(words, dataset, *arguments, **settings):
     with pytest.raises(InputError, match=words) as error:
         load(str(dataset), *arguments, **settings)
