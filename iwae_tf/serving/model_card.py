@@ -118,7 +118,8 @@ def _held_out(held_out: Mapping) -> dict[str, Any]:
 
 def _input(provenance: Mapping) -> dict[str, Any]:
     facts = {"x": f"float32 [B, {provenance['data_dim']}], {provenance['values']}"}
-    facts["values between 0 and 1"] = provenance["input_rule"]
+    if provenance["input"] != "real":
+        facts["grey pixels, between 0 and 1 once divided"] = provenance["input_rule"]
     facts["missing values"] = "NaN" if provenance["missing"] else "none; a row with NaN has a status"
     if provenance.get("columns"):
         facts["columns, in this order"] = ", ".join(
