@@ -77,7 +77,7 @@ def export(trained: TrainedRun, directory: Path, settings: ExportConfig, data_di
 
 def held_out_of(trained: TrainedRun, settings: ExportConfig, data_dir: str | None) -> dict:
     """Returns the arguments of `export_saved_model` for the test rows, with the run's scores of them if they fit."""
-    from iwae_tf.evaluation.estimate import refines
+    from iwae_tf.evaluation.estimate import proposal_name
     from iwae_tf.training.building import check_same_data, load_data
     from iwae_tf.training.scores_file import SCORES, read_columns
 
@@ -92,7 +92,7 @@ def held_out_of(trained: TrainedRun, settings: ExportConfig, data_dir: str | Non
         "part": "test",
         "num_samples": settings.num_samples,
         "target_standard_error": None,
-        "proposal": "refined" if refines(trained.model, settings.refine) else "q(h|x)",
+        "proposal": proposal_name(trained.model, settings.refine),
     }
     if settings.input != "intensity" and not differences(scored, wanted) and (trained.path / SCORES).is_file():
         scores = read_columns(trained.path / SCORES)["log_likelihood"]

@@ -66,7 +66,7 @@ def checked_columns(columns: Sequence, data_dim: int) -> tuple[ColumnModel, ...]
 
 
 class ColumnFeatures:
-    """What the inference network sees of a row: x [..., D] -> [..., F].
+    """Maps a row to the features that the inference network sees: x [..., D] -> [..., F].
 
     Numbers are (x - loc) / scale; a category is C values of 0 and 1. With `missing`, what is missing is 0, and D values
     follow that are 1 where x is observed.
@@ -131,8 +131,12 @@ class _Group:
 
     def log_prob_of_observed(self, features: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Returns the same over the observed values: x without NaN, observed bool [B, D]."""
-        each = self.of_each(self.head(features)).log_prob(_select(x, self.numbers))  # [k, B, G]
+        each = self.log_prob_of_each(self.head(features), x)
         return tf.reduce_sum(tf.where(_select(observed, self.numbers), each, 0.0), axis=-1)
+
+    def log_prob_of_each(self, parameters, x: tf.Tensor) -> tf.Tensor:
+        """Returns log p of each value of the group: parameters of [k, B, ...], x without NaN [B, D] -> [k, B, G]."""
+        return self.of_each(parameters).log_prob(_select(x, self.numbers))
 
     def possible(self, seen: tf.Tensor) -> tf.Tensor:
         """Returns whether the head can observe every value; a scalar."""
@@ -221,7 +225,7 @@ class Columns(Likelihood):
         """Returns log p of each value, 0 where it is missing: parameters of [k, B, ...], value [B, D] -> [k, B, D]."""
         filled, observed = self._filled(value)
         groups = zip(self.groups, parameters, strict=True)
-        each = [group.of_each(of_group).log_prob(_select(filled, group.numbers)) for group, of_group in groups]
+        each = [group.log_prob_of_each(of_group, filled) for group, of_group in groups]
         return tf.where(observed, tf.gather(tf.concat(each, axis=-1), self._order, axis=-1), 0.0)
 
     def in_support(self, value: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""What q(h | x) costs: the amortisation gap and the approximation gap of each row.
+"""The amortisation gap and the approximation gap of each row: the two costs of q(h | x).
 
 With L_1 of a proposal r the mean of log p(x, h) - log r(h), and r* the best diagonal Gaussian for one row,
 

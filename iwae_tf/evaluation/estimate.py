@@ -146,6 +146,11 @@ def refines(model, refine: str) -> bool:
     return refine != "off" and model.gaussian_latents
 
 
+def proposal_name(model, refine: str) -> str:
+    """Returns the proposal of scores with this `refine`, as protocols name it."""
+    return "refined" if refines(model, refine) else "q(h|x)"
+
+
 def concatenate(estimates: Sequence[LikelihoodEstimate]) -> LikelihoodEstimate:
     """Joins the estimates of consecutive rows."""
     columns = [field.name for field in dataclasses.fields(LikelihoodEstimate) if field.name != "bounds"]

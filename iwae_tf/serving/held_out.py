@@ -4,16 +4,15 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.errors import InputError
-from iwae_tf.models.networks import weights_read_once
-from iwae_tf.models.streaming import CONCURRENT_ROWS
-from iwae_tf.serving.row import HeldOut, RowSettings, expected_log_prob_of_each, log_prob, observe
+from iwae_tf.serving.row import HeldOut, RowSettings, expected_log_prob_of_each, log_prob, observe, values_taken
 from iwae_tf.serving.scores import OK
+from iwae_tf.serving.signatures import by_row
 
 MAX_SCORED, MAX_EXPLAINED = 1000, 300  # rows: two minutes and half a minute for MNIST on two cores
 ROWS_TOGETHER = 50
 
 
-def judged_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndarray | None = None) -> HeldOut:
+def scored_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndarray | None = None) -> HeldOut:
     """Returns what an export stores of held-out rows.
 
     Args:
@@ -30,7 +29,7 @@ def judged_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndar
         raise InputError(f"held_out must be rows [N, {model.data_dim}] as a client sends them, got shape {x.shape}")
     x = x.reshape(len(x), -1)
     if scores is None:
-        scores = _by_row(model, x[:MAX_SCORED], lambda row: log_prob(model, row, settings)["log_prob"])
+        scores = _of_rows(model, x[:MAX_SCORED], lambda row: log_prob(model, row, settings)["log_prob"])
     scores = np.sort(np.asarray(scores, np.float32)[np.isfinite(scores)])
 
     def expected(row):
@@ -39,10 +38,10 @@ def judged_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndar
         return tf.where(status == OK, found, float("nan"))
 
     if not len(scores):
-        wanted = model.likelihood_head.support if model.scale == 1.0 else f"integers from 0 to {model.scale:g}"
+        wanted = model.likelihood_head.support if model.scale == 1.0 else values_taken(model)
         raise InputError(f"no row of held_out can be scored: expected rows as a client sends them, {wanted}")
     try:
-        each = _by_row(model, x[:MAX_EXPLAINED], expected)
+        each = _of_rows(model, x[:MAX_EXPLAINED], expected)
     except InputError:  # of the likelihood, whose values are not independent
         return HeldOut(scores, None)
     observed = np.isfinite(each)
@@ -50,14 +49,9 @@ def judged_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndar
     return HeldOut(scores, (total / np.maximum(observed.sum(axis=0), 1)).astype(np.float32))
 
 
-def _by_row(model, x: np.ndarray, function) -> np.ndarray:
-    """Applies a function of one row to every row, in graphs of up to 50 rows."""
-
-    def mapped(rows):
-        with weights_read_once(model):
-            return tf.map_fn(function, rows, fn_output_signature=tf.float32, parallel_iterations=CONCURRENT_ROWS)
-
-    rows = tf.TensorSpec([None, model.data_dim], tf.float32)
-    graph = tf.function(mapped, autograph=False).get_concrete_function(rows)
+def _of_rows(model, x: np.ndarray, function) -> np.ndarray:
+    """Applies a function of one row to every row, in batches of up to 50 rows, as signatures do."""
+    mapped = by_row(model, function, [tf.TensorSpec([None, model.data_dim], tf.float32)], tf.float32)
+    graph = tf.function(mapped.function, autograph=False).get_concrete_function(*mapped.inputs)
     batches = [x[first : first + ROWS_TOGETHER] for first in range(0, len(x), ROWS_TOGETHER)]
     return np.concatenate([graph(tf.constant(batch.astype(np.float32))).numpy() for batch in batches])

@@ -20,7 +20,7 @@ INPUT_RULES = {
 
 
 class HeldOut(NamedTuple):
-    """What an exported model knows of held-out rows.
+    """Facts of held-out rows that an exported model holds.
 
     Attributes:
         scores: their `log_prob`, ascending, float32 [N].
@@ -50,6 +50,16 @@ class RowSettings(NamedTuple):
     refine: bool = False
     seed: int = 0
     held_out: HeldOut | None = None
+
+
+def p_values(rows: int) -> np.ndarray:
+    """Returns the p-value of a row that scores as high as 0, 1, ... `rows` held-out rows, float32 [rows + 1]."""
+    return np.arange(1, rows + 2, dtype=np.float32) / np.float32(rows + 1)
+
+
+def values_taken(model) -> str:
+    """Returns in words the values that a client sends, for the provenance and for errors."""
+    return "as they are" if model.scale == 1.0 else f"integers from 0 to {model.scale:g}, divided by it"
 
 
 def observe(model, x: tf.Tensor, seed: tf.Tensor, rule: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -99,9 +109,9 @@ def log_prob(model, x: tf.Tensor, settings: RowSettings) -> dict[str, tf.Tensor]
     outputs = _outputs(estimate.summary, estimate.reliable, status)
     if settings.held_out is not None:
         scores = settings.held_out.scores
-        shares = np.arange(1, len(scores) + 2, dtype=np.float32) / np.float32(len(scores) + 1)  # with the row itself
         not_above = tf.searchsorted(tf.constant(scores), outputs["log_prob"][None], side="right")[0]
-        outputs["p_value"] = tf.where(outputs["status"] == OK, tf.gather(shares, not_above), float("nan"))
+        p_value = tf.gather(p_values(len(scores)), not_above)
+        outputs["p_value"] = tf.where(outputs["status"] == OK, p_value, float("nan"))
     return outputs
 
 

@@ -17,10 +17,10 @@ from iwae_tf.config import ExportConfig
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.estimate import refines
 from iwae_tf.models.streaming import BLOCK, CHUNK
-from iwae_tf.serving.held_out import judged_held_out
+from iwae_tf.serving.held_out import scored_held_out
 from iwae_tf.serving.model_card import MODEL_CARD, model_card
 from iwae_tf.serving.model_folder import PROVENANCE, checksum, files_of, refused_in, versions
-from iwae_tf.serving.row import INPUT_RULES, RowSettings
+from iwae_tf.serving.row import INPUT_RULES, RowSettings, p_values, values_taken
 from iwae_tf.serving.scores import STATUSES
 from iwae_tf.serving.signatures import Signature, signatures
 from iwae_tf.version import __version__
@@ -85,7 +85,7 @@ def export_saved_model(
     settings = RowSettings(int(num_samples), int(max_samples), rule, refines(model, refine))
     _check_scores(model)
     if held_out is not None:
-        settings = settings._replace(held_out=judged_held_out(model, held_out, settings, held_out_scores))
+        settings = settings._replace(held_out=scored_held_out(model, held_out, settings, held_out_scores))
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "levels": model.levels,
         "observations": model.likelihood_head.support,
         "scale": model.scale,
-        "values": "as they are" if model.scale == 1.0 else f"integers from 0 to {model.scale:g}, divided by it",
+        "values": values_taken(model),
         "columns": None if model.columns is None else [column._asdict() for column in model.columns],
         "missing": model.missing,
         "input": settings.input_rule,
@@ -160,7 +160,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
 
 def _described(scores: np.ndarray) -> dict:
     """Returns the number of held-out rows, and for false alarm rates the log_prob below which a row alarms."""
-    allowed = {rate: int(rate * (len(scores) + 1)) for rate in FALSE_ALARM_RATES}
+    allowed = {rate: int((p_values(len(scores)) <= np.float32(rate)).sum()) for rate in FALSE_ALARM_RATES}
     thresholds = {f"{rate:g}": float(scores[number - 1]) for rate, number in allowed.items() if number}
     return {"rows": len(scores), "alarm_below": thresholds}
 

@@ -74,16 +74,16 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
     encodings = {f"{field}_{layer + 1}": tf.float32 for layer, field in encoded}
     explained = settings.held_out is not None and settings.held_out.contributions is not None
     return {
-        "serving_default": _by_row(model, log_prob, [x], scores if settings.held_out is None else scores | p_value),
-        "log_prob_k": _by_row(model, log_prob_k, [x, num_samples, seed], scores),
-        "encode": _by_row(model, encode, [x], {**encodings, "status": tf.int32}),
-        "reconstruct": _by_row(model, reconstruct, [x], {"x_mean": tf.float32, "status": tf.int32}),
-        "sample": _by_row(model, sample, [seed], {"x_mean": tf.float32, "x": tf.float32}),
-        **({"explain": _by_row(model, explain, [x], contributions)} if explained else {}),
+        "serving_default": by_row(model, log_prob, [x], scores if settings.held_out is None else scores | p_value),
+        "log_prob_k": by_row(model, log_prob_k, [x, num_samples, seed], scores),
+        "encode": by_row(model, encode, [x], {**encodings, "status": tf.int32}),
+        "reconstruct": by_row(model, reconstruct, [x], {"x_mean": tf.float32, "status": tf.int32}),
+        "sample": by_row(model, sample, [seed], {"x_mean": tf.float32, "x": tf.float32}),
+        **({"explain": by_row(model, explain, [x], contributions)} if explained else {}),
     }
 
 
-def _by_row(model, function, inputs: list[tf.TensorSpec], outputs: dict[str, tf.DType]) -> Signature:
+def by_row(model, function, inputs: list[tf.TensorSpec], outputs: tf.DType | dict[str, tf.DType]) -> Signature:
     """Returns the signature that applies a function of one row to each row of a batch."""
 
     def batched(*tensors):

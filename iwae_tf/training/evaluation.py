@@ -18,7 +18,7 @@ from iwae_tf.evaluation.estimate import (
     concatenate,
     likelihood_batches,
     monte_carlo_error,
-    refines,
+    proposal_name,
     standard_error_of_mean,
 )
 from iwae_tf.evaluation.posterior import posterior_samples
@@ -206,7 +206,7 @@ def protocol(model, config: dict, settings: ScoringConfig, x: np.ndarray) -> dic
         "num_samples": settings.num_samples,
         "target_standard_error": settings.target_standard_error,
         "max_samples": settings.max_samples,
-        "proposal": "refined" if refines(model, settings.refine) else "q(h|x)",
+        "proposal": proposal_name(model, settings.refine),
         "seed": settings.seed,
     }
 

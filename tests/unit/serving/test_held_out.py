@@ -12,7 +12,7 @@ from iwae_tf.evaluation import estimate_log_likelihood
 from iwae_tf.evaluation.posterior import posterior_expectation
 from iwae_tf.layers import ColumnModel, Likelihood
 from iwae_tf.serving import row
-from iwae_tf.serving.held_out import judged_held_out
+from iwae_tf.serving.held_out import scored_held_out
 from iwae_tf.serving.row import RowSettings
 from iwae_tf.serving.signatures import signatures
 
@@ -32,7 +32,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def known(model):
-    return SETTINGS._replace(held_out=judged_held_out(model, binary_images(19, seed=3), SETTINGS))
+    return SETTINGS._replace(held_out=scored_held_out(model, binary_images(19, seed=3), SETTINGS))
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +70,16 @@ def test_held_out_scores_are_those_of_python_and_a_p_value_is_a_share_of_them(mo
 def test_given_scores_are_taken_sorted_and_bad_rows_left_out(model):
     rows = binary_images(4, seed=3)
     rows[1, 0] = np.nan
-    found = judged_held_out(model, rows, SETTINGS, np.array([-3.0, np.nan, -5.0, -4.0]))
+    found = scored_held_out(model, rows, SETTINGS, np.array([-3.0, np.nan, -5.0, -4.0]))
     np.testing.assert_array_equal(found.scores, [-5, -4, -3])
-    good = judged_held_out(model, rows[[0, 2, 3]], SETTINGS, np.zeros(3))
+    good = scored_held_out(model, rows[[0, 2, 3]], SETTINGS, np.zeros(3))
     np.testing.assert_allclose(found.contributions, good.contributions, rtol=1e-5)
     for bad, words in (
         (np.zeros((3, 5)), r"\[N, 12\] as a client sends them, got shape \(3, 5\)"),
         (np.full((2, SMALL_DIM), np.nan), "no row of held_out can be scored"),
     ):
         with pytest.raises(InputError, match=words):
-            judged_held_out(model, bad, SETTINGS)
+            scored_held_out(model, bad, SETTINGS)
 
 
 @pytest.mark.parametrize(("kind", "refine"), [("pixels", False), ("pixels", True), ("table with holes", False)])
@@ -93,7 +93,7 @@ def test_contributions_are_expected_log_likelihoods_minus_those_of_held_out_rows
         model, x, rule, tolerance = table_model, table(5), "real", 0.1
         x[1, 0] = x[2, 3] = np.nan
     settings = SETTINGS._replace(refine=refine, input_rule=rule)
-    settings = settings._replace(held_out=judged_held_out(model, x, settings, np.zeros(5)))
+    settings = settings._replace(held_out=scored_held_out(model, x, settings, np.zeros(5)))
     stage = model.generative_network.likelihood_stage
     expected = posterior_expectation(
         model, lambda h: stage.head.log_prob_of_each(stage(h[0]), tf.constant(x)), x, 20_000
@@ -110,7 +110,7 @@ def test_contributions_are_expected_log_likelihoods_minus_those_of_held_out_rows
 
 def test_a_value_that_held_out_rows_never_have_comes_first(table_model):
     settings = SETTINGS._replace(input_rule="real")
-    settings = settings._replace(held_out=judged_held_out(table_model, table(50, 1), settings, np.zeros(50)))
+    settings = settings._replace(held_out=scored_held_out(table_model, table(50, 1), settings, np.zeros(50)))
     x = np.tile(table(1), (3, 1))
     x[1, 3], x[2, 0] = 40.0, -1000.0
     found = answer(table_model, settings, "explain", x)["contribution"]
@@ -140,7 +140,7 @@ def test_a_likelihood_of_dependent_values_has_p_values_and_no_explanation(model)
     keras.saving.register_keras_serializable("tests")(Joint)
     joint = IWAE(SMALL_DIM, (3,), ((6,),), likelihood=Joint)
     settings = SETTINGS._replace(input_rule="real")
-    settings = settings._replace(held_out=judged_held_out(joint, binary_images(5), settings))
+    settings = settings._replace(held_out=scored_held_out(joint, binary_images(5), settings))
     assert settings.held_out.contributions is None
     found = signatures(joint, settings)
     assert "explain" not in found
