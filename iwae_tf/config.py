@@ -237,8 +237,9 @@ class TrainingConfig(Settings):
     learning_rate: float = setting(1e-3, "Adam's step size at the start", parse=float)
     schedule: str = setting(
         "constant",
-        "constant, or the paper's eight stages from the learning rate down to a tenth of it, stretched over the epochs",
-        choices=("constant", "paper"),
+        "constant; the paper's eight stages from the learning rate down to a tenth of it, stretched over the epochs; or "
+        "half a cosine from the learning rate down to 0",
+        choices=("constant", "paper", "cosine"),
     )
     jit: str = setting("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))
     seed: int = setting(0, "seed of weights, data order, binarisation and noise", parse=int)

@@ -1,0 +1,172 @@
+"""Ways to train, at equal processor time: `python -m benchmarks.recipes --data-dir DIR --minutes 4`.
+
+Every recipe trains the paper's one-layer network on MNIST for the same core-minutes, those of the training loop alone:
+its time of a step is measured first, and gives the number of steps over which its learning rate falls. Then come L_500
+of the 400 validation images, by which a recipe is chosen, and of 1000 test images. One row of the output file for each
+recipe, budget and seed; what the file has already is not done again.
+"""
+
+import argparse
+import csv
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+from benchmarks import package
+from iwae_tf.adam import Adam
+from iwae_tf.data import Dataset, load
+from iwae_tf.data.pipeline import training_batches
+from iwae_tf.models.iwae import IWAE
+from iwae_tf.objectives import build_objective
+from iwae_tf.training.building import paper_schedule
+
+NUM_SAMPLES, NUM_TEST = 500, 1000
+TRACED, TIMED = 60, 300  # steps before and during the measurement of a step
+FIELDS = ("recipe", "minutes", "seed", "passes", "steps", "used", "validation", "test", "error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is varied; the defaults are where the search starts."""
+
+    objective: str = "dreg"
+    k: int = 5
+    backward: int = 0  # of the k samples; 0 for all
+    batch: int = 100
+    rate: float = 4e-3
+    schedule: str = "cosine"
+    warmup: float = 0.0  # share of the steps in which the rate rises from 0
+    ema: float = 0.0  # momentum of averaged weights; 0 for none
+
+    @property
+    def name(self) -> str:
+        """What distinguishes it, as words."""
+        words = [self.objective, f"k{self.k}", f"batch{self.batch}", f"{self.rate:g}", self.schedule]
+        words += [f"backward{self.backward}"] * bool(self.backward) + [f"warmup{self.warmup:g}"] * bool(self.warmup)
+        return " ".join(words + [f"ema{self.ema:g}"] * bool(self.ema))
+
+    def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
+        """Returns Adam with the learning rate on its schedule over these steps."""
+        rate, rising = self.rate, round(self.warmup * steps)
+        if self.schedule == "paper":
+            rate = paper_schedule(rate, steps)
+        elif self.schedule == "cosine" and rising:
+            rate = keras.optimizers.schedules.CosineDecay(0.0, steps - rising, warmup_target=rate, warmup_steps=rising)
+        elif self.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+        averaged = {"use_ema": True, "ema_momentum": self.ema} if self.ema else {}
+        return Adam(rate, epsilon=1e-4, **averaged)
+
+
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+GROUPS = {
+    "rates": [Recipe(rate=rate, schedule=schedule) for schedule in ("constant", "paper", "cosine") for rate in RATES],
+    "batches": [
+        *(Recipe(batch=20, rate=rate) for rate in (1e-3, 2e-3)),
+        *(Recipe(batch=50, rate=rate) for rate in (2e-3, 4e-3)),
+        *(Recipe(batch=batch, rate=rate) for batch in (200, 400) for rate in (4e-3, 8e-3)),
+    ],
+    "objectives": [Recipe(objective=name) for name in ("iwae", "stl", "piwae")],
+    "averages": [Recipe(ema=0.999), Recipe(ema=0.999, schedule="constant"), Recipe(warmup=0.05)],
+    "k50": [
+        *(Recipe(objective=name, k=50) for name in ("iwae", "dreg", "stl", "piwae")),
+        *(Recipe(k=50, backward=number) for number in (5, 10)),
+        Recipe(objective="iwae", k=50, batch=20, rate=1e-3, schedule="paper"),
+    ],
+}
+
+
+def measured(recipe: Recipe, dataset: Dataset, minutes: float, seed: int) -> dict[str, object]:
+    """Trains by a recipe for some core-minutes; returns a row of the file."""
+    per_step = _fitted(recipe, dataset, TRACED + TIMED, seed, timed=TIMED)[1] / TIMED
+    steps = max(1, round(60.0 * minutes / per_step))
+    model, used = _fitted(recipe, dataset, steps, seed)
+    validation = model.log_likelihood(package.binarized(dataset, "valid"), NUM_SAMPLES)
+    test = model.log_likelihood(package.binarized(dataset, "test")[:NUM_TEST], NUM_SAMPLES)
+    return {
+        "recipe": recipe.name,
+        "minutes": minutes,
+        "seed": seed,
+        "passes": f"{steps * recipe.batch / len(dataset.x_train):.2f}",
+        "steps": steps,
+        "used": f"{used / 60:.2f}",
+        "validation": f"{np.mean(validation):.3f}",
+        "test": f"{np.mean(test):.3f}",
+        "error": f"{np.std(test, ddof=1) / NUM_TEST**0.5:.3f}",
+    }
+
+
+def _fitted(recipe: Recipe, dataset: Dataset, steps: int, seed: int, timed: int = 0) -> tuple[IWAE, float]:
+    """Returns a model after these steps, and the processor seconds of all of them, or of the last `timed`."""
+    keras.backend.clear_session()
+    model = IWAE.one_layer(dataset.data_dim, data_mean=dataset.train_mean(), seed=seed)
+    given = {"backward_samples": recipe.backward} if recipe.backward else {}
+    model.compile(recipe.optimizer(steps), build_objective(recipe.objective, recipe.k, given))
+    batches, used = training_batches(dataset, recipe.batch, seed), 0.0
+    for part in [steps - timed, timed] if timed else [steps]:
+        begin = time.process_time()
+        model.fit(batches, epochs=1, steps_per_epoch=part, verbose=0)
+        used = time.process_time() - begin
+    return model, used
+
+
+def table(path: Path) -> str:
+    """Returns the file as a table in Markdown: mean and spread over seeds, the best by validation first."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((float(row["minutes"]), row["recipe"]), []).append(row)
+    columns = ("core-minutes", "recipe", "seeds", "passes", "validation", "test")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    means = {key: np.mean([float(row["validation"]) for row in of_key]) for key, of_key in groups.items()}
+    for minutes, name in sorted(groups, key=lambda key: (key[0], -means[key])):
+        of_key = groups[minutes, name]
+        cells = [f"{minutes:g}", name, str(len(of_key)), f"{np.mean([float(row['passes']) for row in of_key]):.1f}"]
+        for split in ("validation", "test"):
+            values = np.array([float(row[split]) for row in of_key])
+            cells.append(f"{values.mean():.2f}" + (f" +- {values.std(ddof=1):.2f}" if len(values) > 1 else ""))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs what the file lacks, and prints it as a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data-dir", help="folder of MNIST")
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="recipes (default: all)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RECIPE", help="only recipes of these names")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[4.0], help="core-minutes (default: 4)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds (default: 0)")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/recipes.csv"))
+    arguments = parser.parse_args()
+    package.set_threads()
+    dataset = load("mnist", arguments.data_dir)
+    recipes = {recipe.name: recipe for group in arguments.groups for recipe in GROUPS[group]}
+    if arguments.only:
+        recipes = {name: recipe for name, recipe in recipes.items() if name in arguments.only}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    if not arguments.output.exists():
+        arguments.output.write_text(",".join(FIELDS) + "\n")
+    with arguments.output.open(newline="") as file:
+        done = {(row["recipe"], float(row["minutes"]), int(row["seed"])) for row in csv.DictReader(file)}
+    for minutes in arguments.minutes:
+        for seed in arguments.seeds:
+            for name, recipe in recipes.items():
+                if (name, minutes, seed) in done:
+                    continue
+                row = measured(recipe, dataset, minutes, seed)
+                with arguments.output.open("a", newline="") as file:
+                    csv.DictWriter(file, FIELDS).writerow(row)
+                print(*row.values(), flush=True)
+    print(table(arguments.output))
+
+
+if __name__ == "__main__":
+    main()
