@@ -260,6 +260,13 @@ class TrainingConfig(Settings):
         check_seed(self.seed)
 
 
+# Settings of training under one name, for `--recipe`; flags and files override them.
+RECIPES = {
+    "paper": {"objective": "iwae", "batch_size": 20, "learning_rate": 1e-3, "schedule": "paper"},
+    "fast": {"objective": "dreg", "batch_size": 100, "learning_rate": 4e-3, "schedule": "cosine"},
+}
+
+
 def objective_config() -> type:
     """Returns a dataclass with the settings of every declared objective, plugins included, each None if not given."""
     return _objective_config(tuple(declared("objective")))

@@ -122,7 +122,8 @@ def _run(arguments: list[str], program: str) -> int:
     add_flags(module, command)
     from_file = settings_file.words_of(path, settings, command, rest)
     _check_words(from_file)
-    parsed = command.parse_args([*rest, *from_file])
+    given = [*rest, *from_file]
+    parsed = command.parse_args([*given, *settings_file.recipe_words(command, given)])
     parsed.plugins = plugins
     return module.run(parsed)
 

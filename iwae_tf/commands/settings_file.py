@@ -1,7 +1,8 @@
-"""`--config FILE`: settings of a command from a file, TOML, YAML or JSON, or from the `config.json` of a run.
+"""`--config FILE` and `--recipe NAME`: settings of a command from a file, or those of training under one name.
 
-A setting is named like its flag, with dashes or underscores, at the top or in a section. It becomes the words that a
-user would have typed, so that both are checked alike.
+A file is TOML, YAML or JSON, or the `config.json` of a run; a setting is named like its flag, with dashes or
+underscores, at the top or in a section. Settings become the words that a user would have typed, so that all are checked
+alike.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from iwae_tf.config import RECORDED
+from iwae_tf.config import RECIPES, RECORDED
 from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError, nearest_name
 
@@ -23,6 +24,14 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds `--config`."""
     text = "settings by the names of the flags, .toml, .yaml or .json, or the config.json of a run; flags override them"
     parser.add_argument("--config", type=Path, metavar="FILE", help=text)
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Adds `--recipe`."""
+    lines = ["settings of training under one name, which other flags override"]
+    for name, settings in RECIPES.items():
+        lines.append(f"{name}: " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in settings.items()))
+    parser.add_argument("--recipe", choices=RECIPES, help="\n".join(lines))
 
 
 def read_given(words: list[str]) -> tuple[Path, dict[str, Any]] | None:
@@ -65,6 +74,18 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
         if value is not None and not typed & set(flags[name].option_strings):
             words += _words(path, name, value, flags[name])
     return words
+
+
+def recipe_words(parser: argparse.ArgumentParser, given: list[str]) -> list[str]:
+    """Returns the words for the recipe that a command line names by `--recipe`, without those that it has already."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_recipe(own)
+    try:
+        name = own.parse_known_args(given)[0].recipe
+    except argparse.ArgumentError:  # no recipe: the command's own parser says so
+        return []
+    known = any("--recipe" in action.option_strings for action in parser._actions)
+    return words_of(Path("--recipe"), RECIPES.get(name, {}), parser, given) if known else []
 
 
 def _read(path: Path) -> dict:

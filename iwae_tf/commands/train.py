@@ -14,6 +14,7 @@ from iwae_tf import config as settings
 from iwae_tf.commands import flags
 from iwae_tf.commands.export import export, served_name
 from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.commands.settings_file import add_recipe
 from iwae_tf.config import EXPORT_DIR, ExportConfig, OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.errors import exit_code
 from iwae_tf.report.record import read_record
@@ -33,6 +34,7 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_figure_format(parser)
     flags.add_plugin(parser)
     flags.add_callback(parser)
+    add_recipe(parser)
 
 
 def run(arguments) -> int:

@@ -1,4 +1,4 @@
-"""`--config`: settings from a file, and a run repeated by its own `config.json`."""
+"""`--config`: settings from a file, a run repeated by its own `config.json`; `--recipe`: settings by one name."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from shared_runs import SIZES
 from iwae_tf.commands import settings_file
 from iwae_tf.commands.flags import Parser
 from iwae_tf.commands.main import main
-from iwae_tf.config import RECORDED, RunConfig
+from iwae_tf.config import RECIPES, RECORDED, RunConfig, TrainingConfig
 from iwae_tf.errors import InputError
 
 
@@ -137,3 +137,29 @@ def test_other_commands_take_a_file_too(tmp_path, capsys):
     (tmp_path / "score.toml").write_text('url = "ftp://host"\ntimeout = 5\n')
     assert main(["score", "rows.npy", "--config", str(tmp_path / "score.toml")]) == 2
     assert "unknown scheme 'ftp'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_sets_what_neither_a_flag_nor_a_file_sets(name, tmp_path, only_start):
+    recipe, defaults = RECIPES[name], TrainingConfig()
+    assert any(getattr(defaults, setting) != value for setting, value in recipe.items())
+    whole = _config_of(tmp_path / "whole", "--recipe", name)["training"]
+    assert {setting: whole[setting] for setting in recipe} == recipe
+    (tmp_path / "settings.toml").write_text(f'recipe = "{name}"\nlearning_rate = 0.5\n')
+    part = _config_of(tmp_path / "part", "--config", tmp_path / "settings.toml", "--batch-size=7")["training"]
+    assert {setting: part[setting] for setting in recipe} == recipe | {"batch_size": 7, "learning_rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--recipe", "quick"], "invalid choice: 'quick'"),
+        (["train", "--recipe"], "--recipe: expected one argument"),
+        (["runs", "--recipe", "fast"], "unknown argument --recipe"),
+    ],
+)
+def test_an_unknown_recipe_is_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

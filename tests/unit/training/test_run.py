@@ -330,3 +330,11 @@ def test_the_papers_schedule_over_all_steps_reaches_the_optimiser(make_run):
         optimizer.iterations.assign(step)
         found.append(float(optimizer.learning_rate))
     assert found[0] > found[1] == pytest.approx(0.001)
+
+
+def test_a_cosine_falls_from_the_learning_rate_to_0_over_all_steps(make_run):
+    optimizer, found = make_run(schedule="cosine", epochs=4, learning_rate=0.01).model.optimizer, []
+    for step in (0, 5, 10, 20):
+        optimizer.iterations.assign(step)
+        found.append(float(optimizer.learning_rate))
+    np.testing.assert_allclose(found, 0.005 * (1 + np.cos(np.pi * np.array([0, 0.25, 0.5, 1]))), atol=1e-9)
