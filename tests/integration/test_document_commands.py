@@ -25,8 +25,8 @@ class Parsed(BaseException):
     """Ends a program once its flags are parsed."""
 
 
-def commands(block: str) -> list[list[str]]:
-    """Returns the words of each command of a shell block, without redirections and substitutions."""
+def commands(block: str, outputs: bool = False) -> list[list[str]]:
+    """Returns the words of each command of a shell block, without substitutions, and `> FILE` only with `outputs`."""
     lines = re.sub(r"\$\(.*?\)", "", block).replace("\n", "\n\n")  # a comment takes the end of its line with it
     lexer = shlex.shlex(lines, posix=True, punctuation_chars="&|;<>\n")
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, "#"
@@ -36,7 +36,7 @@ def commands(block: str) -> list[list[str]]:
             found.append([])
         else:
             found[-1].append(PLACEHOLDERS.get(word, word))
-    return [words[: words.index(">")] if ">" in words else words for words in found if words]
+    return [words[: words.index(">")] if ">" in words and not outputs else words for words in found if words]
 
 
 SHELL = {
@@ -44,7 +44,7 @@ SHELL = {
     for document in DOCUMENTS
     for block in blocks(document, "sh")
     for words in commands(block)
-    # test_recipes.py runs the plugins, and test_own_tables.py the line of Python
+    # test_recipes.py runs the plugins, and test_document_runs.py the lines of Python
     if "--plugin" not in words and "-c" not in words and words[0] not in OTHERS
 }
 
@@ -116,7 +116,9 @@ def test_a_command_of_the_documents_exists(words, parse, capsys):
 
 def test_the_commands_of_a_block_are_separated():
     block = 'a -c "\nimport x" > out.json && run --k K  # why\nsh $([ -e R ] && echo y) --z'
-    assert commands(block) == [["a", "-c", "\n\nimport x"], ["run", "--k", "50"], ["sh", "--z"]]
+    python, *others = [["a", "-c", "\n\nimport x"], ["run", "--k", "50"], ["sh", "--z"]]
+    assert commands(block) == [python, *others]
+    assert commands(block, outputs=True) == [[*python, ">", "out.json"], *others]
     assert len(SHELL) > 20
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow
 import pyarrow.csv
 import pytest
-from shared_runs import skip_refinement
+from test_document_commands import SCRIPTS, commands
+from test_documents import ROOT, blocks
 
 import iwae_tf
 from iwae_tf.evaluation import annealing, posterior_expectation
@@ -82,12 +83,32 @@ def test_alarms_of_several_runs_are_reported_with_their_spread(example, capsys):
     assert Path("runs/anomalies.png").stat().st_size > 5_000
 
 
-def test_a_run_with_a_seed_ends_in_alarms(example, capsys, monkeypatch):
-    skip_refinement(monkeypatch)
-    example("anomalies", EPOCHS=4, SAMPLES=50, SEEDS=1).repeat(Path("runs"), Path("runs/anomalies.png"))
-    found = {line[:34].strip(): numbers(line[34:]) for line in capsys.readouterr().out.splitlines()[-9:]}
-    assert found["AUROC, log p(x)"][0] > 0.8
-    assert found["benign rows that alarm at 0.05"][0] < 0.2 < found["malignant rows that alarm at 0.05"][0]
+def test_the_commands_of_five_runs_are_those_of_the_page(example, monkeypatch):
+    module, given, reported = example("anomalies"), [], []
+    monkeypatch.setattr(module, "main", lambda words: given.append(words))
+    monkeypatch.setattr(module, "report", lambda *arguments: reported.append(arguments))
+    module.repeat(Path("all"), Path("all.png"))
+    folders = [Path("all") / f"seed{seed}" for seed in range(5)]
+    assert reported == [(folders, Path("all.png"))]
+    assert len({(folder / "benign.csv").read_text() for folder in folders}) == 5
+    page = [words for block in blocks(ROOT / "docs/anomalies.md", "sh") for words in commands(block)][1:4]
+    assert [SCRIPTS[words[1]] for words in page] * 5 == [words[0] for words in given]
+    own = {"--seed", "--output-dir", "--overwrite", "--verbose"}
+    defaults = {"--eval-samples": "5000", "--num-samples": "5000"}
+    for number, words in enumerate(given):
+        expected, found = settings_of(page[number % 3][2:]), settings_of(words[1:])
+        assert {name: value for name, value in found.items() if name not in own | {*defaults}} == expected
+        assert all(found.get(name, value) == value for name, value in defaults.items())
+        assert found.get("--seed", str(number // 3)) == str(number // 3)
+
+
+def settings_of(words: list[str]) -> dict[str, str]:
+    """Returns the flags of a command; a path stands for its name."""
+    found = {}
+    for flag, value in zip(words, [*words[1:], "--"], strict=True):
+        if flag.startswith("--"):
+            found[flag] = "" if value.startswith("--") else Path(value).name
+    return found
 
 
 def test_missing_pixels_are_filled_better_by_weighting_than_by_their_means(example, capsys):

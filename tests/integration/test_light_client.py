@@ -1,9 +1,8 @@
-"""The scoring client where nothing but `requirements-client.txt` can be imported."""
+"""The scoring client where nothing but `requirements-client.txt` can be imported; test_serve_local.py installs it."""
 
 import importlib.metadata
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,23 +105,3 @@ def test_the_requirements_of_a_client_are_those_of_the_package():
 )
 def test_a_missing_package_is_named_as_pip_knows_it(module, package):
     assert f"pip install {package}," in str(missing_package(ModuleNotFoundError(name=module)))
-
-
-@pytest.mark.slow
-def test_a_new_environment_with_the_requirements_of_a_client_scores(server, tmp_path):
-    environment = tmp_path / "environment"
-    try:
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True, capture_output=True, timeout=300)
-        install = [environment / "bin" / "pip", "install", "-q", "-r", ROOT / "requirements-client.txt"]
-        if (installed := subprocess.run(install, capture_output=True, text=True, timeout=600)).returncode:
-            pytest.skip(f"the requirements cannot be installed here: {installed.stderr.strip()[-200:]}")
-        assert not list(environment.glob("lib/*/site-packages/tensorflow*"))
-        np.save(tmp_path / "rows.npy", X)
-        score = [environment / "bin" / "python", ROOT / "export" / "score.py", "rows.npy", "--url", server.url]
-        done = subprocess.run([*score, "--out", "s.csv"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-    finally:
-        shutil.rmtree(environment, ignore_errors=True)  # 270 MB, which pytest would keep
-    found = np.genfromtxt(tmp_path / "s.csv", delimiter=",", names=True, dtype=np.float32)
-    for name, values in scores_of(X).items():
-        np.testing.assert_array_equal(found[name], values)

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shlex
 
 import numpy as np
 import PIL.Image
@@ -11,7 +10,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from shared_runs import skip_refinement
-from test_documents import ROOT, blocks
 
 from iwae_tf import evaluation
 from iwae_tf.commands.main import main
@@ -297,19 +295,3 @@ def test_robust_scaling_is_by_median_and_quartiles_and_a_likelihood_for_all_numb
     assert kinds == ["gaussian", "student-t", "gaussian", "gaussian", "categorical"]
     x, _ = read_rows(tmp_path / "rows.csv", load_data(config["data"]).columns)
     assert np.isfinite(read_trained(tmp_path / "run").model.log_likelihood(x[:3], 10)).all()
-
-
-def test_the_four_commands_of_the_readme(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (block,) = [block for block in blocks(ROOT / "README.md", "sh") if "cells.csv" in block]
-    python, *others = [shlex.split(line)[1:] for line in block.splitlines()]
-    assert "as_frame" not in python[1]  # needs pandas, which a new environment does not have
-    exec(python[1], {})
-    names = {"train.py": "train", "export/export_model.py": "export", "export/score.py": "score"}
-    short = {"train": ["--epochs", "1", "--eval-samples", "100"], "export": ["--num-samples", "100"], "score": []}
-    for script, *words in others:
-        assert main([names[script], *words, *short[names[script]]]) == 0
-    with open("cells-scores.csv") as file:
-        scored = list(csv.DictReader(file))
-    assert len(scored) == 569
-    assert {line["status"] for line in scored} == {"0"}

@@ -4,6 +4,7 @@ import concurrent.futures
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -113,6 +114,27 @@ def test_score_writes_the_same_file_from_the_server_and_from_the_folder(url, sma
     assert list(np.flatnonzero(default["status"])) == [5, 6]
     np.testing.assert_array_equal(np.isfinite(default["log_prob"]), default["status"] == 0)
     assert (default["log_prob"] != seeded["log_prob"]).all()
+
+
+def test_a_new_environment_with_the_requirements_of_a_client_scores(url, small_folder, tmp_path):
+    environment = tmp_path / "environment"
+    try:
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True, capture_output=True, timeout=300)
+        install = [environment / "bin" / "pip", "install", "-q", "-r", ROOT / "requirements-client.txt"]
+        if (installed := subprocess.run(install, capture_output=True, text=True, timeout=600)).returncode:
+            pytest.skip(f"the requirements cannot be installed here: {installed.stderr.strip()[-200:]}")
+        assert not list(environment.glob("lib/*/site-packages/tensorflow*"))
+        np.save(tmp_path / "x.npy", X)
+        score = [environment / "bin" / "python", ROOT / "export" / "score.py", "x.npy", "--url", url, "--out", "s.csv"]
+        done = subprocess.run(score, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    finally:
+        shutil.rmtree(environment, ignore_errors=True)  # 270 MB, which pytest would keep
+    found = np.genfromtxt(tmp_path / "s.csv", delimiter=",", names=True, dtype=np.float32)
+    (expected,) = through_python(small_folder, [("serving_default", {"x": X})])
+    assert set(found.dtype.names) == {"row", *expected}
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, name)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(small_folder, tmp_path, capfd, monkeypatch):
