@@ -110,7 +110,7 @@ def reproduction_figure(
     """Draws negative log-likelihoods, ours and the paper's, one line a model.
 
     Args:
-        pairs: name of a model -> ours, its error (NaN for none), and the paper's, in nats; at least one.
+        pairs: name of a model -> ours, its error (None for none), and the paper's, in nats; at least one.
         title: the first line, e.g. table and data set.
         protocol: length of our runs; the line below the title.
         refits: whether ours are means over refits, and the errors the standard deviations over these.

@@ -4,6 +4,7 @@ Reference: Burda, Grosse, Salakhutdinov (2016), tables 1 to 3, and section 5 for
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -167,8 +168,10 @@ def reproduce(wanted: Reproduction, options: Options) -> list[dict]:
     """Finishes the runs of all cells, one seed after the other, and rewrites the table after each; returns its rows."""
     options.report(f"{wanted.table} on {wanted.data.dataset}, {wanted.protocol}")
     needed = [each for cell in wanted.cells for each in ((cell.start, cell) if cell.start else (cell,))]
-    plan = {run.path: run for seed in wanted.seeds for cell in needed for run in [wanted.planned(cell, seed)]}
-    found, rows = {}, []
+    plan, found, rows = {}, {}, []
+    for seed, cell in itertools.product(wanted.seeds, needed):
+        run = wanted.planned(cell, seed)
+        plan.setdefault(run.path, run)
     for path, metrics in finish([*plan.values()], options):
         found[path] = metrics
         rows = _rows(wanted, found)
@@ -192,7 +195,7 @@ def _row(cell: Cell, ours: dict, scale: float) -> dict:
         "cell": cell.name,
         "refits": ours["refits"],
         "ours_nll": round(-ours["bound"], 3),
-        "ours_sd": round(ours["bound_sd"], 3),
+        "ours_sd": ours["bound_sd"] and round(ours["bound_sd"], 3),
         "ours_standard_error": round(ours["bound_standard_error"], 3),
         "paper_nll": cell.nll,
         "difference": round(-ours["bound"] - cell.nll, 3),

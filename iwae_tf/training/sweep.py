@@ -165,7 +165,7 @@ def summary(found: Sequence[dict]) -> dict:
 
     Returns:
         Number of `refits`; the means over them of `bound`, L_k for the k of the scoring, and of `log_likelihood`, in
-        nats, each with its standard deviation over refits, `..._sd`, NaN for one, and the standard error over rows of
+        nats, each with its standard deviation over refits, `..._sd`, None for one, and the standard error over rows of
         the first run, `..._standard_error`; the share of `reliable` scores in all runs, NaN if unknown; the range of
         `active_units` of each layer, and the mean `minutes` of training.
     """
@@ -182,14 +182,14 @@ def summary(found: Sequence[dict]) -> dict:
     }
 
 
-def _over_refits(name: str, values: list[float], standard_error: float) -> dict[str, float]:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+def _over_refits(name: str, values: list[float], standard_error: float) -> dict[str, float | None]:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {name: float(np.mean(values)), f"{name}_sd": spread, f"{name}_standard_error": standard_error}
 
 
-def with_spread(mean: float, spread: float) -> str:
-    """Returns "mean +- standard deviation", or the mean alone if the deviation is NaN."""
-    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} +- {spread:.2f}"
+def with_spread(mean: float, spread: float | None) -> str:
+    """Returns "mean +- standard deviation", or the mean alone without a deviation."""
+    return f"{mean:.2f}" if spread is None else f"{mean:.2f} +- {spread:.2f}"
 
 
 @dataclasses.dataclass(frozen=True)
