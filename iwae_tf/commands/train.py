@@ -101,17 +101,17 @@ def run(arguments) -> int:
 
 def _run_seeds(arguments, config: RunConfig, output: OutputConfig) -> int:
     """Trains and evaluates with each seed; `--output-dir` is the folder of the run folders."""
-    for name in ("resume", "overwrite", "export"):
+    for name, instead in _INSTEAD.items():
         if getattr(output, name):
-            raise InputError(f"--{name} is for a single run: give --seed, or leave --{name} out; {_INSTEAD[name]}")
+            raise InputError(f"--{name} is for a single run, not for --seeds: {instead}")
     path = path_of(config, OutputConfig())
     name = path.name.removesuffix(f"seed{config.training.seed}") + "seeds"
     return run_all(Sweep([config], flags.seeds_of(arguments), Path(output.output_dir or path.parent), name), arguments)
 
 
 _INSTEAD = {
-    "resume": "--seeds resumes runs and keeps finished ones by itself",
-    "overwrite": "delete the folders of runs that shall be trained again",
+    "resume": "leave it out, the same command resumes and keeps finished runs",
+    "overwrite": "delete the folders of runs to train them again",
     "export": "python -m iwae_tf export exports a run",
 }
 

@@ -249,7 +249,10 @@ def test_seeds_of_train_share_the_folders_of_single_runs_and_nothing_is_trained_
     assert main([*words, "--seed", "1"]) == 0
     single = Path("runs/mine-iwae-k2-l1-seed1/metrics.json").read_text()
     capsys.readouterr()
+    pages = []
+    monkeypatch.setattr("iwae_tf.report.page.write_report", lambda records, path: pages.append(path))
     assert main([*words, "--seeds", "0,1"]) == 0
+    assert pages == [Path("runs/mine-iwae-k2-l1-seed0/report.html")]
     printed = capsys.readouterr().out
     starts, before, *_ = printed.splitlines()
     assert starts == "mine-iwae-k2-l1-seed0: starts, 1 passes, in runs/mine-iwae-k2-l1-seed0"
@@ -342,6 +345,7 @@ def test_a_stopped_sweep_says_how_to_go_on(monkeypatch, tmp_path, capsys):
 )
 def test_bad_seeds_and_lists_are_one_line_and_write_nothing(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("iwae_tf.training.run.start", None)  # nothing may be trained
     assert main(words.split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
