@@ -148,7 +148,7 @@ def _time_left(name: str, later: tuple[float, int], scoring: list[float], report
     """
     cost, number = later
     total = left + cost * whole + (1 + number) * (np.mean(scoring) if scoring else 0.0)
-    and_others = f"; with {number} more runs about {_duration(total)}" if number else ""
+    and_others = f"; all {1 + number} runs left: about {_duration(total)}" if number else ""
     without = "" if scoring and number else ", scoring not included"
     report(f"{name}: about {_duration(left)} of training to go{and_others}{without}")
 

@@ -231,9 +231,9 @@ def test_the_time_of_later_runs_is_that_of_the_running_one_by_epochs_layers_and_
     lines = [line for line in lines if "finished" not in line]
     # Twice the epochs and (8 + 12) / (8 + 2) the time of a step; two of those to come, the third run is finished.
     assert (
-        lines[0] == f"{first.name}: about 30 min of training to go; with 2 more runs about 8.5 h, scoring not included"
+        lines[0] == f"{first.name}: about 30 min of training to go; all 3 runs left: about 8.5 h, scoring not included"
     )
-    assert lines[1] == f"{second.name}: about 30 min of training to go; with 1 more runs about 1.8 h"  # two scorings
+    assert lines[1] == f"{second.name}: about 30 min of training to go; all 2 runs left: about 1.8 h"  # two scorings
     assert lines[2] == f"{fourth.name}: about 30 min of training to go, scoring not included"
 
 
