@@ -35,8 +35,8 @@ API = {
     "Objectives": "Objective GradientWeights KLAnnealing objective_class build_objective",
     "Evaluation": "LikelihoodEstimate estimate_log_likelihood JackknifeEstimate jackknife jackknife_log_likelihood "
     "AnnealedEstimate annealed_log_likelihood BidirectionalBounds bidirectional_bounds InferenceGap inference_gap "
-    "Deviation deviation Comparison compare_scores compare_with_first posterior_expectation posterior_samples "
-    "impute impute_draws unit_activities active_units pruned",
+    "Deviation deviation Comparison compare_scores compare_with_first compare_refits mean_scores "
+    "posterior_expectation posterior_samples impute impute_draws unit_activities active_units pruned",
     "Data": "load Dataset Column training_batches",
     "Layers": "Likelihood ColumnModel DistributionHead ConvEncoder ConvDecoder",
     "scikit-learn": "IWAEDensity",

@@ -237,8 +237,8 @@ class TrainingConfig(Settings):
     learning_rate: float = setting(1e-3, "Adam's step size at the start", parse=float)
     schedule: str = setting(
         "constant",
-        "constant; the paper's eight stages from the learning rate down to a tenth of it, stretched over the epochs; or "
-        "half a cosine from the learning rate down to 0",
+        "constant; paper: its eight stages from the learning rate down to a tenth of it; cosine: half a cosine down to "
+        "0; both over all epochs",
         choices=("constant", "paper", "cosine"),
     )
     jit: str = setting("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))

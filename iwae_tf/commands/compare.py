@@ -3,7 +3,8 @@
 Compares log p(x), or by --bound K the L_K that papers report, of the same rows under two runs, or under each of
 several runs and the first: the mean difference in nats with its 95% interval, and a figure if asked for. A run is
 scored by `train`, or by `evaluate`, which comes first. Runs that were scored under different protocols are not
-compared.
+compared. Groups of runs that differ in the seed of their training alone are compared by their means, with an interval
+over rows and another one over refits.
 """
 
 import itertools
@@ -37,8 +38,10 @@ class ScoredRun(NamedTuple):
 
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("first", metavar="RUN_A", type=Path, help="folder of a scored run")
-    parser.add_argument("others", metavar="RUN_B", nargs="+", type=Path, help="folder of another; at most 8 in all")
+    text = "folders of scored runs, two to 8; each is compared with the first"
+    parser.add_argument("runs", metavar="RUN", nargs="*", type=Path, help=text)
+    text = "runs of one setting with several seeds, in place of a RUN; give it for each setting"
+    parser.add_argument("--group", dest="groups", action="append", default=[], metavar="RUN", nargs="+", help=text)
     parser.add_argument(
         "--bound", metavar="K", type=int, help="compare L_K, which papers report, and not log p(x); e.g. 5000"
     )
@@ -49,37 +52,66 @@ def add_flags(parser: flags.Parser) -> None:
 
 def run(arguments) -> int:
     """Compares, prints, draws; returns the exit code."""
-    output, paths = arguments.output, [arguments.first, *arguments.others]
+    output, groups = arguments.output, _groups(arguments)
     if output and not output.suffix:
         output = output.with_suffix(f".{arguments.figure_format}")
     if output:
         check_output(output, tuple(f".{name}" for name in FIGURE_FORMATS))
-    check_paths(list(dict.fromkeys(paths)) if len(paths) == 2 else paths)  # a run may be compared with itself
-    first, *others = runs = [read_scored(path, arguments.bound) for path in paths]
-    from iwae_tf.evaluation.compare import Scores, compare_scores
+    first, *others = runs = [[read_scored(path, arguments.bound) for path in group] for group in groups]
+    from iwae_tf.evaluation.compare import Scores, compare_refits, compare_scores, mean_scores
 
-    names = names_of(paths) if paths[0] != paths[1] else [paths[0].resolve().name] * 2
-    unlike = [protocol_differences(first, other, letter) for letter, other in zip(LETTERS[1:], others, strict=False)]
+    firsts = [group[0] for group in groups]
+    names = names_of(firsts) if firsts[0] != firsts[1] else [firsts[0].resolve().name] * 2
+    names = [
+        f"{name} and {len(group) - 1} more" if group[1:] else name for name, group in zip(names, groups, strict=True)
+    ]
+    unlike = [
+        protocol_differences(first[0], run, letter if len(group) == 1 else str(run.path))
+        for letter, group in zip(LETTERS, runs, strict=False)
+        for run in group
+    ]
     differences = "; ".join(itertools.chain(*unlike))
     if differences and not arguments.force:
-        listed = ", ".join(f"{run.path} ({letter})" for letter, run in zip(LETTERS, runs, strict=False))
+        listed = ", ".join(f"{group[0].path} ({letter})" for letter, group in zip(LETTERS, runs, strict=False))
         raise InputError(
             f"{listed} were not scored alike: {differences}; score them under one protocol, or compare them all the "
             "same by --force"
         )
-    scores = [Scores(*(run.columns[name] for name in Scores._fields)) for run in runs]
+    for run in [run for group in runs if arguments.groups for run in group]:
+        if not same_rows(first[0], run):
+            raise InputError(f"{run.path} was scored on other rows than {first[0].path}: groups need the same rows")
+    of_runs = [[Scores(*(run.columns[name] for name in Scores._fields)) for run in group] for group in runs]
+    scores = [mean_scores(group) if group[1:] else group[0] for group in of_runs]
     found = [
-        compare_scores(scores[0], of_other, paired=same_rows(first, other))
+        compare_scores(scores[0], of_other, paired=same_rows(first[0], other[0]))
         for of_other, other in zip(scores[1:], others, strict=True)
     ]
+    refits = [compare_refits(of_runs[0], group) for group in of_runs[1:]] if arguments.groups else []
     warning = f"FORCED: not scored alike, {differences}" if differences else ""
     if not all(comparison.paired for comparison in found):
         warning += "; the rows do not correspond: they are compared as two samples and NOT PAIRED"
-    print(report(found, names, warning, first, arguments.bound))
+    print(report(found, names, warning, first[0], arguments.bound, refits))
     if output:
         draw(output, found, scores, names, warning, arguments.bound)
         print(f"written: {output}")
     return 0
+
+
+def _groups(arguments) -> list[list[Path]]:
+    """Returns the folders of each group, a group of its own for each run without `--group`; raises `InputError`."""
+    runs, groups = arguments.runs, [[Path(path) for path in group] for group in arguments.groups]
+    if runs and groups:
+        raise InputError(f"{runs[0]} and --group: give runs, or a --group for each setting")
+    groups = groups or [[path] for path in runs]
+    if len(groups) < 2:
+        raise InputError(f"give two runs or more, or --group twice or more, got {len(groups)}; see compare --help")
+    firsts, paths = [group[0] for group in groups], list(itertools.chain(*groups))
+    check_paths(
+        list(dict.fromkeys(firsts)) if len(paths) == 2 and runs else firsts
+    )  # a run may be compared with itself
+    if arguments.groups:
+        check_paths(paths, most=len(paths))
+    return groups
 
 
 def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
@@ -170,8 +202,11 @@ def same_rows(first: ScoredRun, other: ScoredRun) -> bool:
     )
 
 
-def report(found, names: list[str], warning: str, first: ScoredRun, bound: int | None) -> str:
-    """Returns the printed text: a line for each run, one for each difference, and what makes it doubtful."""
+def report(found, names: list[str], warning: str, first: ScoredRun, bound: int | None, refits) -> str:
+    """Returns the printed text: a line for each run, one for each difference, and what makes it doubtful.
+
+    `refits` are the comparisons over refits; without groups it is empty.
+    """
     measure = measure_name(bound)
     rows = f"{found[0].num_rows[0]} {first.protocol.get('part')} rows of {first.protocol.get('dataset')}"
     lines = [warning or f"{measure} of {rows}, in nats", ""]
@@ -185,7 +220,16 @@ def report(found, names: list[str], warning: str, first: ScoredRun, bound: int |
             f"{comparison.interval_words().replace('A - B', f'A - {letter}')}, "
             f"{'paired by row' if comparison.paired else 'NOT PAIRED'}"
         )
-    for letter, name, comparison in zip(LETTERS[1:], names[1:], found, strict=False):
+    for letter, comparison in zip(LETTERS[1:], refits, strict=False):
+        if min(comparison.num_rows) == 1:
+            continue
+        lines.append(
+            f"A - {letter} {comparison.difference:10.3f} +- {comparison.standard_error:.3f}   "
+            f"{comparison.interval_words().replace('A - B', f'A - {letter}')}, over "
+            f"{comparison.num_rows[0]} and {comparison.num_rows[1]} refits"
+        )
+    of_refits = [*refits, *[None] * (len(found) - len(refits))]
+    for letter, name, comparison, other_seeds in zip(LETTERS[1:], names[1:], found, of_refits, strict=False):
         lines.append("")
         if not np.isnan(comparison.monte_carlo_error):
             lines.append(f"of the error of A - {letter}, by the samples: {comparison.monte_carlo_error:.4f}")
@@ -197,7 +241,15 @@ def report(found, names: list[str], warning: str, first: ScoredRun, bound: int |
             if bound is None
             else f"{measure} is a lower bound on log p(x), which depends on the inference network as well"
         )
-        lines += ["", f"{'FORCED: ' if warning else ''}{comparison.conclusion((names[0], name))}"]
+        forced = "FORCED: " if warning else ""
+        if other_seeds is None:
+            lines += ["", f"{forced}{comparison.conclusion((names[0], name))}"]
+            continue
+        over_refits = "not known, as a group has one run"
+        if min(other_seeds.num_rows) > 1:
+            over_refits = other_seeds.conclusion((names[0], name))
+        lines += ["", f"{forced}would these runs differ on other rows? {comparison.conclusion((names[0], name))}"]
+        lines += [f"{forced}would runs of other seeds differ on these rows? {over_refits}"]
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 from iwae_tf.config import FIGURE_FORMATS, DataConfig, name_list, share_list
 from iwae_tf.data.sources import find_source
 from iwae_tf.declarations import declared, load_plugins
-from iwae_tf.errors import InputError, nearest_name, unknown_name
+from iwae_tf.errors import InputError, check_seed, nearest_name, unknown_name
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -91,6 +91,50 @@ def add_figure_format(parser: argparse.ArgumentParser) -> None:
     """Adds `--figure-format`."""
     text = "file format of the figures (default: png)"
     parser.add_argument("--figure-format", choices=FIGURE_FORMATS, default="png", help=text)
+
+
+MOST_SEEDS = 1000
+
+
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """Adds `--seeds`."""
+    text = "train and score with each of these seeds; N alone: with N seeds, from --seed on"
+    parser.add_argument("--seeds", type=_seeds, metavar="N|A,B,C", help=text)
+
+
+def _seeds(text: str) -> int | list[int]:
+    if "," in text:
+        return unrepeated(int)(text)
+    if not 1 <= int(text) <= MOST_SEEDS:
+        raise argparse.ArgumentTypeError(
+            f"{text} must be a number of seeds from 1 to {MOST_SEEDS}, or seeds with commas; --seed takes a single one"
+        )
+    return int(text)
+
+
+_seeds.__name__ = "number or list of integers"  # argparse puts it into "invalid NAME value"
+
+
+def unrepeated(parse):
+    """Returns a parser of "A,B,C" that refuses a value given twice; `parse` takes a value from its text."""
+
+    def parser(text: str) -> list:
+        values = [parse(word.strip()) for word in text.split(",")]
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                raise argparse.ArgumentTypeError(f"{value} is given twice in {text}")
+        return values
+
+    parser.__name__ = f"list of {getattr(parse, '__name__', 'value')}s"
+    return parser
+
+
+def seeds_of(arguments: argparse.Namespace) -> list[int]:
+    """Returns the seeds of `--seeds`, or that of `--seed` without it; raises `InputError` for one out of range."""
+    first, given = arguments.seed, arguments.seeds
+    if isinstance(given, list) and first:
+        raise InputError(f"--seed {first} and --seeds {','.join(map(str, given))}: give one of them")
+    return [check_seed(seed) for seed in (given if isinstance(given, list) else range(first, first + (given or 1)))]
 
 
 # Flags of settings

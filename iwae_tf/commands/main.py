@@ -15,8 +15,8 @@ from iwae_tf.version import __version__
 
 # Modules of this package with `add_flags` and `run`; their docstrings are the help.
 COMMANDS = (
-    *("train", "objectives", "reproduce", "runs", "evaluate", "compare", "report", "export", "serve", "score"),
-    "completion",
+    *("train", "sweep", "objectives", "reproduce", "runs", "evaluate", "compare", "report", "export", "serve"),
+    *("score", "completion"),
 )
 
 LONGEST_ERROR = 1000

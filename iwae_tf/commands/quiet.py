@@ -1,5 +1,6 @@
-"""Imports TensorFlow for the commands, without its start-up log on stderr."""
+"""Imports TensorFlow for the commands, without its start-up log on stderr, and prints lines above progress bars."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -26,6 +27,8 @@ def import_tensorflow(xla: bool = False) -> None:
             from iwae_tf.replicas import one_thread_per_operation
 
             tf.config.list_physical_devices()
+            # Every run compiles functions of its own; after the fifth TensorFlow takes that for a mistake.
+            logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in str(record.msg))
             if not xla:
                 one_thread_per_operation()
         except iwae_tf.InputError:
@@ -38,3 +41,11 @@ def import_tensorflow(xla: bool = False) -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def print_line(line: str) -> None:
+    """Prints a line on stdout, above the progress bars on stderr."""
+    from tqdm import tqdm
+
+    tqdm.write(line)
+    sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 Writes a run folder with settings, history, metrics in nats, a score for each test row, model, checkpoints, figures and
 a page about them all, report.html. Without --dataset it trains on the handwritten digits of scikit-learn and needs no
-network.
+network. With --seeds it trains and scores a run for each seed, in folders of their own, and reports means and spreads.
 """
 
 import dataclasses
@@ -13,12 +13,13 @@ from pathlib import Path
 from iwae_tf import config as settings
 from iwae_tf.commands import flags
 from iwae_tf.commands.export import export, served_name
-from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.commands.quiet import import_tensorflow, print_line
 from iwae_tf.commands.settings_file import add_recipe
 from iwae_tf.config import EXPORT_DIR, ExportConfig, OutputConfig, RunConfig, WorkersConfig
-from iwae_tf.errors import exit_code
+from iwae_tf.errors import InputError, exit_code
 from iwae_tf.report.record import read_record
 from iwae_tf.training.run_folder import path_of, read_trained, recorded
+from iwae_tf.training.sweep import Options, Sweep, run_sweep
 
 
 def sections() -> tuple[type, ...]:
@@ -35,13 +36,21 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_plugin(parser)
     flags.add_callback(parser)
     add_recipe(parser)
+    flags.add_seeds(parser)
+
+
+def config_of(arguments) -> RunConfig:
+    """Returns the settings of a run that the flags give."""
+    own = (flags.settings_from(arguments, section) for section in sections())
+    return RunConfig(*own, arguments.plugins, tuple(arguments.callbacks))
 
 
 def run(arguments) -> int:
     """Trains, evaluates, prints the closing table; returns the exit code."""
     output, workers = (flags.settings_from(arguments, section) for section in (OutputConfig, WorkersConfig))
-    own = (flags.settings_from(arguments, section) for section in sections())
-    config = RunConfig(*own, arguments.plugins, tuple(arguments.callbacks))
+    config = config_of(arguments)
+    if arguments.seeds is not None:
+        return _run_seeds(arguments, config, output)
     path = path_of(config, output)
     if output.resume and (path / "config.json").is_file():
         callbacks = dict.fromkeys([*recorded(path, "callbacks"), *config.callbacks])
@@ -88,4 +97,43 @@ def run(arguments) -> int:
     if "best_epoch" in metrics:
         print(f"the model is that of epoch {metrics['best_epoch']}, the best by the validation bound")
     print("written:", *(f"  {file}" for file in written), sep="\n")
+    return 0
+
+
+def _run_seeds(arguments, config: RunConfig, output: OutputConfig) -> int:
+    """Trains and evaluates with each seed; `--output-dir` is the folder of the run folders."""
+    for name, instead in _INSTEAD.items():
+        if getattr(output, name):
+            raise InputError(f"--{name} is for a single run, not for --seeds: {instead}")
+    path = path_of(config, OutputConfig())
+    name = path.name.removesuffix(f"seed{config.training.seed}") + "seeds"
+    return run_all(Sweep([config], flags.seeds_of(arguments), Path(output.output_dir or path.parent), name), arguments)
+
+
+_INSTEAD = {
+    "resume": "leave it out, the same command resumes and keeps finished runs",
+    "overwrite": "delete the folders of runs to train them again",
+    "export": "python -m iwae_tf export exports a run",
+}
+
+
+def run_all(wanted: Sweep, arguments) -> int:
+    """Finishes the runs of a sweep one after the other, prints the table; returns the exit code."""
+    output, workers = (flags.settings_from(arguments, section) for section in (OutputConfig, WorkersConfig))
+    if workers.strategy == "multiworker":
+        raise InputError(
+            "--strategy multiworker trains a single run: give every worker one --seed of python -m iwae_tf train"
+        )
+    import_tensorflow(xla=wanted.configs[0].training.jit == "on")
+    from iwae_tf.report.page import write_report  # needs TensorFlow
+
+    def write_page(path: Path) -> None:
+        write_report([read_record(path)], path / "report.html")
+
+    try:
+        text = run_sweep(wanted, Options(output, workers, arguments.figure_format, print_line, write_page))
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped; resume with: {shlex.join(sys.orig_argv)}")
+        return exit_code(stop)
+    print(f"\n{text}\nwritten: {', '.join(map(str, sorted(wanted.folder.glob(f'{wanted.name}.*'))))}")
     return 0

@@ -10,7 +10,7 @@ _NAMES = {
     "estimate": ("PAPER_SAMPLE_SIZES", "LikelihoodEstimate", "estimate_log_likelihood"),
     "annealing": ("AnnealedEstimate", "BidirectionalBounds", "annealed_log_likelihood", "bidirectional_bounds"),
     "bias": ("Deviation", "JackknifeEstimate", "deviation", "jackknife", "jackknife_log_likelihood"),
-    "compare": ("Comparison", "compare_scores", "compare_with_first"),
+    "compare": ("Comparison", "compare_refits", "compare_scores", "compare_with_first", "mean_scores"),
     "amortisation": ("InferenceGap", "inference_gap"),
     "imputation": ("impute", "impute_draws"),
     "posterior": ("posterior_expectation", "posterior_samples"),

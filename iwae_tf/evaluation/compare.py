@@ -131,6 +131,32 @@ def compare_with_first(scores: Sequence[Scores], paired: bool = True) -> list[Co
     return [_compare(first, other, paired) for other in others]
 
 
+def mean_scores(runs: Sequence[Scores]) -> Scores:
+    """Returns the mean scores of runs on the same rows: refits, which differ in the seed of their training alone.
+
+    The errors are those of means of independent estimates, and a mean is reliable if all of its scores are.
+    """
+    values, errors, reliable = (np.stack(columns) for columns in zip(*runs, strict=True))
+    return Scores(values.mean(axis=0), np.sqrt((errors**2).sum(axis=0)) / len(runs), reliable.all(axis=0))
+
+
+def compare_refits(first: Sequence[Scores], second: Sequence[Scores]) -> Comparison:
+    """Compares two groups of refits by the mean score of each run, as two independent samples of runs (Welch).
+
+    The interval says whether other refits would differ, on the same rows. `compare_scores` of the groups'
+    `mean_scores` has the same difference, and its interval says whether these refits would differ on other rows.
+
+    Args:
+        first: scores of the runs of A, each [N] of the same rows.
+        second: scores of the runs of B, each [N] of these rows.
+
+    Returns:
+        A `Comparison` whose "rows" are runs; the interval is NaN if a group has one run.
+    """
+    groups = [np.array([run.log_likelihood.mean() for run in runs]) for runs in (first, second)]
+    return compare_scores(*(Scores(means, means * math.nan, means == means) for means in groups), paired=False)
+
+
 def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
     a, b = first.log_likelihood, second.log_likelihood
     if paired and len(a) != len(b):

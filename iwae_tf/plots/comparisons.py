@@ -104,13 +104,16 @@ def distributions_figure(scores, names, notes=(), warning: str = "", measure: st
     return figure
 
 
-def reproduction_figure(pairs: dict[str, tuple[float, float, float]], title: str, protocol: str) -> Figure:
+def reproduction_figure(
+    pairs: dict[str, tuple[float, float, float]], title: str, protocol: str, refits: bool = False
+) -> Figure:
     """Draws negative log-likelihoods, ours and the paper's, one line a model.
 
     Args:
-        pairs: name of a model -> ours, its standard error, and the paper's, in nats; at least one.
+        pairs: name of a model -> ours, its error (None for none), and the paper's, in nats; at least one.
         title: the first line, e.g. table and data set.
         protocol: length of our runs; the line below the title.
+        refits: whether ours are means over refits, and the errors the standard deviations over these.
 
     Raises:
         InputError: there is no model.
@@ -118,15 +121,51 @@ def reproduction_figure(pairs: dict[str, tuple[float, float, float]], title: str
     if not pairs:
         raise InputError("pairs must hold at least one model, got none")
     ours, errors, papers = np.array(list(pairs.values()), np.float64).T
-    note = "Filled: ours, with one standard error over the test images. Open: the paper's."
+    error = "the standard deviation over refits" if refits else "one standard error over the test images"
+    note = f"Filled: ours, with {error}. Open: the paper's."
     figure = style.page(title, [protocol, note], width=WIDTH, height=100 + 26 * len(pairs))
     (axes,) = style.panels(figure, [("estimate of the negative log-likelihood (nats)", "")])
-    lines = np.arange(len(pairs))
+    lines = _draw_lines(axes, pairs)
     axes.hlines(lines, papers, ours, color=style.FAINT, linewidth=1.6, zorder=1)
     axes.errorbar(ours, lines, xerr=errors, fmt="o", color=style.LINE, markersize=6, elinewidth=1.2, zorder=3)
     axes.plot(papers, lines, "o", markerfacecolor=style.PAPER, markeredgecolor=style.ACCENT, markersize=6, zorder=2)
-    axes.set_yticks(lines, list(pairs), color=style.INK)
-    axes.set_ylim(len(pairs) - 0.5, -0.5)  # the first model on top
+    return figure
+
+
+def sweep_figure(scores: dict[str, list[float]], errors, title: str, fixed: str) -> Figure:
+    """Draws the mean scores of settings, a line each: of every refit, their mean and standard deviation.
+
+    Args:
+        scores: name of a setting -> mean score of each refit, in nats; at least one of each.
+        errors: standard error over rows of one run of each setting, in nats.
+        title: names the scores and the data.
+        fixed: settings that all runs share; the line below the title.
+
+    Raises:
+        InputError: there is no setting.
+    """
+    if not scores:
+        raise InputError("scores must hold at least one setting, got none")
+    low, high = (style.number(end) for end in (min(errors), max(errors)))
+    over_rows = low if low == high else f"{low} to {high}"
+    notes = ["Open: refits, i.e. runs of other seeds. Filled: their mean, with their standard deviation."]
+    notes.append(f"Standard error over rows, which the runs share and the bars lack: {over_rows} nats.")
+    figure = style.page(title, [fixed, *notes], width=WIDTH, height=100 + 26 * len(scores))
+    (axes,) = style.panels(figure, [("mean score (nats)", "")])
+    lines = _draw_lines(axes, scores)
+    for line, values in zip(lines, scores.values(), strict=True):
+        look = {"markerfacecolor": style.PAPER, "markeredgecolor": style.QUIET, "markersize": 5, "zorder": 2}
+        axes.plot(values, np.full(len(values), line), "o", **look)
+        spread = np.std(values, ddof=1) if len(values) > 1 else None
+        axes.errorbar(np.mean(values), line, xerr=spread, fmt="o", color=style.LINE, markersize=6, zorder=3)
+    return figure
+
+
+def _draw_lines(axes, names) -> np.ndarray:
+    """Names the lines of a figure on the y axis, the first on top; returns their places."""
+    lines = np.arange(len(names))
+    axes.set_yticks(lines, list(names), color=style.INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=style.FAINT, linewidth=0.8)
-    return figure
+    return lines

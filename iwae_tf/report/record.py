@@ -61,10 +61,10 @@ def read_records(paths: list[Path]) -> list[Record]:
     return [read_record(path) for path in paths]
 
 
-def check_paths(paths: list[Path]) -> None:
-    """Raises `InputError` for more than 8 runs, or a run that is given twice."""
-    if len(paths) > MAX_RUNS:
-        raise InputError(f"at most {MAX_RUNS} runs go side by side, got {len(paths)}; give fewer")
+def check_paths(paths: list[Path], most: int = MAX_RUNS) -> None:
+    """Raises `InputError` for more runs than `most`, or a run that is given twice."""
+    if len(paths) > most:
+        raise InputError(f"at most {most} runs go side by side, got {len(paths)}; give fewer")
     places = [path.resolve() for path in paths]
     twice = [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:

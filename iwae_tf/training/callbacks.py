@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -58,6 +58,29 @@ class ProgressBar(keras.callbacks.Callback):
             self.validation = f" validation {logs['val_bound']:.2f}"
         if self.verbose == 2:
             self.bar.write(f"epoch {epoch + 1}/{self.epochs}: bound {logs['bound']:.3f}{self.validation}")
+
+
+class TimeLeft(keras.callbacks.Callback):
+    """Says once, after a minute of training, how long the run takes at its speed up to then.
+
+    Args:
+        total_steps: steps of the whole run.
+        say: called with the seconds of training to go, and of the whole run.
+        after: seconds after the first steps, which compile.
+    """
+
+    def __init__(self, total_steps: int, say: Callable[[float, float], None], after: float = 60.0):
+        super().__init__()
+        self.total_steps, self.say, self.after = total_steps, say, after
+        self.start, self.said = None, False
+
+    def on_train_batch_end(self, batch, logs=None):
+        now, step = time.perf_counter(), self.model.step
+        self.start = self.start or (now, step)
+        seconds, steps = now - self.start[0], step - self.start[1]
+        if steps and seconds >= self.after and not self.said:
+            self.said = True
+            self.say(seconds / steps * (self.total_steps - step), seconds / steps * self.total_steps)
 
 
 class HistoryFile(keras.callbacks.Callback):

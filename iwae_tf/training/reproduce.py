@@ -3,15 +3,15 @@
 Reference: Burda, Grosse, Salakhutdinov (2016), tables 1 to 3, and section 5 for the protocol.
 """
 
-import csv
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from iwae_tf import config as settings
 from iwae_tf.config import PAPER_EPOCHS, DataConfig, EvaluationConfig
 from iwae_tf.errors import InputError, finite_number, unknown_name
-from iwae_tf.training import run_folder
+from iwae_tf.training.sweep import Options, PlannedRun, finish, summary, with_spread, write_csv
 
 LAST_STAGE_EPOCHS, LAST_STAGE_RATE = 3**7, 1e-4  # of the second training of a model in table 2
 
@@ -42,17 +42,17 @@ class Cell:
         swapped = f"{self.start.name}-then-" if self.start else ""
         return f"{swapped}{self.objective}-k{self.k}-l{self.layers}"
 
-    @property
-    def run_name(self) -> str:
-        """Folder of its run: with one sample VAE and IWAE are the same model and share a run."""
-        return f"k1-l{self.layers}" if self.k == 1 and not self.start else self.name
+    def run_name(self, seed: int) -> str:
+        """Returns the folder of its run: with one sample VAE and IWAE are the same model and share a run."""
+        name = f"k1-l{self.layers}" if self.k == 1 and not self.start else self.name
+        return f"{name}-seed{seed}" if seed else name
 
     def config(self, data: DataConfig, scale: float, evaluation: EvaluationConfig, seed: int, runs: Path):
         """Returns the `RunConfig` at `scale` times the paper's passes; `runs` holds the runs of all cells."""
         schedule = {"schedule": "paper", "epochs": passes(PAPER_EPOCHS, scale)}
         if self.start:
             schedule = {"epochs": passes(LAST_STAGE_EPOCHS, scale), "learning_rate": LAST_STAGE_RATE}
-            schedule["init_from"] = str(runs / self.start.run_name)
+            schedule["init_from"] = str(runs / self.start.run_name(seed))
         objective = {"vae": "elbo" if self.k > 1 else "iwae", "iwae": "iwae"}[self.objective]
         training = settings.TrainingConfig(objective=objective, k=self.k, batch_size=20, seed=seed, **schedule)
         return settings.RunConfig(
@@ -131,9 +131,8 @@ class Reproduction:
         data: the data set.
         scale: passes over the data as a share of the paper's, in (0, 1].
         evaluation: how log p(x) is estimated.
-        seed: of all runs.
+        seeds: of the refits of each cell.
         folder: where the runs and the table go.
-        figure_format: "png", "pdf" or "svg".
     """
 
     table: str
@@ -141,9 +140,8 @@ class Reproduction:
     data: DataConfig
     scale: float
     evaluation: EvaluationConfig
-    seed: int
+    seeds: Sequence[int]
     folder: Path
-    figure_format: str = "png"
 
     def __post_init__(self):
         if not 0.0 < finite_number("scale", self.scale) <= 1.0:
@@ -159,109 +157,84 @@ class Reproduction:
             f"{PAPER_EPOCHS:,}; not the paper's protocol, compare the order and not the level"
         )
 
+    def planned(self, cell: Cell, seed: int) -> PlannedRun:
+        """Returns the run of a cell with a seed."""
+        path = self.folder / cell.run_name(seed)
+        name = f"{cell.name}, seed {seed}" if len(self.seeds) > 1 else cell.name
+        return PlannedRun(name, path, cell.config(self.data, self.scale, self.evaluation, seed, self.folder))
 
-def reproduce(wanted: Reproduction, verbose: int, report: Callable[[str], None] = print) -> list[dict]:
-    """Trains and scores every cell that is not finished, and rewrites the table after each; returns its rows.
 
-    Args:
-        wanted: the settings.
-        verbose: as of `train`.
-        report: called with a line about each step.
-    """
-    from iwae_tf.training.building import load_data  # needs TensorFlow
-
-    report(f"{wanted.table} on {wanted.data.dataset}, {wanted.protocol}")
-    dataset, rows = load_data(vars(wanted.data)), []
-    for cell in wanted.cells:
-        for needed in (cell.start, cell) if cell.start else (cell,):
-            metrics = _finished(needed, wanted, dataset, verbose, report)
-        rows.append(_row(cell, metrics, wanted.scale))
-        write_table(wanted, rows)
+def reproduce(wanted: Reproduction, options: Options) -> list[dict]:
+    """Finishes the runs of all cells, one seed after the other, and rewrites the table after each; returns its rows."""
+    options.report(f"{wanted.table} on {wanted.data.dataset}, {wanted.protocol}")
+    needed = [each for cell in wanted.cells for each in ((cell.start, cell) if cell.start else (cell,))]
+    plan, found, rows = {}, {}, []
+    for seed, cell in itertools.product(wanted.seeds, needed):
+        run = wanted.planned(cell, seed)
+        plan.setdefault(run.path, run)
+    for path, metrics in finish([*plan.values()], options):
+        found[path] = metrics
+        rows = _rows(wanted, found)
+        if rows:
+            write_table(wanted, rows, options.figure_format)
     return rows
 
 
-def _finished(cell: Cell, wanted: Reproduction, dataset, verbose: int, report) -> dict:
-    """Returns the metrics of a cell's run, which is resumed, or started if there is none.
-
-    Raises:
-        InputError: a run in its folder has other settings or data, continues another model than that of the cell that
-            it starts from, or has metrics of another model than its own.
-    """
-    from iwae_tf.training import run as training  # needs TensorFlow
-    from iwae_tf.training.building import check_same_data
-    from iwae_tf.training.evaluation import evaluate_training
-
-    path = wanted.folder / cell.run_name
-    config = cell.config(wanted.data, wanted.scale, wanted.evaluation, wanted.seed, wanted.folder)
-    begun = (path / "config.json").is_file()
-    if begun and cell.start:
-        _check_continues(path, wanted.folder / cell.start.run_name)
-    if begun and (path / "metrics.json").is_file():
-        run_folder.check_same_settings(path, config)
-        check_same_data(run_folder.read_json(path / "config.json")["data"], dataset)
-        metrics = run_folder.read_json(path / "metrics.json")
-        if different := run_folder.different_models(path, {"metrics.json": metrics.get("model")}):
-            raise InputError(f"the run in {path} was changed: {different}; delete the folder to train it again")
-        report(f"{cell.name}: finished before, in {path}")
-        return metrics
-    report(f"{cell.name}: {'resumes' if begun else 'starts'}, {config.training.epochs} passes, in {path}")
-    run = training.start(config, settings.OutputConfig(output_dir=str(path), resume=begun))
-    try:
-        return evaluate_training(run, training.fit(run, verbose), verbose, wanted.figure_format)
-    finally:
-        run.close()
+def _rows(wanted: Reproduction, found: dict[Path, dict]) -> list[dict]:
+    """Returns a row for each cell with a finished run."""
+    rows = []
+    for cell in wanted.cells:
+        paths = [wanted.planned(cell, seed).path for seed in wanted.seeds]
+        if of_cell := [found[path] for path in paths if path in found]:
+            rows.append(_row(cell, summary(of_cell), wanted.scale))
+    return rows
 
 
-def _check_continues(path: Path, start: Path) -> None:
-    """Raises `InputError` unless the run in `path` started from the weights that the run in `start` has now."""
-    settings = path / "config.json"
-    taken = run_folder.read_json(settings).get("training", {}).get("init_from_model")
-    if different := run_folder.different_models(start, {f"init_from in {settings}": taken}):
-        raise InputError(f"the run in {start} has changed since {path} started from it: {different}; delete {path}")
-
-
-def _row(cell: Cell, metrics: dict, scale: float) -> dict:
-    k = str(metrics["num_samples"])
-    ours = -metrics["bounds"][k]
+def _row(cell: Cell, ours: dict, scale: float) -> dict:
     return {
         "cell": cell.name,
-        "ours_nll": round(ours, 3),
-        "ours_standard_error": round(metrics["bound_standard_errors"][k], 3),
+        "refits": ours["refits"],
+        "ours_nll": round(-ours["bound"], 3),
+        "ours_sd": ours["bound_sd"] and round(ours["bound_sd"], 3),
+        "ours_standard_error": round(ours["bound_standard_error"], 3),
         "paper_nll": cell.nll,
-        "difference": round(ours - cell.nll, 3),
-        "ours_active": "+".join(map(str, metrics["active_units"])),
+        "difference": round(-ours["bound"] - cell.nll, 3),
+        "ours_active": ours["active_units"],
         "paper_active": "+".join(map(str, cell.active_units or ())),
-        "minutes": round(metrics["train_seconds"] / 60, 1),
+        "minutes": ours["minutes"],
         "scale": f"{scale:g}",
     }
 
 
-def write_table(wanted: Reproduction, rows: list[dict]) -> None:
+def write_table(wanted: Reproduction, rows: list[dict], figure_format: str) -> None:
     """Writes TABLE.csv, TABLE.md and the figure into the folder."""
     from iwae_tf import plots  # needs Matplotlib
 
     path = wanted.folder / wanted.table
-    with path.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path.with_suffix(".csv"), rows)
     path.with_suffix(".md").write_text(markdown(wanted, rows), encoding="utf-8")
     title = f"{wanted.table} on {wanted.data.dataset}"
-    pairs = {row["cell"]: (row["ours_nll"], row["ours_standard_error"], row["paper_nll"]) for row in rows}
-    plots.save_reproduction(path.with_suffix(f".{wanted.figure_format}"), pairs, title, wanted.protocol)
+    refits, error = (True, "ours_sd") if len(wanted.seeds) > 1 else (False, "ours_standard_error")
+    pairs = {row["cell"]: (row["ours_nll"], row[error], row["paper_nll"]) for row in rows}
+    plots.save_reproduction(path.with_suffix(f".{figure_format}"), pairs, title, wanted.protocol, refits)
 
 
 def markdown(wanted: Reproduction, rows: list[dict]) -> str:
     """Returns the table in Markdown, ours, the paper's and the difference in columns, with its protocol."""
+    seeds = ", ".join(map(str, wanted.seeds))
+    spread = "+-: standard deviation over refits, the runs of the seeds. " if len(wanted.seeds) > 1 else ""
     lines = [
         f"{wanted.table} on {wanted.data.dataset}, -L_{wanted.evaluation.eval_samples} of the test images in nats;",
-        f"{wanted.protocol}; seed {wanted.seed}, batch 20.",
+        f"{wanted.protocol}; seed {seeds}, batch 20.",
+        f"{spread}Error over images: standard error of one run's mean over the test images.",
         "",
-        "| cell | ours | the paper | difference | active units | the paper's | minutes |",
-        "|---|---|---|---|---|---|---|",
+        "| cell | ours | error over images | the paper | difference | active units | the paper's | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ours = f"{row['ours_nll']:.2f} +- {row['ours_standard_error']:.2f}"
-        values = (f"{row['paper_nll']:.2f}", f"{row['difference']:+.2f}", row["ours_active"], row["paper_active"])
-        lines.append(f"| {row['cell']} | {ours} | {' | '.join(values)} | {row['minutes']:.1f} |")
+        ours = with_spread(row["ours_nll"], row["ours_sd"])
+        ours += "" if row["refits"] == len(wanted.seeds) else f" ({row['refits']} of {len(wanted.seeds)} refits)"
+        values = [f"{row['ours_standard_error']:.2f}", f"{row['paper_nll']:.2f}", f"{row['difference']:+.2f}"]
+        values += [row["ours_active"], row["paper_active"], f"{row['minutes']:.1f}"]
+        lines.append(f"| {row['cell']} | {ours} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"

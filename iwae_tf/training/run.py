@@ -23,7 +23,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
 from iwae_tf.models.checks import MAX_STEPS_PER_CALL, check_memory, largest_divisor
 from iwae_tf.models.iwae import IWAE
-from iwae_tf.objectives import build_objective
+from iwae_tf.objectives import Objective, build_objective
 from iwae_tf.training import building, run_folder
 from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, state_of
@@ -92,9 +92,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         output = dataclasses.replace(output, output_dir=folder, resume=False, overwrite=False)
     path = run_folder.path_of(config, output)
     with workers.strategy.scope():  # an objective may have variables
-        objective = build_objective(training.objective, training.k, config.objective.given)
-    latent = find("latent", config.model.latent)
-    objective.check_model(config.model.latent_units, latent.facts["reparameterised"])
+        objective = checked_objective(config)
     takes_weights = training.init_from and workers.is_chief and not output.resume  # a checkpoint holds what was taken
     if takes_weights:
         run_folder.check_trained(Path(training.init_from))
@@ -106,9 +104,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     if training.early_stopping and not len(dataset.x_valid):
         raise InputError("--early-stopping needs validation rows, and the data have none: add x_valid, or leave it out")
     config = building.resolved(config, dataset)
-    sizes = dataset.data_dim, config.model.latent_units, config.model.hidden_units
-    rows = (min(training.batch_size, len(dataset.x_train)), min(VALIDATION_BATCH, len(dataset.x_valid)))
-    check_memory(sizes, objective, *rows)
+    check_sizes(config, dataset, objective)
     with workers.strategy.scope():
         model = building.build_model(config, dataset)
     for split in SPLITS if model.levels is not None or model.columns else ():
@@ -124,6 +120,21 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         run.close()
         raise
     return run
+
+
+def checked_objective(config: RunConfig) -> Objective:
+    """Returns the objective of a run; raises `InputError` if it does not take its settings or the model."""
+    objective = build_objective(config.training.objective, config.training.k, config.objective.given)
+    latent = find("latent", config.model.latent)
+    objective.check_model(config.model.latent_units, latent.facts["reparameterised"])
+    return objective
+
+
+def check_sizes(config: RunConfig, dataset: Dataset, objective: Objective) -> None:
+    """Raises `InputError` if a step of the run does not fit into the memory."""
+    sizes = dataset.data_dim, config.model.latent_units, config.model.hidden_units
+    rows = (min(config.training.batch_size, len(dataset.x_train)), min(VALIDATION_BATCH, len(dataset.x_valid)))
+    check_memory(sizes, objective, *rows)
 
 
 def _prepare_state(run: Run, objective, resume: bool, taken: str | None) -> None:

@@ -156,6 +156,75 @@ def test_several_runs_are_each_compared_with_the_first(compare, here):
     assert "num_samples is 5000 in A and 500 in C" in compare("old", "new", "less")[2]
 
 
+SHIFTS = {"a": (0.0, 0.3, -0.1), "b": (0.2, -0.3, 0.4, 0.0)}  # of the runs of two groups
+
+
+@pytest.fixture
+def groups(here):
+    """The folders of two groups of runs, of which the first is better, and their scores."""
+    rng, values = np.random.default_rng(5), {}
+    for name, shifts in SHIFTS.items():
+        base = NEW if name == "a" else IMAGES
+        values |= {f"{name}-seed{i}": base + shift + 0.3 * rng.standard_normal(N) for i, shift in enumerate(shifts)}
+    for name, scores in values.items():
+        write_run(here / name, scores, reliable=np.arange(N) >= int(name[-1]))
+    return [{name: scores for name, scores in values.items() if name.startswith(letter)} for letter in SHIFTS]
+
+
+def test_groups_have_an_interval_over_rows_and_another_one_over_refits(compare, here, groups):
+    first, second = groups
+    code, out, err = compare("--group", *first, "--group", *second, "--output", "groups.svg")
+    assert (code, err) == (0, "")
+    by_row = [np.mean([*group.values()], axis=0) for group in groups]
+    by_run = [np.mean([*group.values()], axis=1) for group in groups]
+    rows = scipy.stats.ttest_rel(*by_row).confidence_interval(0.95)
+    refits = scipy.stats.ttest_ind(*by_run, equal_var=False).confidence_interval(0.95)
+    of_rows, of_refits = [line for line in out.splitlines() if line.startswith("A - B")]
+    difference = round(by_row[0].mean() - by_row[1].mean(), 3)
+    spread = np.sqrt(sum(np.var(means, ddof=1) / len(means) for means in by_run))
+    assert numbers(of_rows)[:2] == [difference, round(scipy.stats.sem(by_row[0] - by_row[1]), 3)]
+    assert numbers(of_refits)[:2] == [difference, round(spread, 3)]
+    assert of_rows.endswith(f"interval {rows.low:.2f} to {rows.high:.2f}, paired by row")
+    assert of_refits.endswith(f"interval {refits.low:.2f} to {refits.high:.2f}, over 3 and 4 refits")
+    assert line(out, "would these runs differ on other rows? a-seed0 and 2 more is better by").endswith(
+        f"interval {rows.low:.2f} to {rows.high:.2f}"
+    )
+    assert f"{refits.low:.2f} to {refits.high:.2f}" in line(out, "would runs of other seeds differ on these rows? ")
+    assert "b-seed0 and 3 more, 60 rows" in line(out, "B  ")
+    assert line(out, "scores that are not reliable").endswith("3 of 60 rows")
+    assert (here / "groups.svg").is_file()
+
+
+def test_a_group_of_one_run_has_no_spread(compare, groups):
+    _, out, _ = compare("--group", *groups[0], "--group", "b-seed1")
+    assert "paired by row" in line(out, "A - B")
+    assert out.splitlines()[-1].endswith("on these rows? not known, as a group has one run")
+    assert "nan" not in out
+
+
+def test_groups_of_other_rows_or_protocols_or_a_run_in_two_are_refused(compare, here, groups):
+    first, second = groups
+    write_run(here / "less", NEW, num_samples=500)
+    write_run(here / "others", NEW, content=OTHER["content"])
+    for flags, message in (
+        (["--group", *first, "--group", *second, "a-seed0"], "a-seed0 is given twice"),
+        (["old", "--group", *first], "old and --group: give runs, or a --group for each setting"),
+        (["--group", *first], "--group twice or more, got 1"),
+        (["old"], "give two runs or more"),
+        (["--group", "a-seed0", "less", "--group", *second], "num_samples is 5000 in A and 500 in less"),
+        (["--group", *first, "--group", "b-seed1", "less"], "num_samples is 5000 in A and 500 in less"),
+        (
+            ["--group", "old", "new", "--group", "b-seed1", "others", "--force"],
+            "others was scored on other rows than old",
+        ),
+        ([word for i in range(9) for word in ("--group", f"x{i}")], "at most 8 runs"),
+    ):
+        code, out, err = compare(*flags)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+    assert "FORCED: would" in compare("--group", "old", "less", "--group", *second, "--force")[1]
+
+
 def test_comparing_imports_no_tensorflow_and_prints_nothing_on_stderr(here):
     write_model(here / "new")
     write_run(here / "new", NEW, models=2 * [model_checksum(here / "new")])

@@ -132,14 +132,14 @@ def test_odd_command_lines_end_in_one_line(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(3)
     flags = ["--k", "--dataset", "--epochs", "--seed", "--latent-units", "--hidden-units", "--split", "--columns"]
     flags += ["--likelihood", "--column-likelihoods", "--objective", "--num-samples", "--out", "--url", "--plugin"]
-    flags += ["--output-dir", "--data-dir", "--output", "--name", "--init-from", "--data-of"]
+    flags += ["--output-dir", "--data-dir", "--output", "--name", "--seeds", "--group", "--init-from", "--data-of"]
     flags += [f"{flag}={junk}" for flag in flags for junk in JUNK]
     for _ in range(600):
         command = str(rng.choice([*COMMANDS, *JUNK])) if rng.random() < 0.95 else "trian"
         words = [str(rng.choice([*flags, *JUNK])) for _ in range(rng.integers(0, 6))]
         words = [word for word in words if word not in ("-h", "--help")]
-        if command in ("train", "reproduce", "objectives"):  # nothing may be trained
-            words += ["--dataset", "nowhere.csv"] if command == "train" else ["--no-such-flag"]
+        if command in ("train", "sweep", "reproduce", "objectives"):  # nothing may be trained
+            words += ["--dataset", "nowhere.csv"] if command in ("train", "sweep") else ["--no-such-flag"]
         code = main([command, *words])
         error = capsys.readouterr().err
         assert code == 2, (command, words)
@@ -158,6 +158,7 @@ def test_odd_command_lines_end_in_one_line(tmp_path, monkeypatch, capsys):
         "train --plugin {}",
         "evaluate {}",
         "compare {0} {0}",
+        "compare --group {0} --group {0}",
         "report {}",
         "export {}",
         "serve {}",

@@ -10,7 +10,14 @@ import pytest
 import scipy.stats
 
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.compare import Comparison, Scores, compare_scores, compare_with_first
+from iwae_tf.evaluation.compare import (
+    Comparison,
+    Scores,
+    compare_refits,
+    compare_scores,
+    compare_with_first,
+    mean_scores,
+)
 
 INF, NAN = float("inf"), float("nan")
 EXACT = {"rtol": 1e-10}  # the same float64 formulas in another order
@@ -18,7 +25,7 @@ EXACT = {"rtol": 1e-10}  # the same float64 formulas in another order
 
 def scores(values, error=0.05, reliable=True):
     values = np.asarray(values, np.float64)
-    return Scores(values, np.full(values.shape, error), np.full(values.shape, reliable))
+    return Scores(values, np.full(values.shape, error), np.broadcast_to(reliable, values.shape))
 
 
 def two_models(n=50, difference=0.4, seed=0):
@@ -64,6 +71,30 @@ def test_several_models_are_each_compared_with_the_first(paired):
     models = [scores(a), scores(b), scores(b - 1), scores(a + 1)]
     assert compare_with_first(models, paired) == [compare_scores(models[0], model, paired) for model in models[1:]]
     assert [comparison.difference > 0 for comparison in compare_with_first(models)] == [True, True, False]
+
+
+def test_groups_of_refits_have_welchs_interval_of_the_means_of_their_runs_and_the_difference_over_rows():
+    rng = np.random.default_rng(4)
+    rows = -22 + 4 * rng.standard_normal(30)
+    first = [scores(rows + 0.3 + shift + 0.1 * rng.standard_normal(30)) for shift in (0.0, 0.4, -0.1)]
+    second = [scores(rows + shift + 0.1 * rng.standard_normal(30)) for shift in (0.2, -0.2, 0.1, 0.05)]
+    found = compare_refits(first, second)
+    means = [[run.log_likelihood.mean() for run in group] for group in (first, second)]
+    test = scipy.stats.ttest_ind(*means, equal_var=False)
+    np.testing.assert_allclose(found.interval, tuple(test.confidence_interval(0.95)), rtol=1e-8)
+    assert (found.num_rows, found.paired) == ((3, 4), False)
+    over_rows = compare_scores(mean_scores(first), mean_scores(second))
+    assert over_rows.difference == pytest.approx(found.difference)
+    expected = np.mean([run.log_likelihood for run in first], axis=0)
+    np.testing.assert_allclose(mean_scores(first).log_likelihood, expected, **EXACT)
+    assert math.isnan(compare_refits(first, second[:1]).standard_error)
+
+
+def test_mean_scores_have_the_error_of_a_mean_and_are_reliable_if_all_are():
+    found = mean_scores([scores([1.0, 2.0], 0.3, [True, True]), scores([3.0, 2.0], 0.4, [True, False])])
+    np.testing.assert_allclose(found.log_likelihood, [2.0, 2.0])
+    np.testing.assert_allclose(found.standard_error, 0.25)  # sqrt(0.09 + 0.16) / 2
+    assert found.reliable.tolist() == [True, False]
 
 
 def test_the_monte_carlo_error_is_that_of_two_means_of_independent_estimates():

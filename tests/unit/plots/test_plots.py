@@ -71,6 +71,9 @@ FIGURES = {
     "reproduction": lambda: comparisons.reproduction_figure(
         {f"table-1-vae-k{k}": (86.3, 0.2, 86.0 - k / 50) for k in (1, 5, 50)}, LONG, "scale 0.01 " * 20
     ),
+    "sweep": lambda: comparisons.sweep_figure(
+        {f"objective iwae, k {k}, learning rate 0.001": [-86.3, -86.0 - k] for k in (1, 5)}, [0.2, 0.3], LONG, LONG
+    ),
     "samples": lambda: image_grid.samples_figure(np.zeros((1, 64)), (8, 8), LONG),
     "reconstructions": lambda: image_grid.reconstructions_figure(np.zeros((12, 64)), np.zeros((12, 64)), (8, 8)),
     "extremes": lambda: image_grid.extremes_figure(np.zeros((30, 784)), 1000 * DIGITS[:30], (28, 28)),
@@ -132,7 +135,8 @@ def test_every_function_of_the_package_writes_its_figure(tmp_path):
     plots.save_reconstructions(tmp_path / "7.svg", np.zeros((3, 4)), np.zeros((3, 4)), (2, 2))
     plots.save_extremes(tmp_path / "8.svg", np.zeros((3, 4)), np.zeros(3), (2, 2))
     plots.save_rows(tmp_path / "9.svg", [np.zeros((3, 2, 2))], "title")
-    assert len(list(tmp_path.iterdir())) == 9
+    plots.save_sweep(tmp_path / "10.svg", {"k 1": [-3.0]}, [0.1], "title", "60 epochs")
+    assert len(list(tmp_path.iterdir())) == 10
     plots.save_extremes(tmp_path / "rows.svg", np.full((30, 64), 7.0), DIGITS[:30], None)  # rows that are no images
     assert not (tmp_path / "rows.svg").exists()
 
@@ -278,6 +282,27 @@ def test_the_papers_figures_are_open_and_ours_have_their_errors():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["vae", "iwae"]
 
 
+def test_errors_of_refits_are_called_so_and_a_missing_one_is_not_drawn():
+    figure = comparisons.reproduction_figure({"vae": (86.3, None, 86.5)}, "title", "protocol", refits=True)
+    assert "with the standard deviation over refits" in heading(figure)
+    assert "over the test images" not in heading(figure)
+    assert not len(figure.axes[0].collections[1].get_segments()[0])
+
+
+def test_settings_of_a_sweep_have_their_refits_means_and_spreads_and_the_error_over_rows_is_in_words():
+    found = {"k 1": [-30.0, -31.0, -29.0], "k 5": [-20.0]}
+    figure = comparisons.sweep_figure(found, [0.3, 0.25], "log p(x) on digits", "60 epochs")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["k 1", "k 5"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first on top
+    refits, means, *_ = axes.lines
+    assert refits.get_xydata().tolist() == [[-30.0, 0.0], [-31.0, 0.0], [-29.0, 0.0]]
+    assert means.get_xydata().tolist() == [[-30.0, 0.0]]
+    (bar,) = axes.collections
+    assert bar.get_segments()[0].tolist() == [[-31.0, 0.0], [-29.0, 0.0]]  # the standard deviation is 1
+    assert "rows, which the runs share and the bars lack: 0.25 to 0.30 nats" in heading(figure)
+
+
 # ---------------------------------------------------------------------------------------------- refusals
 
 ONE = np.zeros(1)
@@ -286,6 +311,7 @@ REFUSED = [
     (lambda: curves.bounds_figure({"": ({1: -3.0, 5: -2.0}, {1: 0.1})}), r"k = \[1, 5\] and .* k = \[1\]"),
     (lambda: curves.bounds_figure({"": ({0: -30.0}, {0: 0.1})}), "at least 1"),
     (lambda: curves.bounds_figure({"": ({1: -INF}, {1: 0.1})}), "bound finite"),
+    (lambda: comparisons.sweep_figure({}, [], "", ""), "at least one setting"),
     (lambda: scores.scores_figure([]), "at least one finite value, got 0"),
     (lambda: scores.scores_figure([NAN, INF]), r"got 0 in \(2,\)"),
     (lambda: scores.scores_figure(np.zeros((2, 2))), r"must be \[N\]"),
