@@ -157,6 +157,7 @@ def test_a_server_replays_warm_up_requests_that_are_scored(folder, tmp_path):
         if log.model_spec.signature_name == "score_columns":
             arrays = {name: tf.make_ndarray(proto) for name, proto in log.inputs.items()}
             arrays |= {name: arrays[name].astype(str) for name in TEXTS}
+            assert {*arrays["colour"]} == {"blue"}
             requests.append(("score_columns", arrays))
     assert [len(inputs["seed"]) for _, inputs in requests] == [1, 2, 3, 4]
     answers, _ = through_c_api(folder, requests, tmp_path)
