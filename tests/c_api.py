@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 DTYPES = {1: np.float32, 3: np.int32, 9: np.int64}  # TF_DataType
+TEXT, TEXT_BYTES = 7, 24  # TF_STRING, and the size of a TF_TString
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 
@@ -71,6 +72,15 @@ class Session:
 
     def _tensor(self, array: np.ndarray) -> Pointer:
         shape, size = (ctypes.c_int64 * array.ndim)(*array.shape), ctypes.c_size_t(array.nbytes)
+        if array.dtype.kind == "U":
+            size = ctypes.c_size_t(TEXT_BYTES * array.size)
+            tensor = self.c.TF_AllocateTensor(TEXT, shape, array.ndim, size)
+            first = self.c.TF_TensorData(tensor).value
+            for i, text in enumerate(array.ravel().tolist()):
+                place, content = ctypes.c_void_p(first + TEXT_BYTES * i), text.encode()
+                self.c.TF_StringInit(place)
+                self.c.TF_StringCopy(place, content, ctypes.c_size_t(len(content)))
+            return tensor
         tensor = self.c.TF_AllocateTensor(CODES[array.dtype], shape, array.ndim, size)
         ctypes.memmove(self.c.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
         return tensor

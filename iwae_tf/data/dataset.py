@@ -14,6 +14,8 @@ SPLITS = ("train", "valid", "test")
 # Seed of the one draw of validation images; a constant, so that every run trains on the same images.
 _VALIDATION_SEED = 20160501
 
+UNSEEN = -1.0  # stands for a text that is not among the categories of its column
+
 
 class Column(NamedTuple):
     """A column of raw values, in the order of a data set's rows.
@@ -21,7 +23,8 @@ class Column(NamedTuple):
     Attributes:
         name: as in the file, or "0", "1", ... for arrays.
         kind: "real", "binary" (0 or 1), "count" (integers >= 0) or "category".
-        categories: of a category column its values as text, sorted; the array holds their index 0 ... C-1.
+        categories: of a category column its values as text, sorted. The array holds the index 0 ... C-1 of the one
+            that equals the text, byte for byte; NaN for the empty text, which is missing; `UNSEEN` for all others.
     """
 
     name: str

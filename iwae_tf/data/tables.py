@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from iwae_tf.data import files
 from iwae_tf.data.columns import check_precision, check_values, number_kind
-from iwae_tf.data.dataset import SPLITS, Column, Dataset
+from iwae_tf.data.dataset import SPLITS, UNSEEN, Column, Dataset
 from iwae_tf.data.splits import WHOLE, content_keys, described, split_rows
 from iwae_tf.data.table_files import NUMBER, check_names, is_text, listed, read_table
 from iwae_tf.errors import InputError, nearest_name
@@ -305,10 +305,10 @@ def _numbers(array: pa.ChunkedArray) -> np.ndarray:
 
 
 def _codes(rows: _Rows, column: Column) -> np.ndarray:
-    """Returns the index of each category, float32 [N]; -1 where it is unknown and NaN where it is missing."""
+    """Returns the values of a category column by the rule of `Column`, float32 [N]; exports have it in their graph."""
     text = _text(rows.arrays(column.name))
     found = pc.index_in(text, pa.array(column.categories, pa.string()))
-    codes = pc.if_else(pc.is_null(found), -1, found).to_numpy().astype(np.float32)
+    codes = pc.if_else(pc.is_null(found), UNSEEN, found).to_numpy().astype(np.float32)
     codes[pc.is_null(text).to_numpy()] = np.nan
     return codes
 

@@ -10,7 +10,7 @@ import numpy as np
 from iwae_tf.data import Column, files, images
 from iwae_tf.errors import InputError, check_seed, checked_samples, missing_package
 from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
-from iwae_tf.serving.scores import Scores, concatenate, from_outputs
+from iwae_tf.serving.scores import SCORE_COLUMNS, Scores, concatenate, from_outputs
 
 FIRST_ROWS = 8
 TARGET_SECONDS = 3.0  # of a request: a tenth of TF Serving's time-out for REST
@@ -162,8 +162,9 @@ class ScoringClient:
         """Calls any signature of the model in a single request.
 
         Args:
-            signature: "encode", "reconstruct", "sample", "serving_default" or "log_prob_k".
-            inputs: by name: `x` [B, D], `num_samples` and `seed` [B].
+            signature: "encode", "reconstruct", "sample", "serving_default", "log_prob_k" or "score_columns".
+            inputs: by name: `x` [B, D], `num_samples` and `seed` [B]; of "score_columns" each column, numbers or text
+                [B], where NaN and the empty text are missing.
 
         Returns:
             The outputs by name, each [B, ...].
@@ -171,7 +172,10 @@ class ScoringClient:
         Raises:
             InputError: the inputs do not fit, the server failed, or the request took too long.
         """
-        arrays = {name: np.asarray(values, _DTYPES.get(name)) for name, values in inputs.items()}
+        if signature == SCORE_COLUMNS:
+            arrays = {name: _as_column(name, np.asarray(values)) for name, values in inputs.items()}
+        else:
+            arrays = {name: np.asarray(values, _DTYPES.get(name)) for name, values in inputs.items()}
         try:
             return self._backend.predict(signature, arrays)
         except RequestTimeoutError as error:
@@ -271,6 +275,14 @@ def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
             elif array not in loaded.files:
                 raise InputError(f"{path} has no array {array!r}; it has {names}")
             return loaded[array], f"{path}: {array}"
+
+
+def _as_column(name: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "U" or all(isinstance(value, str) for value in values.flat):
+        return values.astype(str)
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"column {name!r} has dtype {values.dtype}; expected numbers or text, all of one kind")
+    return values.astype(np.float32)
 
 
 def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from iwae_tf.errors import InputError, unknown_name
-from iwae_tf.serving.model_folder import load
+from iwae_tf.serving.model_folder import LoadedSignature, load
 
 GRACE_SECONDS = 8  # from SIGINT or SIGTERM to the end of the process; Docker kills after 10, Kubernetes after 30
 REQUEST_SECONDS = 4  # of that for open requests; TensorFlow takes seconds to end
@@ -67,13 +67,13 @@ def serve(name: str, version: Path, listener: socket.socket) -> None:
     server.run(sockets=[listener])
 
 
-def predict(body: bytes, signatures: dict) -> str:
+def predict(body: bytes, signatures: dict[str, LoadedSignature]) -> str:
     """Answers one predict call of TensorFlow Serving's REST API.
 
     Args:
         body: JSON with `signature_name` (default: `serving_default`) and the inputs, by row as `instances` or by
             column as `inputs`.
-        signatures: the functions of a loaded SavedModel by name.
+        signatures: those of a loaded model by name.
 
     Returns:
         JSON with `predictions`, one for each row, or with `outputs`. NaN and infinity are bare, as TensorFlow Serving
@@ -87,10 +87,13 @@ def predict(body: bytes, signatures: dict) -> str:
     if not isinstance(name, str) or name not in signatures:
         raise unknown_name("signature", name, signatures)
     signature = signatures[name]
-    specs = signature.structured_input_signature[1]
+    specs = signature.inputs
     by_row = "instances" in request
     columns = _columns_of_rows(request["instances"], specs) if by_row else _named(request["inputs"], specs, "inputs")
-    inputs = {key: _array(key, columns[key], spec) for key, spec in specs.items()}
+    inputs = {
+        key: _text(key, columns[key]) if spec.dtype.name == "string" else _array(key, columns[key], spec)
+        for key, spec in specs.items()
+    }
     rows = {key: len(value) for key, value in inputs.items()}
     if len(set(rows.values())) > 1:
         raise InputError(f"inputs must have the same number of rows, got {rows}")
@@ -132,6 +135,13 @@ def _named(values, specs: dict, place: str) -> dict:
         got = ", ".join(sorted(values)) if isinstance(values, dict) else "no names"
         raise InputError(f"{place} must have the inputs {', '.join(sorted(specs))}, got {got}")
     return values
+
+
+def _text(name: str, values) -> np.ndarray:
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise InputError(f"{name} must hold text, one for each row, empty where one is missing")
+    # As bytes, because NumPy's text ends at zeros; half a surrogate pair, which JSON may have, equals no category.
+    return np.array([value.encode(errors="surrogatepass") for value in values], object)
 
 
 def _array(name: str, values, spec) -> np.ndarray:

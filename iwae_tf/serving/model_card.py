@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iwae_tf.serving.scores import SCORE_COLUMNS
+
 MODEL_CARD = Path("assets.extra") / "model_card.md"
 
 _INTENDED = """\
@@ -125,6 +127,11 @@ def _input(provenance: Mapping) -> dict[str, Any]:
         facts["columns, in this order"] = ", ".join(
             f"{column['name']} ({column['likelihood']})" for column in provenance["columns"]
         )
+    if SCORE_COLUMNS in provenance.get("signatures", ()):
+        columns = _section(provenance, "config", "data")["table_columns"]
+        texts = ", ".join(column["name"] for column in columns if column["kind"] == "category")
+        kinds = f"text for {texts} and numbers for the others" if texts else "numbers for all"
+        facts["rows by column"] = f"signature {SCORE_COLUMNS}, with {kinds}"
     return facts | {
         "samples of a score": f"{provenance['num_samples']}; a request may ask for at most {provenance['max_samples']}"
     }

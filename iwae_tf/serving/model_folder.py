@@ -5,7 +5,9 @@ TensorFlow is imported when a version is loaded.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,8 +71,36 @@ def trained_data(folder: Path) -> dict | None:
         raise InputError(f"{path} cannot be read; export the model again") from None
 
 
-def load(version: Path):
-    """Loads the SavedModel in a version's folder; keep it as long as its `signatures` are used.
+class LoadedSignature:
+    """A function of a loaded SavedModel, called by the names of inputs that a server takes.
+
+    TensorFlow's loader for Python calls inputs by arguments: names of columns such as "mean radius" are none.
+
+    Attributes:
+        inputs: name -> `tf.TensorSpec`.
+    """
+
+    def __init__(self, function, name: str, inputs: Mapping[str, Any]):
+        arguments = {key: info.name.removeprefix(f"{name}_").removesuffix(":0") for key, info in inputs.items()}
+        specs = function.structured_input_signature[1]
+        if set(arguments.values()) != set(specs):  # of another exporter
+            arguments = dict(zip(specs, specs, strict=True))
+        self.inputs = {key: specs[argument] for key, argument in arguments.items()}
+        self._function, self._arguments = function, arguments
+
+    def __call__(self, /, **inputs) -> dict:  # a column may be called self
+        return self._function(**{self._arguments[key]: value for key, value in inputs.items()})
+
+
+class LoadedModel(NamedTuple):
+    """A loaded SavedModel; keep `model` as long as the signatures are used."""
+
+    model: Any
+    signatures: dict[str, LoadedSignature]
+
+
+def load(version: Path) -> LoadedModel:
+    """Loads the SavedModel in a version's folder.
 
     Raises:
         InputError: its files do not have the checksum that the export wrote, its graph has operations that may touch
@@ -86,7 +116,10 @@ def load(version: Path):
     import tensorflow as tf
 
     try:
-        return tf.saved_model.load(str(version))
+        model, definitions = tf.saved_model.load(str(version)), _meta_graph(version).signature_def
+        return LoadedModel(
+            model, {n: LoadedSignature(f, n, definitions[n].inputs) for n, f in model.signatures.items()}
+        )
     except Exception as error:  # TensorFlow's readers raise errors of many types
         raise InputError(f"{version} cannot be loaded as a SavedModel: {one_line(error)}") from None
 
@@ -97,10 +130,14 @@ def refused_in(version: Path) -> list[str]:
     Raises:
         InputError: the file cannot be read, or is of TensorFlow 1.
     """
+    from iwae_tf.serving.operations import refused_operations
+
+    return refused_operations(_meta_graph(version))
+
+
+def _meta_graph(version: Path):
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
-
-    from iwae_tf.serving.operations import refused_operations
 
     try:
         graphs = saved_model_pb2.SavedModel.FromString((version / SAVED_MODEL).read_bytes()).meta_graphs
@@ -109,7 +146,7 @@ def refused_in(version: Path) -> list[str]:
     # Anything else TensorFlow loads as a model of TensorFlow 1, and runs its initialisation.
     if len(graphs) != 1 or not graphs[0].HasField("object_graph_def"):
         raise InputError(f"{version} cannot be loaded as a SavedModel: it is none of TensorFlow 2")
-    return refused_operations(graphs[0])
+    return graphs[0]
 
 
 def verified_checksum(version: Path) -> str:
@@ -168,14 +205,14 @@ class FolderBackend(Backend):
         self._model = load(self._path)
 
     def data_dim(self, signature: str) -> int | None:
-        x = self._signature(signature).structured_input_signature[1].get("x")  # None in a model of another exporter
+        x = self._signature(signature).inputs.get("x")  # None in a model of another exporter
         return x.shape[1] if x is not None and x.shape.rank == 2 else None
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import tensorflow as tf
 
         function = self._signature(signature)
-        names = function.structured_input_signature[1]
+        names = function.inputs
         if set(names) != set(inputs):
             raise InputError(f"signature {signature} of {self._path} takes {', '.join(names)}, got {', '.join(inputs)}")
         try:
@@ -184,7 +221,7 @@ class FolderBackend(Backend):
             raise InputError(f"{self._path}: {signature}: {one_line(error)} (sent {shapes(inputs)})") from error
         return {name: values.numpy() for name, values in outputs.items()}
 
-    def _signature(self, name: str):
+    def _signature(self, name: str) -> LoadedSignature:
         signatures = self._model.signatures
         if name not in signatures:
             raise InputError(f"{self._path} has no signature {name!r}; it has {', '.join(signatures)}")

@@ -1,7 +1,8 @@
 """Checks what the graph of a SavedModel does before TensorFlow loads it, as a model is code.
 
 Files, processes and Python functions are named by text, and operations that act on the outside are stateful. The
-exports of this package calculate with numbers, so neither is needed. TensorFlow is imported with this module.
+exports of this package calculate with numbers, so neither is needed. Operations on values of any type, such as `Equal`
+by which `score_columns` compares text, are allowed: they name nothing. TensorFlow is imported with this module.
 """
 
 from collections.abc import Iterable

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf import seeds
+from iwae_tf.data import Column
 from iwae_tf.models.proposal import inference_proposal, refine
 from iwae_tf.models.streaming import BLOCK, row_bound, row_estimate, row_noise
 from iwae_tf.seeds import Purpose
@@ -42,6 +43,7 @@ class RowSettings(NamedTuple):
         refine: whether `serving_default` scores with a proposal refined for each row.
         seed: seed of all signatures without a seed among their inputs.
         held_out: of held-out rows, or None.
+        columns: of a table, whose rows `score_columns` takes by column; empty for other data.
     """
 
     num_samples: int
@@ -50,6 +52,7 @@ class RowSettings(NamedTuple):
     refine: bool = False
     seed: int = 0
     held_out: HeldOut | None = None
+    columns: tuple[Column, ...] = ()
 
 
 def p_values(rows: int) -> np.ndarray:

@@ -14,12 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.config import ExportConfig
+from iwae_tf.data import Column
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.estimate import refines
 from iwae_tf.models.streaming import BLOCK, CHUNK
+from iwae_tf.serving.client import recorded_columns
 from iwae_tf.serving.held_out import scored_held_out
 from iwae_tf.serving.model_card import MODEL_CARD, model_card
-from iwae_tf.serving.model_folder import PROVENANCE, checksum, files_of, refused_in, versions
+from iwae_tf.serving.model_folder import PROVENANCE, SAVED_MODEL, checksum, files_of, refused_in, versions
 from iwae_tf.serving.row import INPUT_RULES, RowSettings, p_values, values_taken
 from iwae_tf.serving.scores import STATUSES
 from iwae_tf.serving.signatures import Signature, signatures
@@ -63,7 +65,8 @@ def export_saved_model(
             returns `p_value`, and there is a signature `explain`.
         held_out_scores: estimates of log p(x) of these rows with the same `num_samples` and `refine`, [N]; None scores
             the first 1000 rows.
-        run: `config` and `metrics` of the training run, for the provenance.
+        run: `config` and `metrics` of the training run, for the provenance. If it was on a table, there is a signature
+            `score_columns`.
 
     Returns:
         The version's folder.
@@ -82,7 +85,8 @@ def export_saved_model(
         raise InputError(
             f"the input rule {input_rule} is for Bernoulli pixels; this model's likelihood is {model.likelihood_name}"
         )
-    settings = RowSettings(int(num_samples), int(max_samples), rule, refines(model, refine))
+    columns = _table_columns(run or {})
+    settings = RowSettings(int(num_samples), int(max_samples), rule, refines(model, refine), columns=columns)
     _check_scores(model)
     if held_out is not None:
         settings = settings._replace(held_out=scored_held_out(model, held_out, settings, held_out_scores))
@@ -98,6 +102,13 @@ def export_saved_model(
         return _rename_to_next_version(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _table_columns(run: dict) -> tuple[Column, ...]:
+    """Returns the columns that a run was trained on; empty for pixels, and for arrays, whose columns have no names."""
+    columns = recorded_columns((run.get("config") or {}).get("data"))
+    named = [column.name for column in columns] != [str(i) for i in range(len(columns))]
+    return tuple(columns) if named else ()
 
 
 def _check_scores(model) -> None:
@@ -119,6 +130,9 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
     for signature_name, signature in functions.items():
         archive.add_endpoint(signature_name, signature.function, signature.inputs)
     archive.write_out(folder, verbose=False)
+    for signature_name, signature in functions.items():
+        if signature.columns:
+            _name_inputs(folder, signature_name, signature)
     refused = refused_in(folder)
     if refused:
         raise InputError(
@@ -146,6 +160,7 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
         "refine": settings.refine,
         "held_out": None if settings.held_out is None else _described(settings.held_out.scores),
         "seed": settings.seed,
+        "signatures": list(functions),
         "chunk": [BLOCK, CHUNK],
         "random_numbers": "philox, from (fingerprint of the pixels xor seed, block of 50 samples)",
         "statuses": {str(status): text for status, text in STATUSES.items()},
@@ -156,6 +171,21 @@ def _write(model, folder: Path, name: str, settings: RowSettings, run: dict) -> 
     (folder / MODEL_CARD).write_text(model_card(provenance), encoding="utf-8")
     provenance |= {"files": files_of(folder), "checksum": checksum(folder)}
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+
+
+def _name_inputs(folder: Path, name: str, signature: Signature) -> None:
+    """Gives the inputs of a signature of a SavedModel the names of their columns, which TensorFlow would change."""
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
+
+    content = saved_model_pb2.SavedModel.FromString((folder / SAVED_MODEL).read_bytes())
+    inputs = content.meta_graphs[0].signature_def[name].inputs
+    numbered = dict(inputs)
+    inputs.clear()
+    for column, spec in zip(signature.columns, signature.inputs, strict=True):
+        inputs[column.name].CopyFrom(numbered[spec.name])
+    (folder / SAVED_MODEL).write_bytes(content.SerializeToString(deterministic=True))
+    write_fingerprint(str(folder))
 
 
 def _described(scores: np.ndarray) -> dict:
@@ -169,7 +199,7 @@ def write_warmup_requests(folder: Path, model_name: str, functions: dict[str, Si
     """Writes the requests that a server replays at its start: each signature at each batch size."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2  # lazy import: 0.3 s
 
-    values = {"x": 0.0, "num_samples": min(WARMUP_SAMPLES, max_samples), "seed": 0}
+    defaults = {"x": 0.0, "num_samples": min(WARMUP_SAMPLES, max_samples), "seed": 0}
     path = folder / "assets.extra" / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -177,9 +207,12 @@ def write_warmup_requests(folder: Path, model_name: str, functions: dict[str, Si
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model_name
             request.model_spec.signature_name = name
-            for spec in signature.inputs:
-                value = np.full([size, *spec.shape[1:]], values[spec.name], spec.dtype.as_numpy_dtype)
-                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(value))
+            named = {column.name: (column.categories or (0.0,))[0] for column in signature.columns} or {
+                spec.name: defaults[spec.name] for spec in signature.inputs
+            }
+            for (input_name, value), spec in zip(named.items(), signature.inputs, strict=True):
+                values = np.full([size, *spec.shape[1:]], value, spec.dtype.as_numpy_dtype)
+                request.inputs[input_name].CopyFrom(tf.make_tensor_proto(values))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
 

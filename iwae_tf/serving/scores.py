@@ -10,6 +10,8 @@ import numpy as np
 
 from iwae_tf.errors import InputError
 
+SCORE_COLUMNS = "score_columns"  # the signature that takes the rows of a table by column
+
 OK, BAD_X, BAD_NUM_SAMPLES, NOT_FINITE = range(4)
 STATUSES = {
     OK: "ok",

@@ -15,6 +15,7 @@ from iwae_tf import evaluation
 from iwae_tf.commands.main import main
 from iwae_tf.data.tables import read_rows
 from iwae_tf.errors import InputError
+from iwae_tf.serving.client import ScoringClient
 from iwae_tf.serving.local_server import predict
 from iwae_tf.serving.model_folder import load
 from iwae_tf.training.building import load_data
@@ -114,6 +115,15 @@ def test_the_same_rows_have_the_same_score_through_every_door(trained, capsys):
     np.testing.assert_allclose(python.log_likelihood, by_training["log_likelihood"], rtol=1e-5)
     by_server = over_json(trained / "m" / "1", dataset.x_test)
     np.testing.assert_allclose(by_server, by_training["log_likelihood"], rtol=1e-4, atol=1e-4)
+    with ScoringClient(trained / "m") as client:
+        np.testing.assert_array_equal(client.score(dataset.x_test).log_prob, np.float32(by_server))
+        raw = raw_rows(trained / "rows.csv", dataset.ids["test"].tolist())
+        by_column = client.predict("score_columns", {name: [row[name] for row in raw] for name in raw[0]})
+    np.testing.assert_array_equal(by_column["log_prob"], np.float32(by_server))
+    body = json.dumps({"signature_name": "score_columns", "instances": raw}).encode()
+    predictions = json.loads(predict(body, load(trained / "m" / "1").signatures))["predictions"]
+    assert [row["log_prob"] for row in predictions] == by_server
+    assert [row["p_value"] for row in predictions] == by_column["p_value"].tolist()
 
     for file in ("rows.csv", "rows.parquet"):
         capsys.readouterr()
@@ -122,6 +132,14 @@ def test_the_same_rows_have_the_same_score_through_every_door(trained, capsys):
         assert len(lines) == ROWS
         scored = {line["id"]: float(line["log_prob"]) for line in lines}
         np.testing.assert_allclose([scored[name] for name in by_training["id"]], by_server, rtol=1e-6)
+
+
+def raw_rows(file, ids: list[str]) -> list[dict]:
+    """Rows of a file as any client sends them: text as it is, numbers parsed, NaN for a missing one."""
+    with open(file, newline="") as lines:
+        rows = {row["name"]: row for row in csv.DictReader(lines)}
+    kept = [{name: rows[i][name] for name in ("height", "income", "smokes", "visits", "town")} for i in ids]
+    return [row | {name: float(row[name] or "nan") for name in row if name != "town"} for row in kept]
 
 
 def over_json(version, x) -> list[float]:
@@ -154,6 +172,7 @@ def test_arrays_and_images_have_the_same_score_through_every_door(kind, tmp_path
     python = evaluation.estimate_log_likelihood(trained.model, x, 100, refine="off").log_likelihood
     np.testing.assert_allclose(python, by_training["log_likelihood"], rtol=1e-5)
     np.testing.assert_allclose(over_json(tmp_path / "m" / "1", dataset.x_test), python, rtol=1e-4)
+    assert "score_columns" not in load(tmp_path / "m" / "1").signatures  # columns without names, or none
 
     capsys.readouterr()
     assert main(["score", str(data), "--url", str(tmp_path / "m")]) == 0

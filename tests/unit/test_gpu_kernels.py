@@ -8,12 +8,15 @@ import tensorflow as tf
 from small_models import SMALL_DIM, small_model
 from tensorflow.python.framework import kernels
 
+from iwae_tf.data import Column
 from iwae_tf.models import streaming
 from iwae_tf.serving.row import HeldOut, RowSettings
 from iwae_tf.serving.signatures import signatures
 
 # The key of a row is the fingerprint of its pixels: a few bytes, computed on the host.
 ON_THE_HOST = {"Fingerprint"}
+# Categories of `score_columns` are compared with those of the model as text, which has kernels for the host alone.
+ON_TEXT = {"Equal", "StridedSlice"}
 
 
 @functools.cache
@@ -24,10 +27,13 @@ def on_gpu(operation: str) -> bool:
 
 
 def operations(function) -> set[str]:
-    """The operations of a concrete function and of all functions that it calls, but those on text of messages."""
+    """The operations of a concrete function and of all functions that it calls, but inputs and constants of text."""
+    return {node.op for node in nodes(function) if node.attr["dtype"].type != tf.string.as_datatype_enum}
+
+
+def nodes(function) -> list:
     graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
-    return {node.op for node in nodes if node.attr["dtype"].type != tf.string.as_datatype_enum}
+    return [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
 
 
 def test_the_list_of_kernels_tells_gpus_from_cpus():
@@ -48,10 +54,13 @@ def test_a_training_step_runs_on_a_gpu(objective):
 def test_scores_and_signatures_run_on_a_gpu():
     model = small_model(2)
     held_out = HeldOut(np.zeros(3, np.float32), np.zeros(SMALL_DIM, np.float32))
-    settings = RowSettings(100, 100, "binary", refine=True, held_out=held_out)
+    columns = (Column("colour", "category", ("blue", "red")), *(Column(f"{i}", "binary") for i in range(1, SMALL_DIM)))
+    settings = RowSettings(100, 100, "binary", refine=True, held_out=held_out, columns=columns)
     functions = {name: (given.function, given.inputs) for name, given in signatures(model, settings).items()}
     rows = tf.TensorSpec([None, SMALL_DIM], tf.float32)
     score = functools.partial(streaming.rows_log_likelihood, model, seed=0, num_samples=100)
     for function, inputs in [*functions.values(), (score, [rows])]:
         traced = tf.function(function, autograph=False).get_concrete_function(*inputs)
         assert {name for name in operations(traced) if not on_gpu(name)} <= ON_THE_HOST
+        on_text = {node.op for node in nodes(traced) if node.attr["T"].type == tf.string.as_datatype_enum}
+        assert on_text == (ON_TEXT if function is functions["score_columns"][0] else set())

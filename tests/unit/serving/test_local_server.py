@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from iwae_tf.errors import InputError
 from iwae_tf.serving import local_server
+from iwae_tf.serving.model_folder import load
 
 DIM = 12
 X = np.random.default_rng(0).random((3, DIM)).astype(np.float32)
@@ -38,7 +39,7 @@ def version(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ask(version):
     """A predict call: a request as an object or as bytes, the parsed answer."""
-    model = tf.saved_model.load(str(version))
+    model = load(version)
 
     def ask(request):
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
@@ -59,7 +60,7 @@ def test_rows_are_answered_by_row_and_columns_by_column(ask):
 def test_numbers_pass_bit_for_bit_and_nan_bare(ask, version):
     x = X.astype(float)
     x[1, 0], x[2, 0] = np.nan, 1e300  # too large for float32
-    signatures = tf.saved_model.load(str(version)).signatures
+    signatures = load(version).signatures
     answer = local_server.predict(json.dumps({"inputs": x.tolist()}).encode(), signatures)
     assert "NaN" in answer
     outputs = json.loads(answer)["outputs"]

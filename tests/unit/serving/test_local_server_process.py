@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from iwae_tf.serving import local_server
 from iwae_tf.serving.local_server import GRACE_SECONDS
+from iwae_tf.serving.model_folder import load
 
 ROOT = Path(__file__).parents[3]
 ROW = [0.0] * 4
@@ -132,7 +133,7 @@ class TestProcess:
 
 @pytest.fixture(scope="module")
 def ask(folder):
-    model = tf.saved_model.load(str(folder / "1"))
+    model = load(folder / "1")
     return lambda text: json.loads(local_server.predict(text.encode(), model.signatures))
 
 
