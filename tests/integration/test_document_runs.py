@@ -43,11 +43,12 @@ CUT = {
     "serve": ["--port", "0"],
 }
 FEWER = {"5000": "50"}  # samples
+CELLS = "cells.csv"
 PARTS = {
-    "table of the readme": [block for block in blocks(README, "sh") if "cells.csv" in block],
+    "table of the readme": [block for page in (README, DEPLOYMENT) for block in blocks(page, "sh") if CELLS in block],
     "tumours": blocks(ALARMS, "sh")[:2],
     "unseen digit": blocks(ALARMS, "sh")[2:],
-    "deployment": blocks(DEPLOYMENT, "sh"),
+    "deployment": [block for block in blocks(DEPLOYMENT, "sh") if CELLS not in block],
 }
 BEAM = "export/score_beam.py"
 
@@ -129,15 +130,22 @@ def test_the_commands_that_are_not_executed_are_on_the_pages():
 
 
 @pytest.mark.slow
-def test_a_table_gets_scores_by_the_four_commands_of_the_readme(execute):
-    python, *others = part("table of the readme")
+def test_a_table_gets_scores_by_the_four_commands_of_the_readme_and_from_a_server(execute):
+    python, train, export, score, request, curl = part("table of the readme")
     assert "as_frame" not in python[2]  # needs pandas, which a new environment does not have
-    for words in (python, *others):
+    for words in (python, train, export, score):
         execute(words)
     with open("cells-scores.csv") as file:
         scored = list(csv.DictReader(file))
     assert len(scored) == 569
     assert {line["status"] for line in scored} == {"0"}
+
+    if importlib.util.find_spec("kserve") is None or shutil.which("curl") is None:
+        pytest.skip("all commands but curl have run: the KServe SDK or curl is not installed")
+    execute([".venv/bin/python", "export/serve_local.py", "export/models/cells"])
+    execute(request)
+    answered = json.loads(execute(curl))["predictions"]
+    assert [np.float32(row["log_prob"]) for row in answered] == [np.float32(row["log_prob"]) for row in scored[:2]]
 
 
 @pytest.mark.slow
