@@ -174,10 +174,10 @@ class ModelConfig(Settings):
         metavar="N,N",
     )
     latent: str = setting("gaussian", "units of the stochastic layers", declared="latent")
-    likelihood: str | None = setting(
-        None,
-        "distribution of a value; scores under different likelihoods are not comparable (default: bernoulli for "
-        "pixels, columns for real values and tables)",
+    likelihood: str = setting(
+        "auto",
+        "distribution of a value; auto: bernoulli for pixels, columns for tables and real values; scores under "
+        "different likelihoods are not comparable",
         declared="likelihood",
     )
     column_likelihoods: tuple[str, ...] = setting(

@@ -165,7 +165,7 @@ def settings_from(arguments: argparse.Namespace, settings: type):
         if isinstance(value, list):
             values[field.name] = tuple(value)
         known = _known_names(field)
-        if known and value is not None and value not in known and field.name != "dataset":
+        if known and value not in (None, field.default, *known) and field.name != "dataset":
             raise unknown_name(field.name, value, known)
     if settings is DataConfig:
         find_source(values["dataset"], values["data_dir"])  # a wrong path is an error before TensorFlow is imported

@@ -28,7 +28,7 @@ from iwae_tf.version import __version__
 ARCHITECTURE = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent", "levels", "columns", "missing")
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy", "scikit-learn")
 STAGES = 8  # of the paper's schedule
-PIXEL_LIKELIHOOD, TABLE_LIKELIHOOD = "bernoulli", "columns"
+AUTO, PIXEL_LIKELIHOOD, TABLE_LIKELIHOOD = "auto", "bernoulli", "columns"  # auto: one of the others, by the data
 KINDS = {"real": "student-t", "binary": "bernoulli", "count": "negative-binomial", "category": "categorical"}
 
 
@@ -63,14 +63,14 @@ def checksums(dataset: Dataset) -> dict[str, str]:
 
 
 def resolved(config: RunConfig, dataset: Dataset) -> RunConfig:
-    """Returns the settings with the likelihood that the data ask for, if none is given."""
+    """Returns the settings with the likelihood that the data ask for in place of "auto"."""
     model = config.model
     if dataset.columns:
         own = model.column_likelihoods
-        if model.likelihood not in (None, TABLE_LIKELIHOOD):  # of every number, unless a column has its own
+        if model.likelihood not in (AUTO, TABLE_LIKELIHOOD):  # of every number, unless a column has its own
             own = (*(f"{c.name}={model.likelihood}" for c in dataset.columns if not c.categories), *own)
         model = dataclasses.replace(model, likelihood=TABLE_LIKELIHOOD, column_likelihoods=own)
-    elif model.likelihood is None:
+    elif model.likelihood == AUTO:
         model = dataclasses.replace(model, likelihood=PIXEL_LIKELIHOOD)
     return dataclasses.replace(config, model=model)
 

@@ -59,7 +59,7 @@ def trained(request, tmp_path_factory):
     With missing values proposals are refined, without them they are not, which takes half the time.
     """
     folder, missing = tmp_path_factory.mktemp(request.param), request.param == "missing"
-    columns, flags = table(missing), ["--missing"] if missing else []
+    columns, flags = table(missing), ["--missing"] if missing else ["--likelihood", "auto"]
     write_csv(folder / "rows.csv", columns)
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "rows.parquet")
     own = ["--dataset", str(folder / "rows.csv"), "--id-column", "name", "--label-column", "ill"]

@@ -31,7 +31,7 @@ DEFAULTS = {
     DataConfig: {"dataset": "digits", "data_dir": None, "columns": None, "drop": ()}
     | {"id_column": None, "label_column": None, "split_shares": None},
     ModelConfig: {"layers": 1, "latent_units": (50,), "hidden_units": ((200, 200),), "latent": "gaussian"}
-    | {"likelihood": None, "column_likelihoods": (), "scaling": "standard", "missing": False}
+    | {"likelihood": "auto", "column_likelihoods": (), "scaling": "standard", "missing": False}
     | {"levels": None, "network": "mlp", "precision": "float32"},
     TrainingConfig: {"objective": "iwae", "k": 50, "epochs": 60, "batch_size": 20, "learning_rate": 1e-3}
     | {"schedule": "constant", "jit": "auto", "seed": 0, "early_stopping": None, "init_from": None},
