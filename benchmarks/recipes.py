@@ -19,11 +19,13 @@ import keras
 import numpy as np
 
 from benchmarks import package
+from benchmarks.figures import label_ends, log_x, page, style
 from iwae_tf.adam import Adam
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.pipeline import training_batches
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import build_objective
+from iwae_tf.plots.style import MARKERS, SERIES
 from iwae_tf.training.building import paper_schedule
 
 NUM_SAMPLES, NUM_TEST = 500, 1000
@@ -116,13 +118,17 @@ def _fitted(recipe: Recipe, dataset: Dataset, steps: int, seed: int, timed: int 
     return model, used
 
 
-def table(path: Path) -> str:
-    """Returns the file as a table in Markdown: mean and spread over seeds, the best by validation first."""
+def grouped(path: Path) -> dict[tuple[float, str], list[dict]]:
+    """Returns the rows of the file by core-minutes and recipe, a row for each seed."""
+    groups: dict[tuple[float, str], list[dict]] = {}
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault((float(row["minutes"]), row["recipe"]), []).append(row)
+        for row in csv.DictReader(file):
+            groups.setdefault((float(row["minutes"]), row["recipe"]), []).append(row)
+    return groups
+
+
+def table(groups: dict[tuple[float, str], list[dict]]) -> str:
+    """Returns `grouped` rows as a table in Markdown: mean and spread over seeds, the best by validation first."""
     columns = ("core-minutes", "recipe", "seeds", "passes", "validation", "test")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     means = {key: np.mean([float(row["validation"]) for row in of_key]) for key, of_key in groups.items()}
@@ -136,6 +142,38 @@ def table(path: Path) -> str:
     return "\n".join(lines)
 
 
+def draw(groups: dict[tuple[float, str], list[dict]], path: Path) -> None:
+    """Draws L_500 of the test images against the learning rate, for each schedule, and against core-minutes."""
+    means = {key: np.mean([float(row["test"]) for row in rows]) for key, rows in groups.items()}
+    least = min(minutes for minutes, _ in means)
+    schedules = {
+        schedule: [(r.rate, means[least, r.name]) for r in GROUPS["rates"] if r.schedule == schedule]
+        for schedule in ("constant", "paper", "cosine")
+    }
+    longer = {
+        name: sorted((minutes, mean) for (minutes, other), mean in means.items() if other == name) for _, name in means
+    }
+    notes = [
+        f"One layer, 784-200-200-50, MNIST; L_500 of {NUM_TEST} test images; left: {least:g} core-minutes each, k = 5."
+    ]
+    figure, axes = page("What gets far in little processor time", notes, columns=2)
+    ends = {}
+    for one, lines in zip(axes[0], (schedules, {n: line for n, line in longer.items() if len(line) > 1}), strict=True):
+        for number, (name, points) in enumerate(lines.items()):
+            color = SERIES[number % len(SERIES)]
+            one.plot(*zip(*points, strict=True), color=color, marker=MARKERS[number % len(MARKERS)], markersize=4)
+            ends.setdefault(one, []).append((*points[-1], name, color))
+    style(axes[0, 0], "learning rate (log)", "L_500, nats")
+    axes[0, 0].set_xscale("log")
+    axes[0, 0].set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    style(axes[0, 1], "core-minutes of training (log)", "L_500, nats")
+    log_x(axes[0, 1], sorted({minutes for minutes, _ in means}))
+    for one in axes[0]:
+        one.minorticks_off()
+    label_ends(figure, ends)
+    figure.savefig(path)
+
+
 def main() -> None:
     """Runs what the file lacks, and prints it as a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -145,6 +183,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[4.0], help="core-minutes (default: 4)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("docs/results/recipes.csv"))
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the file as well")
     arguments = parser.parse_args()
     package.set_threads()
     dataset = load("mnist", arguments.data_dir)
@@ -165,7 +204,10 @@ def main() -> None:
                 with arguments.output.open("a", newline="") as file:
                     csv.DictWriter(file, FIELDS).writerow(row)
                 print(*row.values(), flush=True)
-    print(table(arguments.output))
+    groups = grouped(arguments.output)
+    print(table(groups))
+    if arguments.figure:
+        draw(groups, arguments.figure)
 
 
 if __name__ == "__main__":

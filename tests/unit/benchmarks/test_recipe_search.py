@@ -1,0 +1,61 @@
+"""The search for a recipe: learning rates, the table over seeds, the figure, and what is not done again."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from benchmarks import recipes
+from benchmarks.recipes import FIELDS, RATES, Recipe
+from iwae_tf.data import load
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (Recipe(rate=0.4, schedule="constant"), [0.4, 0.4, 0.4]),
+        (Recipe(rate=0.4), [0.4, 0.2, 0.0]),
+        (Recipe(rate=0.4, warmup=0.1), [0.0, 0.2 * (1 + np.cos(np.pi * 4 / 9)), 0.0]),
+        (Recipe(rate=0.4, schedule="paper"), [0.4 * 10 ** (-3 / 7), 0.04, 0.04]),
+    ],
+)
+def test_the_rate_follows_its_schedule_over_all_steps(recipe, expected):
+    optimizer, found = recipe.optimizer(100), []
+    for step in (0, 50, 100):
+        optimizer.iterations.assign(step)
+        found.append(float(optimizer.learning_rate))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_names_of_all_recipes_tell_them_apart():
+    found = {recipe.name: recipe for group in recipes.GROUPS.values() for recipe in group}
+    assert len(found) == len({recipe for group in recipes.GROUPS.values() for recipe in group})
+
+
+def test_the_best_comes_first_with_its_spread_over_seeds_and_both_are_drawn(tmp_path):
+    def row(name, minutes, seed, passes, validation, test):
+        return dict(zip(FIELDS, (name, minutes, seed, passes, 1, 1, validation, test, 0.5), strict=True))
+
+    searched = [Recipe(rate=rate, schedule=s).name for s in ("constant", "paper", "cosine") for rate in RATES]
+    rows = [row(name, 3.0, 0, 2, -90 - 2 * number, -91) for number, name in enumerate(searched)]
+    rows += [row(searched[0], 3.0, 1, 4, -92, -94), row(searched[0], 6.0, 0, 4, -80, -81)]
+    with (tmp_path / "found.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    groups = recipes.grouped(tmp_path / "found.csv")
+    lines = recipes.table(groups).splitlines()
+    assert lines[2] == f"| 3 | {searched[0]} | 2 | 3.0 | -91.00 +- 1.41 | -92.50 +- 2.12 |"
+    assert lines[-1] == f"| 6 | {searched[0]} | 1 | 4.0 | -80.00 | -81.00 |"
+    recipes.draw(groups, tmp_path / "found.png")
+    assert (tmp_path / "found.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_recipe_trains_for_its_processor_time(monkeypatch):
+    for name, few in {"TRACED": 2, "TIMED": 10, "NUM_SAMPLES": 20, "NUM_TEST": 20}.items():
+        monkeypatch.setattr(recipes, name, few)
+    found = recipes.measured(Recipe(k=2, batch=20, ema=0.9), load("digits"), 0.02, 3)
+    assert (found["minutes"], found["seed"]) == (0.02, 3)
+    assert found["steps"] > 3
+    assert float(found["test"]) < -10
