@@ -99,7 +99,7 @@ def test_compose_and_kserve_serve_the_model_of_models_config_by_the_same_server(
 def test_the_document_names_files_ports_and_models_that_exist():
     text = DEPLOY.read_text()
     assert set(re.findall(r"localhost:(\d+)", text)) == {GRPC, REST}
-    assert set(re.findall(r"/v1/models/(\w+)", text)) == {MODEL}
+    assert set(re.findall(r"/v1/models/(\w+)", text)) == {MODEL, "cells"}  # the latter of the readme
     for path in re.findall(r"\bexport/[\w/]+\.\w+", text):
         assert (EXPORT.parent / path).is_file(), path
 
