@@ -63,7 +63,7 @@ def test_settings_are_frozen_and_each_has_a_help_text_and_the_default_of_the_pap
             setattr(config(), field.name, None)
         if "declared" in field.metadata:
             assert field.metadata["declared"] in {"dataset", "latent", "likelihood", "objective"}
-            assert field.default is None or field.default in declared(field.metadata["declared"])
+            assert field.default in {"auto", *declared(field.metadata["declared"])}
 
 
 def test_units_are_the_papers_unless_given_and_come_out_as_tuples_of_int():
