@@ -106,9 +106,7 @@ def _groups(arguments) -> list[list[Path]]:
     if len(groups) < 2:
         raise InputError(f"give two runs or more, or --group twice or more, got {len(groups)}; see compare --help")
     firsts, paths = [group[0] for group in groups], list(itertools.chain(*groups))
-    check_paths(
-        list(dict.fromkeys(firsts)) if len(paths) == 2 and runs else firsts
-    )  # a run may be compared with itself
+    check_paths(list(dict.fromkeys(firsts)) if len(runs) == 2 else firsts)  # a run may be compared with itself
     if arguments.groups:
         check_paths(paths, most=len(paths))
     return groups

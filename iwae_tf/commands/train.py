@@ -21,6 +21,13 @@ from iwae_tf.report.record import read_record
 from iwae_tf.training.run_folder import path_of, read_trained, recorded
 from iwae_tf.training.sweep import Options, Sweep, run_sweep
 
+# What to do in place of flags of a single run, with --seeds
+_INSTEAD = {
+    "resume": "leave it out, the same command resumes and keeps finished runs",
+    "overwrite": "delete the folders of runs to train them again",
+    "export": "python -m iwae_tf export exports a run",
+}
+
 
 def sections() -> tuple[type, ...]:
     """Returns the settings of `RunConfig` in its order, with those that plugins declare."""
@@ -108,13 +115,6 @@ def _run_seeds(arguments, config: RunConfig, output: OutputConfig) -> int:
     path = path_of(config, OutputConfig())
     name = path.name.removesuffix(f"seed{config.training.seed}") + "seeds"
     return run_all(Sweep([config], flags.seeds_of(arguments), Path(output.output_dir or path.parent), name), arguments)
-
-
-_INSTEAD = {
-    "resume": "leave it out, the same command resumes and keeps finished runs",
-    "overwrite": "delete the folders of runs to train them again",
-    "export": "python -m iwae_tf export exports a run",
-}
 
 
 def run_all(wanted: Sweep, arguments) -> int:

@@ -106,8 +106,11 @@ def load(version: Path) -> LoadedModel:
         InputError: its files do not have the checksum that the export wrote, its graph has operations that may touch
             files, processes or Python, or TensorFlow cannot read them.
     """
+    from iwae_tf.serving.operations import refused_operations
+
     verified_checksum(version)
-    refused = refused_in(version)
+    graph = _meta_graph(version)
+    refused = refused_operations(graph)
     if refused:
         raise InputError(
             f"{version} is refused before it is loaded: a model is code, and this one has {', '.join(refused)}, which "
@@ -116,7 +119,7 @@ def load(version: Path) -> LoadedModel:
     import tensorflow as tf
 
     try:
-        model, definitions = tf.saved_model.load(str(version)), _meta_graph(version).signature_def
+        model, definitions = tf.saved_model.load(str(version)), graph.signature_def
         return LoadedModel(
             model, {n: LoadedSignature(f, n, definitions[n].inputs) for n, f in model.signatures.items()}
         )
