@@ -234,7 +234,13 @@ class TrainingConfig(Settings):
         None, f"passes over the training rows (default: {DEFAULT_EPOCHS}, or {PAPER_EPOCHS} with --schedule paper)"
     )
     batch_size: int = count(20, "rows in a step")
-    learning_rate: float = setting(1e-3, "Adam's step size at the start", parse=float)
+    optimizer: str = setting(
+        "adam",
+        "adam: the paper's; muon: Keras' Muon, which orthogonalises the step of every weight matrix and takes Adam's "
+        "for the rest; with batches of some hundred rows it needs far fewer passes",
+        choices=("adam", "muon"),
+    )
+    learning_rate: float = setting(1e-3, "step size of the optimiser at the start", parse=float)
     schedule: str = setting(
         "constant",
         "constant; paper: its eight stages from the learning rate down to a tenth of it; cosine: half a cosine down to "

@@ -87,12 +87,14 @@ def scored_images(dataset: Dataset, split: str, likelihood: str, most: int | Non
 
 
 def build_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """Returns the paper's Adam at the learning rate, or on the schedule, of the settings."""
+    """Returns the paper's Adam, or Muon, at the learning rate, or on the schedule, of the settings."""
     rate = config.training.learning_rate
     if config.training.schedule == "paper":
         rate = paper_schedule(rate, total_steps)
     elif config.training.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
+    if config.training.optimizer == "muon":
+        return keras.optimizers.Muon(rate, epsilon=1e-4, weight_decay=None, adam_weight_decay=None)
     return Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-4)
 
 
