@@ -20,13 +20,13 @@ import numpy as np
 
 from benchmarks import package
 from benchmarks.figures import label_ends, log_x, page, style
-from iwae_tf.adam import Adam
+from iwae_tf.config import RunConfig, TrainingConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.pipeline import training_batches
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import build_objective
 from iwae_tf.plots.style import MARKERS, SERIES
-from iwae_tf.training.building import paper_schedule
+from iwae_tf.training.building import build_optimizer
 
 NUM_SAMPLES, NUM_TEST = 500, 1000
 TRACED, TIMED = 60, 300  # steps before and during the measurement of a step
@@ -40,6 +40,7 @@ class Recipe:
     objective: str = "dreg"
     k: int = 5
     backward: int = 0  # of the k samples; 0 for all
+    optimizer: str = "adam"
     batch: int = 100
     rate: float = 4e-3
     schedule: str = "cosine"
@@ -49,21 +50,23 @@ class Recipe:
     @property
     def name(self) -> str:
         """What distinguishes it, as words."""
-        words = [self.objective, f"k{self.k}", f"batch{self.batch}", f"{self.rate:g}", self.schedule]
+        words = [self.objective, f"k{self.k}", *([] if self.optimizer == "adam" else [self.optimizer])]
+        words += [f"batch{self.batch}", f"{self.rate:g}", self.schedule]
         words += [f"backward{self.backward}"] * bool(self.backward) + [f"warmup{self.warmup:g}"] * bool(self.warmup)
         return " ".join(words + [f"ema{self.ema:g}"] * bool(self.ema))
 
-    def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        """Returns Adam with the learning rate on its schedule over these steps."""
-        rate, rising = self.rate, round(self.warmup * steps)
-        if self.schedule == "paper":
-            rate = paper_schedule(rate, steps)
-        elif self.schedule == "cosine" and rising:
-            rate = keras.optimizers.schedules.CosineDecay(0.0, steps - rising, warmup_target=rate, warmup_steps=rising)
-        elif self.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-        averaged = {"use_ema": True, "ema_momentum": self.ema} if self.ema else {}
-        return Adam(rate, epsilon=1e-4, **averaged)
+    def build_optimizer(self, steps: int) -> keras.optimizers.Optimizer:
+        """Returns the optimiser that `train` has, with the learning rate on its schedule over these steps."""
+        settings = TrainingConfig(optimizer=self.optimizer, learning_rate=self.rate, schedule=self.schedule)
+        optimizer, rising = build_optimizer(RunConfig(training=settings), steps), round(self.warmup * steps)
+        content = optimizer.get_config()
+        if self.ema:
+            content |= {"use_ema": True, "ema_momentum": self.ema}
+        if rising:
+            content["learning_rate"] = keras.optimizers.schedules.CosineDecay(
+                0.0, steps - rising, warmup_target=self.rate, warmup_steps=rising
+            )
+        return type(optimizer).from_config(content)
 
 
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
@@ -76,9 +79,15 @@ GROUPS = {
     ],
     "objectives": [Recipe(objective=name) for name in ("iwae", "stl", "piwae")],
     "averages": [Recipe(ema=0.999), Recipe(ema=0.999, schedule="constant"), Recipe(warmup=0.05)],
+    "muon": [
+        *(Recipe(optimizer="muon", rate=rate) for rate in (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)),
+        *(Recipe(optimizer="muon", batch=batch, rate=8e-3) for batch in (200, 800)),
+        *(Recipe(optimizer="muon", batch=400, rate=rate) for rate in (4e-3, 8e-3, 1.6e-2)),
+    ],
     "k50": [
         *(Recipe(objective=name, k=50) for name in ("iwae", "dreg", "stl", "piwae")),
         *(Recipe(k=50, backward=number) for number in (5, 10)),
+        Recipe(k=50, backward=10, optimizer="muon", batch=400, rate=8e-3),
         Recipe(objective="iwae", k=50, batch=20, rate=1e-3, schedule="paper"),
     ],
 }
@@ -109,7 +118,7 @@ def _fitted(recipe: Recipe, dataset: Dataset, steps: int, seed: int, timed: int 
     keras.backend.clear_session()
     model = IWAE.one_layer(dataset.data_dim, data_mean=dataset.train_mean(), seed=seed)
     given = {"backward_samples": recipe.backward} if recipe.backward else {}
-    model.compile(recipe.optimizer(steps), build_objective(recipe.objective, recipe.k, given))
+    model.compile(recipe.build_optimizer(steps), build_objective(recipe.objective, recipe.k, given))
     batches, used = training_batches(dataset, recipe.batch, seed), 0.0
     for part in [steps - timed, timed] if timed else [steps]:
         begin = time.process_time()

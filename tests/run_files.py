@@ -22,7 +22,8 @@ def config_of(**sections) -> dict:
     content["data"] |= {"source": "a source", "split": "a split", "num_train": 60, "num_valid": 10, "num_test": 20}
     content["data"] |= {"image_shape": [8, 8], "intensity": "value / 16", "binarization_evaluation": "drawn once"}
     content["model"] |= {"latent_units": [4], "data_dim": 64}
-    content["training"] |= {"steps_per_epoch": 3, "total_steps": 12, "optimizer": {"name": "adam", "clipnorm": None}}
+    content["training"] |= {"steps_per_epoch": 3, "total_steps": 12}
+    content["training"]["optimizer_config"] = {"name": "adam", "clipnorm": None}
     content["versions"] = {"iwae-tf": "0.1.0"}
     for name, values in sections.items():
         content[name] = {**content.get(name, {}), **values}

@@ -478,8 +478,22 @@ class IWAE(keras.Model):
         """
         if format != "tf_saved_model":
             raise InputError(f"export writes a SavedModel, format='tf_saved_model', got {format!r}")
-        # The only door from a model to a room above it, so that Keras' name does what a user expects.
+        # With `from_pretrained` the only door from a model to rooms above it, so that it is where users look for it.
         return importlib.import_module("iwae_tf.serving").export_saved_model(self, filepath, **settings)
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> "IWAE":
+        """Returns a trained model, not compiled.
+
+        Args:
+            name: of a model in the repository's folder `pretrained/`, e.g. "mnist-l1-k50", or the folder of any
+                finished run.
+
+        Raises:
+            InputError: there is no such model, or it cannot be read.
+        """
+        runs = importlib.import_module("iwae_tf.training.run_folder")
+        return runs.read_trained(runs.pretrained(name)).model
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model as a `.keras` file, which `keras.saving.load_model` reads."""

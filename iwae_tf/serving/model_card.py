@@ -87,7 +87,7 @@ def _data(data: Mapping) -> dict[str, Any]:
 
 
 def _training(training: Mapping) -> dict[str, Any]:
-    names = ("objective", "k", "epochs", "batch_size", "learning_rate", "schedule", "seed")
+    names = ("objective", "k", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "seed")
     return {name.replace("_", " "): training.get(name) for name in names}
 
 

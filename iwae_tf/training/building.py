@@ -278,7 +278,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
     if any(hasattr(stage.head, "log_scale") for stage in stages):
         content["model"]["log_scale"] = "7 tanh(raw / 7)"
     content["training"] |= {
-        "optimizer": keras.saving.serialize_keras_object(model.optimizer)["config"],
+        "optimizer_config": keras.saving.serialize_keras_object(model.optimizer)["config"],
         "objective_config": model.objective.get_config(),
         "steps_per_epoch": steps_per_epoch,
         "total_steps": config.training.epochs * steps_per_epoch,

@@ -147,6 +147,22 @@ def differences(there: dict, here: dict) -> str:
 
 # Runs that are read back
 
+PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"  # of the repository; an installed package has none
+
+
+def pretrained(name: str) -> Path:
+    """Returns the folder of a trained model: a path, or a name in the repository's folder `pretrained/`."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    names = sorted(folder.name for folder in PRETRAINED.glob("*") if folder.is_dir())
+    if name not in names:
+        known = f"it has {', '.join(names)}" if names else "there is none here, clone the repository"
+        raise InputError(
+            f"{name!r} is neither the folder of a run nor a model in the repository's pretrained/: {known}"
+        )
+    return PRETRAINED / name
+
 
 class TrainedRun(NamedTuple):
     """A finished run: its folder, the content of `config.json` and `metrics.json`, and its model."""

@@ -77,7 +77,7 @@ def test_the_configuration_names_everything_that_shaped_the_result(trained):
     assert "clipped" in config["model"]["output_bias"]
     assert "tanh" in config["model"]["log_scale"]
     assert (config["training"]["seed"], config["training"]["total_steps"]) == (3, 52)
-    assert config["training"]["optimizer"]["epsilon"] == 1e-4
+    assert config["training"]["optimizer_config"]["epsilon"] == 1e-4
     assert {"python", "tensorflow", "keras", "numpy"} <= set(config["versions"])
 
 

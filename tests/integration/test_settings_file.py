@@ -28,7 +28,7 @@ def only_start(monkeypatch):
 def _content(path: Path) -> dict:
     """Returns a config.json without the name of the optimiser, which Keras counts up in a process."""
     content = json.loads(path.read_text())
-    content["training"]["optimizer"].pop("name")
+    content["training"]["optimizer_config"].pop("name")
     return content
 
 

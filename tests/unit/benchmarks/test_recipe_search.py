@@ -2,11 +2,13 @@
 
 import csv
 
+import keras
 import numpy as np
 import pytest
 
 from benchmarks import recipes
 from benchmarks.recipes import FIELDS, RATES, Recipe
+from iwae_tf.adam import Adam
 from iwae_tf.data import load
 
 
@@ -15,16 +17,18 @@ from iwae_tf.data import load
     [
         (Recipe(rate=0.4, schedule="constant"), [0.4, 0.4, 0.4]),
         (Recipe(rate=0.4), [0.4, 0.2, 0.0]),
+        (Recipe(rate=0.4, optimizer="muon"), [0.4, 0.2, 0.0]),
         (Recipe(rate=0.4, warmup=0.1), [0.0, 0.2 * (1 + np.cos(np.pi * 4 / 9)), 0.0]),
         (Recipe(rate=0.4, schedule="paper"), [0.4 * 10 ** (-3 / 7), 0.04, 0.04]),
     ],
 )
 def test_the_rate_follows_its_schedule_over_all_steps(recipe, expected):
-    optimizer, found = recipe.optimizer(100), []
+    optimizer, found = recipe.build_optimizer(100), []
     for step in (0, 50, 100):
         optimizer.iterations.assign(step)
         found.append(float(optimizer.learning_rate))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert type(optimizer) is {"adam": Adam, "muon": keras.optimizers.Muon}[recipe.optimizer]
 
 
 def test_the_names_of_all_recipes_tell_them_apart():

@@ -74,7 +74,7 @@ def test_the_page_is_well_formed_accessible_and_needs_nothing_else(tmp_path, kin
 def test_what_files_say_is_text_and_nothing_else(tmp_path):
     config = config_of(
         data={"dataset": EVIL, "source": EVIL, EVIL: EVIL, "image_shape": [EVIL]},
-        training={"optimizer": {EVIL: EVIL}},
+        training={"optimizer_config": {EVIL: EVIL}},
         **{EVIL: {EVIL: EVIL}},
     )
     one = record_of(tmp_path / "a <script>b", config=config)

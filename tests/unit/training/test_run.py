@@ -91,11 +91,12 @@ def test_config_json_names_the_units_their_prior_and_how_scales_are_bounded(make
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "watched"), [("float32", True), ("float16", False)])
+@pytest.mark.parametrize(("precision", "optimizer", "watched"), [("float32", "muon", True), ("float16", "adam", False)])
 def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_weights_even_if_watched(
-    make_run, monkeypatch, precision, watched
+    make_run, monkeypatch, precision, optimizer, watched
 ):
-    settings = {"epochs": 2, "batch_size": 2, "model": {"precision": precision}}  # 25 steps an epoch, 5 in one call
+    settings = {"epochs": 2, "batch_size": 2, "optimizer": optimizer}  # 25 steps an epoch, 5 in one call
+    settings["model"] = {"precision": precision}
     whole, stopped = make_run("whole", **settings), make_run("stopped", tensorboard=watched, **settings)
     assert whole.model.dtype_policy.name == {"float32": "float32", "float16": "mixed_float16"}[precision]
     training.fit(whole, verbose=0)
@@ -330,6 +331,22 @@ def test_the_papers_schedule_over_all_steps_reaches_the_optimiser(make_run):
         optimizer.iterations.assign(step)
         found.append(float(optimizer.learning_rate))
     assert found[0] > found[1] == pytest.approx(0.001)
+
+
+def test_muon_moves_matrices_by_orthogonal_steps_and_decays_no_weight(make_run):
+    run = make_run(optimizer="muon", learning_rate=0.01, batch_size=50, epochs=1)  # one step
+    before = [weight.numpy() for weight in run.model.trainable_weights]
+    training.fit(run, verbose=0)
+    for weight, start in zip(run.model.trainable_weights, before, strict=True):
+        step = (weight.numpy() - start) / 0.01
+        if len(step.shape) == 2:  # Newton-Schulz brings singular values near 1; Keras scales them by size
+            values = np.linalg.svd(step, compute_uv=False) / (0.2 * max(step.shape) ** 0.5)
+            assert 0.3 < values.max() < 1.3
+    content = json.loads((run.path / "config.json").read_text())["training"]
+    assert (content["optimizer"], content["optimizer_config"]["name"][:4]) == ("muon", "muon")
+    assert (content["optimizer_config"]["weight_decay"], content["optimizer_config"]["adam_weight_decay"]) == (
+        None,
+    ) * 2
 
 
 def test_a_cosine_falls_from_the_learning_rate_to_0_over_all_steps(make_run):

@@ -17,6 +17,7 @@ from iwae_tf.training.run_folder import (
     model_checksum,
     path_of,
     prepare,
+    pretrained,
     read_json,
     write_json,
 )
@@ -149,10 +150,23 @@ def test_a_file_that_is_missing_or_no_json_is_refused_in_one_line(tmp_path, text
     assert "\n" not in str(error.value)
 
 
+def test_a_trained_model_is_found_by_name_or_path_and_an_error_names_those_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("iwae_tf.training.run_folder.PRETRAINED", tmp_path / "pretrained")
+    with pytest.raises(InputError, match=r"'one' is neither .* pretrained/: there is none here, clone the repository$"):
+        pretrained("one")
+    for name in ("one", "two"):
+        (tmp_path / "pretrained" / name).mkdir(parents=True)
+    assert pretrained("one") == tmp_path / "pretrained" / "one"
+    assert pretrained(str(tmp_path)) == tmp_path
+    for wrong in ("tow", "../pretrained/one"):
+        with pytest.raises(InputError, match=r"pretrained/: it has one, two$"):
+            pretrained(wrong)
+
+
 def test_the_same_settings_may_resume_and_every_setting_that_differs_is_named_with_both_values(tmp_path):
     config = RunConfig(model=ModelConfig(layers=2), training=TrainingConfig(k=5, seed=3))
     stored = config.to_json()
-    stored["training"]["optimizer"] = {"name": "adam"}
+    stored["training"]["optimizer_config"] = {"name": "adam"}
     stored["versions"] = {"python": "3.11"}
     write_json(tmp_path / "config.json", stored)
     check_same_settings(tmp_path, config)
