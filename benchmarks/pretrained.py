@@ -1,7 +1,7 @@
 """Makes a model to start from of a finished run: `python -m benchmarks.pretrained RUN pretrained/NAME`.
 
-The folder is that of a run with what is needed to check its numbers and to score: no state of the optimiser, no paths of
-this machine, and the model card of its export as README.md.
+The folder is that of a run with what is needed to score and to check its numbers, without the state of the optimiser
+and without paths of this machine. README.md is the model card of its export.
 """
 
 import argparse
