@@ -34,14 +34,8 @@ DEFAULTS = {
     | {"likelihood": "auto", "column_likelihoods": (), "scaling": "standard", "missing": False}
     | {"levels": None, "network": "mlp", "precision": "float32"},
     TrainingConfig: {"objective": "iwae", "k": 50, "epochs": 60, "batch_size": 20, "learning_rate": 1e-3}
-    | {
-        "optimizer": "adam",
-        "schedule": "constant",
-        "jit": "auto",
-        "seed": 0,
-        "early_stopping": None,
-        "init_from": None,
-    },
+    | {"optimizer": "adam", "schedule": "constant", "jit": "auto", "seed": 0, "early_stopping": None}
+    | {"init_from": None},
     EvaluationConfig: {"eval_samples": 5000},
     OutputConfig: {"output_dir": None, **OFF, "verbose": 1},
     WorkersConfig: {"strategy": "none", "worker_timeout": 300},
