@@ -11,49 +11,53 @@ import argparse
 import csv
 import functools
 import itertools
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from scipy.special import logsumexp
 
-from benchmarks import package
 from benchmarks.figures import label_ends, log_x, page, save, style
+from benchmarks.timing import Worker, answer_requests, units
 from iwae_tf.config import PAPER_EPOCHS, RECIPES, RunConfig, TrainingConfig
 from iwae_tf.data import Dataset, load
-from iwae_tf.data.pipeline import steps_per_epoch, training_batches
-from iwae_tf.models.iwae import IWAE
-from iwae_tf.objectives import build_objective
 from iwae_tf.plots.style import MARKERS, SERIES
-from iwae_tf.training.building import build_optimizer
-from iwae_tf.training.checkpoints import load_checkpoint, save_checkpoint
 
 K, NUM_SAMPLES, NUM_TEST, BACKWARD = 50, 500, 1000, 10
 FIELDS = ("way", "core_seconds", "steps", "passes", "test")
 LIKELIHOODS = (-92.0, -90.0, -89.0, -88.0, -87.0, -86.0)
+TEST = "test.npy"  # the test images, binarised once
+FIRST_STEPS, FIRST_SECONDS = 100, 10.0  # of the first turn, and of the second; each later one doubles the time so far
+
+
+# The ways; each lives in a process of its own, since TensorFlow and PyTorch do not get on in one
 
 
 class Package:
     """This package, at a step of a run with these settings; `folder` holds the states after the last two turns."""
 
     def __init__(self, dataset: Dataset, training: TrainingConfig, folder: Path, step: int):
-        self.dataset, self.training, self.folder = dataset, training, folder
-        self.total = training.epochs * steps_per_epoch(len(dataset.x_train), training.batch_size)
+        from iwae_tf.data.pipeline import training_batches
+        from iwae_tf.models.iwae import IWAE
+        from iwae_tf.objectives import build_objective
+        from iwae_tf.replicas import one_thread_per_operation
+        from iwae_tf.training import checkpoints
+        from iwae_tf.training.building import build_optimizer
+
+        one_thread_per_operation()
+        self.folder, self.save_checkpoint = folder, checkpoints.save_checkpoint
         self.model = IWAE.one_layer(dataset.data_dim, data_mean=dataset.train_mean(), seed=training.seed)
         given = {"backward_samples": BACKWARD} if training.objective == "dreg" else {}
-        optimizer = build_optimizer(RunConfig(training=training), self.total)
+        optimizer = build_optimizer(RunConfig(training=training), total_steps(dataset, training))
         self.model.compile(optimizer, build_objective(training.objective, training.k, given))
-        self.batches = training_batches(dataset, training.batch_size, training.seed, step)
+        self.batches_from = functools.partial(training_batches, dataset, training.batch_size, training.seed)
         if step:
-            load_checkpoint(self.model, next(folder.glob(f"step-{step:09d}-*.weights.h5")))
+            checkpoints.load_checkpoint(self.model, next(folder.glob(f"step-{step:09d}-*.weights.h5")))
 
     def advance(self, steps: int) -> None:
         """Takes training steps."""
-        self.model.fit(self.batches, epochs=1, steps_per_epoch=steps, verbose=0)
+        self.model.fit(self.batches_from(self.model.step), epochs=1, steps_per_epoch=steps, verbose=0)
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """Returns L_500 of rows, [B]."""
@@ -61,23 +65,19 @@ class Package:
 
     def save(self) -> None:
         """Writes the state."""
-        save_checkpoint(self.model, self.folder)
+        self.save_checkpoint(self.model, self.folder)
 
 
 class EagerTorch:
-    """Eager PyTorch with the same settings; the arguments of `Package`."""
+    """Eager PyTorch by the paper's settings; the arguments of `Package`."""
 
     def __init__(self, dataset: Dataset, training: TrainingConfig, folder: Path, step: int):
         import torch
 
         from benchmarks.peer_torch import TiledTorch
 
-        self.torch, self.training, self.folder, self.step = torch, training, folder, step
-        self.total = training.epochs * steps_per_epoch(len(dataset.x_train), training.batch_size)
-        self.rate = build_optimizer(RunConfig(training=training), self.total)
-        batches = training_batches(dataset, training.batch_size, training.seed, step)
-        self.batches = batches.as_numpy_iterator()
-        self.model = TiledTorch((50,), ((200, 200),), np.zeros((1, dataset.data_dim), np.float32), training.k)
+        self.torch, self.dataset, self.training, self.folder, self.step = torch, dataset, training, folder, step
+        self.model = TiledTorch(*units(1), np.zeros((1, dataset.data_dim), np.float32), training.k)
         mean = np.clip(dataset.train_mean(), 0.001, 0.999)  # the paper's start
         with torch.no_grad():
             self.model.generative[0].heads[0].bias.copy_(torch.from_numpy(np.log(mean / (1 - mean))))
@@ -85,13 +85,29 @@ class EagerTorch:
             state = torch.load(folder / f"step-{step:09d}.pt")
             self.model.load_state_dict(state["model"])
             self.model.optimizer.load_state_dict(state["optimizer"])
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yields learning rates and batches from the step on: the images in a new order, with new pixels, each pass."""
+        size = self.training.batch_size
+        intensities = self.dataset.intensities("train")
+        in_a_pass = -(-len(intensities) // size)
+        ends = np.cumsum(3 ** np.arange(8)) / PAPER_EPOCHS * total_steps(self.dataset, self.training)
+        while True:
+            epoch, batch = divmod(self.step, in_a_pass)
+            order = np.random.default_rng([0, epoch]).permutation(len(intensities))
+            pixels = np.random.default_rng([1, epoch, batch])
+            for number in range(batch, in_a_pass):
+                rows = intensities[order[number * size : (number + 1) * size]]
+                stage = np.searchsorted(ends, self.step, side="right")
+                rate = self.training.learning_rate * 10 ** (-min(stage, 7) / 7)
+                yield float(rate), (pixels.random(rows.shape, dtype=np.float32) < rows).astype(np.float32)
 
     def advance(self, steps: int) -> None:
         """Takes training steps."""
         for _ in range(steps):
-            self.rate.iterations.assign(self.step)
-            self.model.optimizer.param_groups[0]["lr"] = float(self.rate.learning_rate)
-            self.model.x = self.torch.from_numpy(next(self.batches))
+            rate, x = next(self.batches)
+            self.model.optimizer.param_groups[0]["lr"], self.model.x = rate, self.torch.from_numpy(x)
             self.model.step()
             self.step += 1
 
@@ -115,9 +131,13 @@ class EagerTorch:
 def ways(fast_epochs: list[int]) -> dict[str, tuple[type, TrainingConfig]]:
     """Returns name -> class and settings."""
     paper = TrainingConfig(k=K, epochs=PAPER_EPOCHS, **RECIPES["paper"])
-    fast = {f"fast, {epochs} passes": TrainingConfig(k=K, epochs=epochs, **RECIPES["fast"]) for epochs in fast_epochs}
-    found = {name: (Package, training) for name, training in fast.items()}
+    found = {f"fast, {n} passes": (Package, TrainingConfig(k=K, epochs=n, **RECIPES["fast"])) for n in fast_epochs}
     return found | {"the paper's settings": (Package, paper), "the same, eager PyTorch": (EagerTorch, paper)}
+
+
+def total_steps(dataset: Dataset, training: TrainingConfig) -> int:
+    """Returns the steps of a whole run."""
+    return training.epochs * -(-len(dataset.x_train) // training.batch_size)
 
 
 def turn(way, steps: int, x_test: np.ndarray) -> tuple[float, float]:
@@ -127,6 +147,34 @@ def turn(way, steps: int, x_test: np.ndarray) -> tuple[float, float]:
     used = time.process_time() - begin
     way.save()
     return used, float(np.mean(way.score(x_test)))
+
+
+def go_on(
+    name: str, rows: list[dict], total: int, passes: int, turn_seconds: float, ask, path: Path
+) -> Iterator[float]:
+    """Yields the core-seconds so far after each turn, until all steps are taken.
+
+    Args:
+        name: of the way.
+        rows: of the way in the file; like the file they get a row for each turn.
+        total: steps of the whole run.
+        passes: over the images, of the whole run.
+        turn_seconds: most core-seconds of a turn.
+        ask: called with steps to take; returns their core-seconds and the score.
+        path: the file.
+    """
+    used, step = (float(rows[-1]["core_seconds"]), int(rows[-1]["steps"])) if rows else (0.0, 0)
+    while step < total:
+        wanted = min(turn_seconds, max(FIRST_SECONDS, used))
+        steps = min(total - step, max(1, round(wanted * step / used)) if step else FIRST_STEPS)
+        seconds, test = ask(steps)
+        used, step = used + seconds, step + steps
+        values = name, f"{used:.1f}", step, f"{step / total * passes:.2f}", f"{test:.3f}"
+        rows.append(dict(zip(FIELDS, values, strict=True)))
+        with path.open("a", newline="") as file:
+            csv.DictWriter(file, FIELDS).writerow(rows[-1])
+        print(*values, flush=True)
+        yield used
 
 
 def reached(points: list[tuple[float, float]], likelihood: float) -> float | None:
@@ -173,25 +221,6 @@ def read(path: Path) -> dict[str, list[dict]]:
     return found
 
 
-def go_on(name: str, make: Callable, rows: list[dict], turn_seconds: float, x_test: np.ndarray, path: Path):
-    """Yields after each turn of a way, until all its steps are taken; `rows` and the file get a row for each."""
-    used, step = (float(rows[-1]["core_seconds"]), int(rows[-1]["steps"])) if rows else (0.0, 0)
-    way = make(step)
-    per_step = used / step if step else 0.0
-    while step < way.total:
-        wanted = min(turn_seconds, max(10.0, used))  # core-seconds; the first turns are short, each twice the last
-        steps = min(way.total - step, max(1, round(wanted / per_step)) if step else 100)
-        seconds, test = turn(way, steps, x_test)
-        used, step, per_step = used + seconds, step + steps, seconds / steps
-        passes = step / way.total * way.training.epochs
-        row = dict(zip(FIELDS, (name, f"{used:.1f}", step, f"{passes:.2f}", f"{test:.3f}"), strict=True))
-        rows.append(row)
-        with path.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(row)
-        print(*row.values(), flush=True)
-        yield used
-
-
 def main() -> None:
     """Trains in turns, prints the table and draws."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -201,19 +230,32 @@ def main() -> None:
     parser.add_argument("--fast-epochs", type=int, nargs="+", default=[20, 100], help="passes of the fast recipe")
     parser.add_argument("--folder", type=Path, default=Path("runs/time_to_likelihood"), help="states and times.csv")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw as well")
+    parser.add_argument("--answer", nargs=2, metavar=("WAY", "STEP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    package.set_threads()
-    dataset = load("mnist", arguments.data_dir)
-    x_test, path = package.binarized(dataset, "test")[:NUM_TEST], arguments.folder / "times.csv"
-    rows, waiting = read(path), {}
+    dataset, path = load("mnist", arguments.data_dir), arguments.folder / "times.csv"
+    chosen = ways(arguments.fast_epochs)
+    if arguments.answer:  # a process of a way
+        (name, step), x_test = arguments.answer, np.load(arguments.folder / TEST)
+        kind, training = chosen[name]
+        way = kind(dataset, training, arguments.folder / name, int(step))
+        answer_requests(lambda steps: turn(way, steps, x_test))
+        return
+    from benchmarks import package  # with TensorFlow
+
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    np.save(arguments.folder / TEST, package.binarized(dataset, "test")[:NUM_TEST])
+    rows, waiting = read(path), {}
     if not rows:
         path.write_text(",".join(FIELDS) + "\n")
-    for name, (kind, training) in ways(arguments.fast_epochs).items():
-        folder = arguments.folder / name.replace(" ", "-").replace(",", "").replace("'", "")
-        folder.mkdir(exist_ok=True)
-        make = functools.partial(kind, dataset, training, folder)
-        waiting[name] = go_on(name, make, rows.setdefault(name, []), 60 * arguments.turn, x_test, path)
+    same = ["--folder", arguments.folder.resolve(), "--fast-epochs", *arguments.fast_epochs]
+    same += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
+    for name, (_, training) in chosen.items():
+        (arguments.folder / name).mkdir(exist_ok=True)
+        of_way = rows.setdefault(name, [])
+        step = of_way[-1]["steps"] if of_way else 0
+        worker = Worker("benchmarks.time_to_likelihood", *map(str, ["--answer", name, step, *same]))
+        total = total_steps(dataset, training)
+        waiting[name] = go_on(name, of_way, total, training.epochs, 60 * arguments.turn, worker.ask, path)
     while waiting:
         for name, turns in list(waiting.items()):
             if next(turns, np.inf) > 3600 * arguments.core_hours:

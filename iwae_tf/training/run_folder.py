@@ -131,7 +131,7 @@ def check_same_settings(path: Path, config: RunConfig) -> None:
     )
     if found:
         raise InputError(
-            f"--resume: {path} was made with other settings: {found}; give its settings (more epochs are allowed at a "
+            f"{path} was made with other settings: {found}; give its settings (more epochs are allowed at a "
             "constant learning rate), or start another run, with --init-from from its weights"
         )
 

@@ -1,14 +1,12 @@
 """Time to a likelihood: where a line reaches it, the table and the figure, and turns that go on where they stopped."""
 
-import functools
+import importlib.util
 
 import numpy as np
 import pytest
 
-from benchmarks import package, time_to_likelihood
-from benchmarks.time_to_likelihood import EagerTorch, Package, draw, go_on, reached, read, table, ways
-from iwae_tf.config import TrainingConfig
-from iwae_tf.data import load
+from benchmarks.time_to_likelihood import TEST, EagerTorch, Package, draw, go_on, reached, table, ways
+from benchmarks.timing import Worker
 
 LINES = {"one": [(36.0, -93.0), (72.0, -91.0), (180.0, -87.0)], "other": [(360.0, -95.0), (720.0, -91.5)]}
 
@@ -37,24 +35,41 @@ def test_the_ways_differ_in_what_their_names_say():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [Package, EagerTorch])
-def test_turns_go_on_where_they_stopped(tmp_path, monkeypatch, kind):
-    if kind is EagerTorch:
-        pytest.importorskip("torch")
-    monkeypatch.setattr(time_to_likelihood, "NUM_SAMPLES", 50)
-    digits = load("digits")
-    x_test = package.binarized(digits, "test")[:20]
-    training = TrainingConfig(k=50, objective="dreg", batch_size=10, epochs=1)  # 130 steps
-    folder, path = tmp_path / "state", tmp_path / "times.csv"
-    folder.mkdir()
-    path.write_text(",".join(time_to_likelihood.FIELDS) + "\n")
-    make = functools.partial(kind, digits, training, folder)
-    next(go_on("way", make, read(path).get("way", []), 1.0, x_test, path))  # 100 steps, then the process ends
-    scores = make(100).score(x_test)
-    assert float(read(path)["way"][0]["test"]) == pytest.approx(np.mean(scores), abs=0.2)
-    list(go_on("way", make, read(path)["way"], 1000.0, x_test, path))
-    rows = read(path)["way"]
-    assert [int(row["steps"]) for row in rows] == [100, 130]
-    assert [float(row["passes"]) for row in rows] == [0.77, 1.0]
-    assert float(rows[1]["core_seconds"]) > float(rows[0]["core_seconds"]) > 0
-    assert float(rows[1]["test"]) > float(rows[0]["test"]) > -60
+@pytest.mark.parametrize("name", ["fast, 40 passes", "the same, eager PyTorch"])
+def test_turns_go_on_where_they_stopped(tmp_path, name):
+    if "PyTorch" in name and not importlib.util.find_spec("torch"):
+        pytest.skip("PyTorch is not installed")
+    images = np.zeros((460, 28, 28), np.uint8)
+    images[::2, :14] = images[1::2, 14:] = 255  # the upper or the lower half is white
+    labels = np.zeros(460, np.uint8)
+    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    (tmp_path / name).mkdir()
+    np.save(tmp_path / TEST, images[:5].reshape(5, 784).astype(np.float32) / 255)
+    flags = ["--data-dir", str(tmp_path), "--folder", str(tmp_path), "--fast-epochs", "40"]
+
+    def worker(step):
+        return Worker("benchmarks.time_to_likelihood", "--answer", name, str(step), *flags)
+
+    first = worker(0)
+    seconds, before = first.ask(20)
+    after = worker(20).ask(20)[1]
+    assert seconds > 0
+    assert after > before + 20
+    # PyTorch draws other noise for the steps and the score
+    assert after == pytest.approx(first.ask(20)[1], abs=10.0 if "PyTorch" in name else 1e-2)
+
+
+def test_turns_double_the_time_so_far_up_to_the_longest_and_end_with_the_run(tmp_path):
+    path, rows, asked = tmp_path / "times.csv", [], []
+
+    def ask(steps):  # half a second each
+        asked.append(steps)
+        return 0.5 * steps, -90.0 + len(asked)
+
+    used = list(go_on("way", rows, 1000, 10, 200.0, ask, path))
+    assert asked == [100, 100, 200, 400, 200]
+    assert used == [50.0, 100.0, 200.0, 400.0, 500.0]
+    assert rows[-1] == {"way": "way", "core_seconds": "500.0", "steps": 1000, "passes": "10.00", "test": "-85.000"}
+    assert list(go_on("way", rows, 1000, 10, 200.0, ask, path)) == []
+    assert next(go_on("way", rows[:2], 1000, 10, 200.0, ask, path)) == 200.0
+    assert len(path.read_text().splitlines()) == 5 + 1

@@ -176,7 +176,7 @@ def test_the_same_settings_may_resume_and_every_setting_that_differs_is_named_wi
     with pytest.raises(InputError) as error:
         check_same_settings(tmp_path, other)
     assert str(error.value).startswith(
-        f"--resume: {tmp_path} was made with other settings: latent_units is [100, 50] there and [100, 7] here; "
+        f"{tmp_path} was made with other settings: latent_units is [100, 50] there and [100, 7] here; "
         "objective is 'iwae' there and 'dreg' here; k is 5 there and 50 here; give its settings"
     )
 
