@@ -94,7 +94,7 @@ def test_runs_are_told_apart_by_what_differs(tmp_path):
     differing, common = setting_tables([one, two])
     assert differing == {"training": [("k", ["50", "5"]), ("noise", ["–", "philox"])]}
     assert ("seed", ["0", "0"]) in common["training"]
-    assert ("optimizer name", ["adam", "adam"]) in common["training"]
+    assert ("optimizer config name", ["adam", "adam"]) in common["training"]
     assert not any("clipnorm" in name for name, _ in common["training"])  # not set
     differing, common = setting_tables([one])
     assert differing == {}
