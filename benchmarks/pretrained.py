@@ -21,10 +21,11 @@ def publish(run: Path, folder: Path) -> None:
     """Writes the folder; it must not exist yet."""
     folder.mkdir(parents=True)
     trained = read_trained(run)
+    data_dir = trained.config["data"].get("data_dir")
     trained.model.save(folder / "model.keras")  # a run's model is read without its optimiser
     for name in ("config", "metrics"):
         text = (run / f"{name}.json").read_text()
-        if data_dir := trained.config["data"].get("data_dir"):
+        if data_dir:
             text = text.replace(json.dumps(data_dir), "null").replace(f"{data_dir.rstrip('/')}/", "")
         write_json(folder / f"{name}.json", json.loads(text))
     table = pyarrow.parquet.read_table(run / "scores.parquet")

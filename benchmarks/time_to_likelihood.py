@@ -31,7 +31,8 @@ TEST = "test.npy"  # the test images, binarised once
 FIRST_STEPS, FIRST_SECONDS = 100, 10.0  # of the first turn, and of the second; each later one doubles the time so far
 
 
-# The ways; each lives in a process of its own, since TensorFlow and PyTorch do not get on in one
+# The ways. Each has a process of its own, since TensorFlow and PyTorch crash in one; so `EagerTorch` cannot call the
+# package's batches and schedule, which import TensorFlow.
 
 
 class Package:
@@ -91,8 +92,8 @@ class EagerTorch:
         """Yields learning rates and batches from the step on: the images in a new order, with new pixels, each pass."""
         size = self.training.batch_size
         intensities = self.dataset.intensities("train")
-        in_a_pass = -(-len(intensities) // size)
-        ends = np.cumsum(3 ** np.arange(8)) / PAPER_EPOCHS * total_steps(self.dataset, self.training)
+        total = total_steps(self.dataset, self.training)
+        in_a_pass, ends = total // self.training.epochs, np.cumsum(3 ** np.arange(8)) / PAPER_EPOCHS * total
         while True:
             epoch, batch = divmod(self.step, in_a_pass)
             order = np.random.default_rng([0, epoch]).permutation(len(intensities))
