@@ -1,8 +1,9 @@
 """How far scores can be relied on: `python -m benchmarks.reliability RUN [RUN ...]`.
 
 Scores the first test images of finished runs under several seeds, with a refined proposal and with q(h | x), and prints
-for each a row of a table: the mean, the effective sample size, the share of scores called reliable, how often the 95%
-interval of a reliable score covers the estimate that the other seeds give together, and the time in units of L_k.
+for each a row of a table: the mean, the mean number of samples of a row, the median share of them that is effective,
+the share of scores called reliable, how often the 95% interval of a reliable score covers the estimate that the other
+seeds give together, and the processor's time in units of L_k.
 """
 
 import argparse
@@ -18,7 +19,10 @@ from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.training.evaluation import evaluation_images
 from iwae_tf.training.run_folder import read_trained
 
-COLUMNS = ("run", "proposal", "mean", "sd over seeds", "ESS", "reliable", "covered", "all covered", "time")
+COLUMNS = (
+    *("run", "proposal", "mean", "sd over seeds", "samples", "ESS / samples"),
+    *("reliable", "covered", "all covered", "time"),
+)
 
 
 def main() -> None:
@@ -46,31 +50,31 @@ def measured(model, x: np.ndarray, num_samples: int, seeds: int) -> list[tuple[s
     for refine in found:
         estimate_log_likelihood(model, x, num_samples, refine=refine, sample_sizes=())
     for seed in range(seeds):
-        begin = time.perf_counter()
+        begin = time.process_time()
         model.log_likelihood(x, num_samples, seed)
-        seconds["L_k"].append(time.perf_counter() - begin)
+        seconds["L_k"].append(time.process_time() - begin)
         for refine, estimates in found.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             estimates.append(estimate_log_likelihood(model, x, num_samples, seed, sample_sizes=(), refine=refine))
-            seconds[refine].append(time.perf_counter() - begin)
+            seconds[refine].append(time.process_time() - begin)
     names = {"auto": "refined", "off": "q"}
     return [_row(names[refine], found[refine], np.divide(seconds[refine], seconds["L_k"])) for refine in found]
 
 
 def _row(name: str, estimates: list, times: np.ndarray) -> tuple[str, ...]:
-    log_p, error, reliable = (
+    log_p, error, reliable, samples, ess = (
         np.array([getattr(estimate, field) for estimate in estimates])  # [seeds, images]
-        for field in ("log_likelihood", "standard_error", "reliable")
+        for field in ("log_likelihood", "standard_error", "reliable", "num_samples", "effective_sample_size")
     )
     covered = intervals_cover(log_p, error)
-    ess = np.median([estimate.effective_sample_size for estimate in estimates])
     of_reliable = f"{covered[reliable].mean():.3f}" if reliable.any() else ""
     means = log_p.mean(axis=1)
     return (
         name,
         f"{means.mean():.3f}",
         f"{means.std(ddof=1):.3f}",
-        f"{ess:.0f}",
+        f"{samples.mean():.0f}",
+        f"{np.median(ess / samples):.4f}",
         f"{reliable.mean():.3f}",
         of_reliable,
         f"{covered.mean():.3f}",

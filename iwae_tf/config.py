@@ -409,7 +409,7 @@ class ScoringConfig(Settings):
     """Scoring of a trained model."""
 
     split: str = setting("test", "rows of the run's data set to score", choices=SPLITS, flag="part")
-    num_samples: int = count(5000, "importance samples for each row; with a target, the initial number")
+    num_samples: int = count(5000, "importance samples for each row, the largest k of L_k; with a target, the fewest")
     target_standard_error: float | None = setting(
         None,
         "samples for each row by a pilot run, so that the standard error is this small, in nats",

@@ -213,6 +213,38 @@ def test_long_pilots_decide_where_the_others_find_a_heavy_tail(
     np.testing.assert_allclose(found.summary.standard_error, [np.sqrt(np.max(variances) / count)], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("variances", "shape", "count", "reliable"),
+    [
+        ((0.1, 0.9), 0.6, 500, True),  # 360 would do
+        ((1.399, 0.2), 0.6, 560, True),  # 1.4 / 0.05^2
+        ((0.2, 1.401), 0.6, 561, True),
+        ((1.399, 0.2), 0.7, 2400, False),
+        ((2.0, 1.0), 0.6, 600, True),  # 800 would be needed, but 0.1 nats are reached
+        ((5.999, 0.2), 0.6, 600, True),
+        ((6.001, 0.2), 0.6, 601, True),
+        ((24.1, 0.2), 0.6, 2400, False),
+    ],
+)
+def test_a_refined_estimate_aims_at_a_twentieth_of_a_nat_and_goes_on_to_a_tenth(
+    model, x, monkeypatch, variances, shape, count, reliable
+):
+    sizes, errors = [], itertools.cycle(np.sqrt(np.array(variances)))
+
+    def summary(state):
+        sizes.append(int(state.count[0]))
+        same = tf.zeros([1], tf.float64)
+        return streaming.WeightSummary(same, same, same + next(errors) / np.sqrt(sizes[-1]), same, same + shape)
+
+    monkeypatch.setattr(streaming, "summarize", summary)
+    monkeypatch.setattr(
+        streaming, "refine", lambda model, x, stream: proposal.inference_proposal(sum(model.latent_units))
+    )
+    found = row_estimate(model, x[:1], 0, 600, 600, (), None, True)
+    assert sizes == [600, 600, *([2400, 2400] if shape >= 0.7 else []), count]
+    assert (found.count.numpy().tolist(), found.reliable.numpy().tolist()) == ([count], [reliable])
+
+
 def test_long_pilots_have_no_more_samples_than_the_estimate_may_have(model, x, monkeypatch):
     monkeypatch.setattr(streaming, "RELIABLE_PARETO_K", -INF)  # every tail is heavy
     found = row_estimate(model, x[:1], 0, 60, 150, (), 0.05)
@@ -220,7 +252,7 @@ def test_long_pilots_have_no_more_samples_than_the_estimate_may_have(model, x, m
     assert np.isfinite(found.summary.log_likelihood).all()
 
 
-def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_2000_samples_at_most(model, x):
+def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_1000_samples_at_most(model, x):
     row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
     fitted, units = proposal.refine(model, row, stream), sum(model.latent_units)
 
@@ -228,8 +260,8 @@ def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_2000_samples_at_
         noise = streaming.row_noise(0, number, units, seeds.stream_key(stream, purpose, run))
         return fitted.log_weights(model, row, noise).numpy()
 
-    of_pilots = [log_w(2000, seeds.Purpose.PILOT, run) for run in (1, 2)]
-    variance = max(2000 * reference.standard_error(w)[0] ** 2 for w in of_pilots)
+    of_pilots = [log_w(1000, seeds.Purpose.PILOT, run) for run in (1, 2)]
+    variance = max(1000 * reference.standard_error(w)[0] ** 2 for w in of_pilots)
     target = np.sqrt(variance / 2700)
     found = row_estimate(model, x[:1], 3, 2300, 4000, (1, 2300), target, True)
     assert np.mean([reference.pareto_shape(w) for w in of_pilots]) < 0.7
@@ -247,11 +279,11 @@ def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_2000_samples_at_
 
 
 @pytest.mark.parametrize("num_samples", [50, 100, 3000, 0])
-def test_a_refined_row_without_a_target_goes_on_to_a_tenth_of_a_nat_with_four_times_the_samples_at_most(
+def test_a_refined_row_without_a_target_has_the_samples_that_its_error_takes_and_four_times_as_many_at_most(
     model, x, num_samples
 ):
     row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
-    fitted, units, size = proposal.refine(model, row, stream), sum(model.latent_units), min(num_samples, 2000)
+    fitted, units, size = proposal.refine(model, row, stream), sum(model.latent_units), min(num_samples, 1000)
 
     def judged(runs, size):
         """The largest variance of a weight over its squared mean, and whether the tail is light."""
@@ -267,8 +299,9 @@ def test_a_refined_row_without_a_target_goes_on_to_a_tenth_of_a_nat_with_four_ti
     if num_samples:
         variance, sound = judged((1, 2), size)
         if not sound:
-            variance, sound = judged((3, 4), 4 * size)
-        expected = min(max(variance / 0.1**2, num_samples), 4 * num_samples) if sound else 4 * num_samples
+            variance, sound = judged((3, 4), min(4 * num_samples, 8000))
+        fewest = min(max(variance / 0.05**2, 500), num_samples)
+        expected = min(max(variance / 0.1**2, fewest), 4 * num_samples) if sound else 4 * num_samples
     np.testing.assert_allclose(found.count, [expected], rtol=0.01, atol=1)
 
 
