@@ -50,8 +50,8 @@ def report(folder: Path, picture: Path) -> None:
         auroc = roc_auc_score(unseen, -values)
         print(f"{name:<18} {auroc:.3f}{values[~unseen].mean():18.2f}{values[unseen].mean():13.2f}")
     for name, found in (("refined", refined), ("q", plain)):
-        sizes = [np.median(found["effective_sample_size"][rows]) for rows in (~unseen, unseen)]
-        print(f"effective samples of 5000, {name:<8} {sizes[0]:.0f} (0 to 8), {sizes[1]:.0f} (9), medians")
+        errors = [np.median(found["standard_error"][rows]) for rows in (~unseen, unseen)]
+        print(f"standard error, {name:<8} {errors[0]:.3f} (0 to 8), {errors[1]:.3f} (9), medians")
     print(f"reliable: {refined['reliable'].mean():.1%} of the refined scores")
     for rate in RATES:
         of_seen, of_nines = (np.mean(refined["p_value"][rows] <= np.float32(rate)) for rows in (~unseen, unseen))

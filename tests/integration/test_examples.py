@@ -172,18 +172,18 @@ def test_the_nines_are_ranked_among_the_other_digits_by_their_scores(example, ca
         unseen = test["y"] == 9
     hidden = np.arange(len(unseen)) % 4 == 0  # nines that q takes for one of the others
     refined, plain = np.where(unseen, -30.0, -20.0), np.where(unseen & ~hidden, -31.0, -21.0)
-    sizes, reliable = np.where(unseen, 40.0, 400.0), np.arange(len(unseen)) % 2
+    errors, reliable = np.where(unseen, 0.4, 0.05), np.arange(len(unseen)) % 2
     p_value = np.where(unseen, 0.01, 0.07).astype(np.float32)
-    scores = {"log_prob": refined, "effective_sample_size": sizes, "reliable": reliable, "p_value": p_value}
+    scores = {"log_prob": refined, "standard_error": errors, "reliable": reliable, "p_value": p_value}
     np.savez(folder / "scores.npz", **scores)
-    np.savez(folder / "scores-q.npz", log_prob=plain, elbo=-refined, effective_sample_size=sizes / 10)
+    np.savez(folder / "scores-q.npz", log_prob=plain, elbo=-refined, standard_error=errors / 2)
     module.report(folder, Path("runs/unseen_digit.png"))
     printed = capsys.readouterr().out
     found = 1 - np.mean(hidden[unseen]) / 2  # a tie counts half
     assert "log p(x), refined  1.000            -20.00       -30.00\n" in printed
     assert f"L_5000             {found:.3f}            -21.00" in printed
     assert "ELBO               0.000" in printed
-    assert "refined  400 (0 to 8), 40 (9), medians\neffective samples of 5000, q        40 (0 to 8), 4 (9)" in printed
+    assert "refined  0.050 (0 to 8), 0.400 (9), medians\nstandard error, q        0.025 (0 to 8), 0.200 (9)" in printed
     assert f"reliable: {reliable.mean():.1%} of" in printed
     assert "alarms at a false alarm rate of 5%: 0.0% of 0 to 8, 100.0% of the nines\n" in printed
     assert "alarms at a false alarm rate of 10%: 100.0% of 0 to 8, 100.0% of the nines\n" in printed
