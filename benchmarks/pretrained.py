@@ -27,7 +27,10 @@ def publish(run: Path, folder: Path) -> None:
         text = (run / f"{name}.json").read_text()
         if data_dir:
             text = text.replace(json.dumps(data_dir), "null").replace(f"{data_dir.rstrip('/')}/", "")
-        write_json(folder / f"{name}.json", json.loads(text))
+        content = json.loads(text)
+        if start := content.get("training", {}).get("init_from"):
+            content["training"]["init_from"] = Path(start).name
+        write_json(folder / f"{name}.json", content)
     table = pyarrow.parquet.read_table(run / "scores.parquet")
     real = [field.name for field in table.schema if str(field.type) == "double"]
     packed = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": real}  # 0.7 of the size

@@ -26,7 +26,8 @@ def test_a_model_is_small_and_its_files_are_of_one_model(name):
     config, metrics = (json.loads(files[f"{section}.json"].read_text()) for section in ("config", "metrics"))
     assert metrics["model"] == model_checksum(folder)
     assert config["data"]["data_dir"] is None
-    assert "/" not in config["data"]["source"] + metrics["protocol"]["source"]  # no path of another machine
+    paths = (config["data"]["source"], metrics["protocol"]["source"], config["training"]["init_from"] or "")
+    assert not any("/" in path for path in paths)  # no path of another machine
     scores = pyarrow.parquet.read_table(files["scores.parquet"])
     assert len(scores) == metrics["num_test"] == 10_000
     for column, mean in {"log_likelihood": metrics["log_likelihood"], "bound_5000": metrics["bounds"]["5000"]}.items():
