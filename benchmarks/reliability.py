@@ -3,18 +3,22 @@
 Scores the first test images of finished runs under several seeds, with a refined proposal and with q(h | x), and prints
 for each a row of a table: the mean, the mean number of samples of a row, the median share of them that is effective,
 the share of scores called reliable, how often the 95% interval of a reliable score covers the estimate that the other
-seeds give together, and the processor's time in units of L_k.
+seeds give together, and the processor's time without that of L_k, which every estimate comes with, in units of it.
+
+`--annealed 4` compares the refined estimate with annealing under as many seeds, and with bidirectional Monte Carlo on
+as many images that the model draws itself.
 """
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from scipy.special import logsumexp
 
 from iwae_tf.config import ScoringConfig
-from iwae_tf.evaluation import estimate_log_likelihood
+from iwae_tf.evaluation import annealed_log_likelihood, bidirectional_bounds, estimate_log_likelihood
 from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.training.evaluation import evaluation_images
 from iwae_tf.training.run_folder import read_trained
@@ -32,6 +36,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="test images of each run (default: 100)")
     parser.add_argument("--seeds", type=int, default=20, help="seeds of the samples (default: 20)")
     parser.add_argument("--num-samples", type=int, default=5000, help="k (default: 5000)")
+    parser.add_argument("--annealed", type=int, default=0, metavar="SEEDS", help="seeds of annealing (default: 0)")
     parser.add_argument("--data-dir", help="folder to read the data from, if it is not the run's")
     arguments = parser.parse_args()
     one_thread_per_operation()
@@ -39,8 +44,12 @@ def main() -> None:
     for path in arguments.runs:
         trained = read_trained(path)
         x, _ = evaluation_images(trained, ScoringConfig(data_dir=arguments.data_dir), "test")
-        for row in measured(trained.model, x[: arguments.images], arguments.num_samples, arguments.seeds):
+        x = x[: arguments.images]
+        for row in measured(trained.model, x, arguments.num_samples, arguments.seeds):
             print(f"| {path.name} | {' | '.join(row)} |", flush=True)
+        if arguments.annealed:
+            for line in agreement(trained.model, x, arguments.num_samples, arguments.seeds, arguments.annealed):
+                print(f"{path.name}: {line}", flush=True)
 
 
 def measured(model, x: np.ndarray, num_samples: int, seeds: int) -> list[tuple[str, ...]]:
@@ -58,7 +67,7 @@ def measured(model, x: np.ndarray, num_samples: int, seeds: int) -> list[tuple[s
             estimates.append(estimate_log_likelihood(model, x, num_samples, seed, sample_sizes=(), refine=refine))
             seconds[refine].append(time.process_time() - begin)
     names = {"auto": "refined", "off": "q"}
-    return [_row(names[refine], found[refine], np.divide(seconds[refine], seconds["L_k"])) for refine in found]
+    return [_row(names[refine], found[refine], np.divide(seconds[refine], seconds["L_k"]) - 1) for refine in found]
 
 
 def _row(name: str, estimates: list, times: np.ndarray) -> tuple[str, ...]:
@@ -80,6 +89,39 @@ def _row(name: str, estimates: list, times: np.ndarray) -> tuple[str, ...]:
         f"{covered.mean():.3f}",
         f"{np.median(times):.2f}",
     )
+
+
+def agreement(
+    model, x: np.ndarray, num_samples: int, seeds: int, annealing_seeds: int, num_temperatures: int = 1000
+) -> Iterator[str]:
+    """Yields lines that compare means over x, and over as many images that the model draws, each with its error.
+
+    The error of a mean over seeds is that of the samples, from their spread; the error of a difference is over images.
+    """
+
+    def refined(x):
+        return [estimate_log_likelihood(model, x, num_samples, seed) for seed in range(seeds)]
+
+    def annealed(seed):
+        return annealed_log_likelihood(model, x, num_temperatures=num_temperatures, seed=seed).log_likelihood
+
+    found, chains = refined(x), np.array([annealed(seed) for seed in range(annealing_seeds)])
+    log_p, reliable = (np.array([getattr(one, name) for one in found]) for name in ("log_likelihood", "reliable"))
+    yield f"refined {_over_seeds(log_p)}, annealed {_over_seeds(chains)}, q {found[0].mean_bounds[num_samples]:.3f}"
+    of_reliable = np.ma.array(log_p, mask=~reliable).mean(axis=0) - chains.mean(axis=0)
+    yield f"refined - annealed, of the reliable scores: {_over_images(of_reliable.compressed())}"
+    bounds = bidirectional_bounds(model, len(x), num_temperatures=num_temperatures)
+    log_p = np.mean([one.log_likelihood for one in refined(bounds.x)], axis=0)
+    yield f"simulated: refined - lower {_over_images(log_p - bounds.lower)}, upper - lower {_over_images(bounds.gap)}"
+
+
+def _over_seeds(values: np.ndarray) -> str:
+    means = values.mean(axis=1)
+    return f"{means.mean():.3f} +- {means.std(ddof=1) / len(means) ** 0.5:.3f}"
+
+
+def _over_images(values: np.ndarray) -> str:
+    return f"{values.mean():.3f} +- {values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def intervals_cover(log_p: np.ndarray, error: np.ndarray) -> np.ndarray:

@@ -221,7 +221,7 @@ def test_the_default_signature_gives_the_refined_estimate_of_python(exported, im
         np.testing.assert_allclose(served["log_prob"], found.log_likelihood, atol=2e-3)
         np.testing.assert_allclose(served["standard_error"], found.standard_error, rtol=0.05, atol=1e-3)
         np.testing.assert_array_equal(served["reliable"], found.reliable)
-    if model.gaussian_latents:
+    elif model.gaussian_latents:
         assert np.median(served["effective_sample_size"] / plain["effective_sample_size"]) > 1.5
     provenance = json.loads((folder / "assets.extra" / "provenance.json").read_text())
     assert provenance["refine"] == model.gaussian_latents
