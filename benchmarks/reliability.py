@@ -5,13 +5,13 @@ for each a row of a table: the mean, the mean number of samples of a row, the me
 the share of scores called reliable, how often the 95% interval of a reliable score covers the estimate that the other
 seeds give together, and the processor's time without that of L_k, which every estimate comes with, in units of it.
 
-`--annealed 4` compares the refined estimate with annealing under as many seeds, and with bidirectional Monte Carlo on
-as many images that the model draws itself.
+`--annealed 4` compares the refined estimate with annealing under 4 seeds, and with bidirectional Monte Carlo on 4 times
+as many images, which the model draws itself.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,34 +94,36 @@ def _row(name: str, estimates: list, times: np.ndarray) -> tuple[str, ...]:
 def agreement(
     model, x: np.ndarray, num_samples: int, seeds: int, annealing_seeds: int, num_temperatures: int = 1000
 ) -> Iterator[str]:
-    """Yields lines that compare means over x, and over as many images that the model draws, each with its error.
+    """Yields lines that compare means over x, and over images that the model draws, in nats.
 
     The error of a mean over seeds is that of the samples, from their spread; the error of a difference is over images.
     """
 
-    def refined(x):
-        return [estimate_log_likelihood(model, x, num_samples, seed) for seed in range(seeds)]
+    def refined(x, seed):
+        return estimate_log_likelihood(model, x, num_samples, seed)
 
-    def annealed(seed):
-        return annealed_log_likelihood(model, x, num_temperatures=num_temperatures, seed=seed).log_likelihood
-
-    found, chains = refined(x), np.array([annealed(seed) for seed in range(annealing_seeds)])
+    found = [refined(x, seed) for seed in range(seeds)]
     log_p, reliable = (np.array([getattr(one, name) for one in found]) for name in ("log_likelihood", "reliable"))
-    yield f"refined {_over_seeds(log_p)}, annealed {_over_seeds(chains)}, q {found[0].mean_bounds[num_samples]:.3f}"
-    of_reliable = np.ma.array(log_p, mask=~reliable).mean(axis=0) - chains.mean(axis=0)
+    annealed, differences, gaps = [], [], []
+    for seed in range(annealing_seeds):
+        settings = {"num_temperatures": num_temperatures, "seed": seed}
+        annealed.append(annealed_log_likelihood(model, x, **settings).log_likelihood)
+        bounds = bidirectional_bounds(model, len(x), **settings)
+        differences.extend(refined(bounds.x, seed).log_likelihood - bounds.lower)
+        gaps.extend(bounds.gap)
+    yield f"refined {_over_seeds(log_p)}, annealed {_over_seeds(annealed)}, q {found[0].mean_bounds[num_samples]:.3f}"
+    of_reliable = np.ma.array(log_p, mask=~reliable).mean(axis=0) - np.mean(annealed, axis=0)
     yield f"refined - annealed, of the reliable scores: {_over_images(of_reliable.compressed())}"
-    bounds = bidirectional_bounds(model, len(x), num_temperatures=num_temperatures)
-    log_p = np.mean([one.log_likelihood for one in refined(bounds.x)], axis=0)
-    yield f"simulated: refined - lower {_over_images(log_p - bounds.lower)}, upper - lower {_over_images(bounds.gap)}"
+    yield f"simulated: refined - lower {_over_images(differences)}, upper - lower {_over_images(gaps)}"
 
 
-def _over_seeds(values: np.ndarray) -> str:
-    means = values.mean(axis=1)
+def _over_seeds(values: Sequence) -> str:
+    means = np.mean(values, axis=1)
     return f"{means.mean():.3f} +- {means.std(ddof=1) / len(means) ** 0.5:.3f}"
 
 
-def _over_images(values: np.ndarray) -> str:
-    return f"{values.mean():.3f} +- {values.std(ddof=1) / len(values) ** 0.5:.3f}"
+def _over_images(values: Sequence) -> str:
+    return f"{np.mean(values):.3f} +- {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def intervals_cover(log_p: np.ndarray, error: np.ndarray) -> np.ndarray:
