@@ -38,3 +38,4 @@ def test_refined_scores_agree_with_annealing_and_with_the_sandwich():
     np.testing.assert_allclose([refined, annealed, of_q], exact, atol=0.08)
     assert abs(difference[0] - (refined - annealed)) < 0.002  # all are reliable; three decimals
     assert -0.08 < simulated[0] < simulated[2] + 0.08
+    assert simulated[1] < 0.04  # of the same images: 0.032; of others 0.045
