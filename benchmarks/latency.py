@@ -1,8 +1,8 @@
 """Milliseconds of a served row: `python -m benchmarks.latency export/models/NAME [export/models/NAME ...]`.
 
 Calls exported models in this process, in turns, with rows that each model draws itself: one row in a request, and 20.
-Prints the median time of a row with the least and the greatest, by `serving_default`, and by `log_prob_k`, which scores
-with q(h | x), with as many samples as the refined estimate may have.
+Prints the median time of a row with the least and the greatest, by `serving_default`, and by `log_prob_k`, which takes
+5000 samples of q(h | x).
 """
 
 import argparse
@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from iwae_tf.serving.model_folder import find_version
+from iwae_tf.serving.model_folder import find_version, load
 
 SIGNATURES, SIZES, NUM_SAMPLES = ("serving_default", "log_prob_k"), (1, 20), 5000
 
 
 def seconds_of_a_row(folders: list[Path], calls: int, sizes=SIZES, num_samples=NUM_SAMPLES) -> dict[tuple, list[float]]:
     """Returns (name, signature, size of the request) -> seconds of a row, one for each call."""
-    models = {name: tf.saved_model.load(str(version)) for name, version in map(find_version, folders)}
+    models = {name: load(version).model for name, version in map(find_version, folders)}
     found: dict[tuple, list[float]] = {}
     for call in range(calls + 1):
         for (name, model), signature, size in itertools.product(models.items(), SIGNATURES, sizes):

@@ -18,7 +18,12 @@ import numpy as np
 from scipy.special import logsumexp
 
 from iwae_tf.config import ScoringConfig
-from iwae_tf.evaluation import annealed_log_likelihood, bidirectional_bounds, estimate_log_likelihood
+from iwae_tf.evaluation import (
+    LikelihoodEstimate,
+    annealed_log_likelihood,
+    bidirectional_bounds,
+    estimate_log_likelihood,
+)
 from iwae_tf.replicas import one_thread_per_operation
 from iwae_tf.training.evaluation import evaluation_images
 from iwae_tf.training.run_folder import read_trained
@@ -45,15 +50,21 @@ def main() -> None:
         trained = read_trained(path)
         x, _ = evaluation_images(trained, ScoringConfig(data_dir=arguments.data_dir), "test")
         x = x[: arguments.images]
-        for row in measured(trained.model, x, arguments.num_samples, arguments.seeds):
+        rows, refined = measured(trained.model, x, arguments.num_samples, arguments.seeds)
+        for row in rows:
             print(f"| {path.name} | {' | '.join(row)} |", flush=True)
         if arguments.annealed:
-            for line in agreement(trained.model, x, arguments.num_samples, arguments.seeds, arguments.annealed):
+            for line in agreement(trained.model, x, arguments.num_samples, refined, arguments.annealed):
                 print(f"{path.name}: {line}", flush=True)
 
 
-def measured(model, x: np.ndarray, num_samples: int, seeds: int) -> list[tuple[str, ...]]:
-    """Returns the row of each proposal, scored in turns so that their times can be compared."""
+def measured(
+    model, x: np.ndarray, num_samples: int, seeds: int
+) -> tuple[list[tuple[str, ...]], list[LikelihoodEstimate]]:
+    """Returns the row of each proposal, scored in turns so that their times can be compared, and the refined estimates.
+
+    The estimates are those of seed 0, 1, ...
+    """
     found, seconds = {"auto": [], "off": []}, {"auto": [], "off": [], "L_k": []}
     model.log_likelihood(x, num_samples)  # the first call of a graph is slow
     for refine in found:
@@ -67,7 +78,8 @@ def measured(model, x: np.ndarray, num_samples: int, seeds: int) -> list[tuple[s
             estimates.append(estimate_log_likelihood(model, x, num_samples, seed, sample_sizes=(), refine=refine))
             seconds[refine].append(time.process_time() - begin)
     names = {"auto": "refined", "off": "q"}
-    return [_row(names[refine], found[refine], np.divide(seconds[refine], seconds["L_k"]) - 1) for refine in found]
+    rows = [_row(names[refine], found[refine], np.divide(seconds[refine], seconds["L_k"]) - 1) for refine in found]
+    return rows, found["auto"]
 
 
 def _row(name: str, estimates: list, times: np.ndarray) -> tuple[str, ...]:
@@ -92,37 +104,35 @@ def _row(name: str, estimates: list, times: np.ndarray) -> tuple[str, ...]:
 
 
 def agreement(
-    model, x: np.ndarray, num_samples: int, seeds: int, annealing_seeds: int, num_temperatures: int = 1000
+    model,
+    x: np.ndarray,
+    num_samples: int,
+    found: list[LikelihoodEstimate],
+    annealing_seeds: int,
+    num_temperatures: int = 1000,
 ) -> Iterator[str]:
     """Yields lines that compare means over x, and over images that the model draws, in nats.
 
     The error of a mean over seeds is that of the samples, from their spread; the error of a difference is over images.
+    `found` are refined estimates of x, one for each seed.
     """
-
-    def refined(x, seed):
-        return estimate_log_likelihood(model, x, num_samples, seed)
-
-    found = [refined(x, seed) for seed in range(seeds)]
     log_p, reliable = (np.array([getattr(one, name) for one in found]) for name in ("log_likelihood", "reliable"))
     annealed, differences, gaps = [], [], []
     for seed in range(annealing_seeds):
         settings = {"num_temperatures": num_temperatures, "seed": seed}
         annealed.append(annealed_log_likelihood(model, x, **settings).log_likelihood)
         bounds = bidirectional_bounds(model, len(x), **settings)
-        differences.extend(refined(bounds.x, seed).log_likelihood - bounds.lower)
+        refined = estimate_log_likelihood(model, bounds.x, num_samples, seed, sample_sizes=())
+        differences.extend(refined.log_likelihood - bounds.lower)
         gaps.extend(bounds.gap)
-    yield f"refined {_over_seeds(log_p)}, annealed {_over_seeds(annealed)}, q {found[0].mean_bounds[num_samples]:.3f}"
+    over_seeds = (_mean_and_error(np.mean(values, axis=1)) for values in (log_p, annealed))
+    yield "refined {}, annealed {}, q {:.3f}".format(*over_seeds, found[0].mean_bounds[num_samples])
     of_reliable = np.ma.array(log_p, mask=~reliable).mean(axis=0) - np.mean(annealed, axis=0)
-    yield f"refined - annealed, of the reliable scores: {_over_images(of_reliable.compressed())}"
-    yield f"simulated: refined - lower {_over_images(differences)}, upper - lower {_over_images(gaps)}"
+    yield f"refined - annealed, of the reliable scores: {_mean_and_error(of_reliable.compressed())}"
+    yield f"simulated: refined - lower {_mean_and_error(differences)}, upper - lower {_mean_and_error(gaps)}"
 
 
-def _over_seeds(values: Sequence) -> str:
-    means = np.mean(values, axis=1)
-    return f"{means.mean():.3f} +- {means.std(ddof=1) / len(means) ** 0.5:.3f}"
-
-
-def _over_images(values: Sequence) -> str:
+def _mean_and_error(values: Sequence) -> str:
     return f"{np.mean(values):.3f} +- {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
 
 

@@ -23,15 +23,17 @@ def test_intervals_of_normal_estimates_cover_95_percent_and_narrow_ones_fewer():
 
 
 def test_a_model_has_a_row_for_each_proposal():
-    rows = reliability.measured(small_model(gain=1.0), binary_images(4), num_samples=60, seeds=3)
+    rows, refined = reliability.measured(small_model(gain=1.0), binary_images(4), num_samples=60, seeds=3)
     assert [row[0] for row in rows] == ["refined", "q"]
     assert all(len(row) == len(reliability.COLUMNS) - 1 for row in rows)
+    assert f"{np.mean([one.log_likelihood for one in refined]):.3f}" == rows[0][1]
     assert float(rows[0][4]) > float(rows[1][4]) > 1 / 60  # the share of samples that is effective
 
 
 def test_refined_scores_agree_with_annealing_and_with_the_sandwich():
     model, x = small_model(gain=1.0), binary_images(12)
-    lines = list(reliability.agreement(model, x, 500, seeds=2, annealing_seeds=2, num_temperatures=30))
+    found = [estimate_log_likelihood(model, x, 500, seed, sample_sizes=()) for seed in range(2)]
+    lines = list(reliability.agreement(model, x, 500, found, annealing_seeds=2, num_temperatures=30))
     means, difference, simulated = ([float(n) for n in re.findall(r"-?\d+\.\d+", line)] for line in lines)
     refined, _, annealed, _, of_q = means
     exact = estimate_log_likelihood(model, x, 20000, refine="off").log_likelihood.mean()
