@@ -30,6 +30,7 @@ from iwae_tf.training.building import build_optimizer
 
 NUM_SAMPLES, NUM_TEST = 500, 1000
 TRACED, TIMED = 60, 300  # steps before and during the measurement of a step
+FIRST_SHARE = 2 / 3  # of the time, with `Recipe.first`
 FIELDS = ("recipe", "minutes", "seed", "passes", "steps", "used", "validation", "test", "error")
 
 
@@ -40,6 +41,7 @@ class Recipe:
     objective: str = "dreg"
     k: int = 5
     backward: int = 0  # of the k samples; 0 for all
+    first: int = 0  # k of a first run, from which this one goes on at half the rate; 0 for none
     optimizer: str = "adam"
     batch: int = 100
     rate: float = 4e-3
@@ -50,10 +52,19 @@ class Recipe:
     @property
     def name(self) -> str:
         """What distinguishes it, as words."""
-        words = [self.objective, f"k{self.k}", *([] if self.optimizer == "adam" else [self.optimizer])]
+        words = [self.objective, *[f"k{self.first} then"] * bool(self.first), f"k{self.k}"]
+        words += [self.optimizer] * (self.optimizer != "adam")
         words += [f"batch{self.batch}", f"{self.rate:g}", self.schedule]
         words += [f"backward{self.backward}"] * bool(self.backward) + [f"warmup{self.warmup:g}"] * bool(self.warmup)
         return " ".join(words + [f"ema{self.ema:g}"] * bool(self.ema))
+
+    @property
+    def runs(self) -> list[tuple["Recipe", float]]:
+        """The runs that follow each other, each with its share of the time."""
+        if not self.first:
+            return [(self, 1.0)]
+        first = dataclasses.replace(self, first=0, k=self.first, backward=0)
+        return [(first, FIRST_SHARE), (dataclasses.replace(self, first=0, rate=self.rate / 2), 1.0 - FIRST_SHARE)]
 
     def build_optimizer(self, steps: int) -> keras.optimizers.Optimizer:
         """Returns the optimiser that `train` has, with the learning rate on its schedule over these steps."""
@@ -88,6 +99,7 @@ GROUPS = {
         *(Recipe(objective=name, k=50) for name in ("iwae", "dreg", "stl", "piwae")),
         *(Recipe(k=50, backward=number) for number in (5, 10)),
         Recipe(k=50, backward=10, optimizer="muon", batch=400, rate=8e-3),
+        *(Recipe(k=50, backward=10, first=5, optimizer="muon", batch=400, rate=rate) for rate in (4e-3, 8e-3)),
         Recipe(objective="iwae", k=50, batch=20, rate=1e-3, schedule="paper"),
     ],
 }
@@ -95,9 +107,12 @@ GROUPS = {
 
 def measured(recipe: Recipe, dataset: Dataset, minutes: float, seed: int) -> dict[str, object]:
     """Trains by a recipe for some core-minutes; returns a row of the file."""
-    per_step = _fitted(recipe, dataset, TRACED + TIMED, seed, timed=TIMED)[1] / TIMED
-    steps = max(1, round(60.0 * minutes / per_step))
-    model, used = _fitted(recipe, dataset, steps, seed)
+    speeds = [TIMED / _fitted(run, dataset, TRACED + TIMED, seed, timed=TIMED)[1] for run, _ in recipe.runs]
+    model, used, steps = None, 0.0, 0
+    for (run, share), speed in zip(recipe.runs, speeds, strict=True):
+        of_run = max(1, round(60.0 * minutes * share * speed))
+        model, seconds = _fitted(run, dataset, of_run, seed, model=model)
+        used, steps = used + seconds, steps + of_run
     validation = model.log_likelihood(package.binarized(dataset, "valid"), NUM_SAMPLES)
     test = model.log_likelihood(package.binarized(dataset, "test")[:NUM_TEST], NUM_SAMPLES)
     return {
@@ -113,10 +128,13 @@ def measured(recipe: Recipe, dataset: Dataset, minutes: float, seed: int) -> dic
     }
 
 
-def _fitted(recipe: Recipe, dataset: Dataset, steps: int, seed: int, timed: int = 0) -> tuple[IWAE, float]:
-    """Returns a model after these steps, and the processor seconds of all of them, or of the last `timed`."""
-    keras.backend.clear_session()
-    model = IWAE.one_layer(dataset.data_dim, data_mean=dataset.train_mean(), seed=seed)
+def _fitted(
+    recipe: Recipe, dataset: Dataset, steps: int, seed: int, timed: int = 0, model: IWAE | None = None
+) -> tuple[IWAE, float]:
+    """Returns a model, new if none is given, after these steps; and processor seconds, of all or the last `timed`."""
+    if model is None:
+        keras.backend.clear_session()
+        model = IWAE.one_layer(dataset.data_dim, data_mean=dataset.train_mean(), seed=seed)
     given = {"backward_samples": recipe.backward} if recipe.backward else {}
     model.compile(recipe.build_optimizer(steps), build_objective(recipe.objective, recipe.k, given))
     batches, used = training_batches(dataset, recipe.batch, seed), 0.0
@@ -154,7 +172,7 @@ def table(groups: dict[tuple[float, str], list[dict]]) -> str:
 def draw(groups: dict[tuple[float, str], list[dict]], path: Path) -> None:
     """Draws L_500 of the test images against the learning rate, for each schedule, and against core-minutes."""
     means = {key: np.mean([float(row["test"]) for row in rows]) for key, rows in groups.items()}
-    least = min(minutes for minutes, _ in means)
+    least = min(minutes for minutes, _ in means if all((minutes, r.name) in means for r in GROUPS["rates"]))
     schedules = {
         schedule: [(r.rate, means[least, r.name]) for r in GROUPS["rates"] if r.schedule == schedule]
         for schedule in ("constant", "paper", "cosine")

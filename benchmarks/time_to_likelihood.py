@@ -1,14 +1,15 @@
 """Test L_500 against core-hours of training: `python -m benchmarks.time_to_likelihood --data-dir DIR --core-hours 3`.
 
 Ways to train the paper's one-layer network with k = 50 on MNIST, in turns of some core-minutes, so that a busy machine
-is busy for all of them: this package by `--recipe fast` over two lengths, this package by the paper's settings, and the
-paper's settings in eager PyTorch, which sends every image k times through both networks. The processor time of the
-training loops counts, that of scoring after each turn does not. The folder has every way's state: the same command goes
-on.
+is busy for all of them: this package by `--recipe fast` over several lengths, with k = 5 and then an eighth of the
+passes with k = 50; this package by the paper's settings; and the paper's settings in eager PyTorch, which sends every
+image k times through both networks. The processor time of the training loops counts, that of scoring after each turn
+does not. The folder has every way's state: the same command goes on.
 """
 
 import argparse
 import csv
+import dataclasses
 import functools
 import itertools
 import time
@@ -24,11 +25,11 @@ from iwae_tf.config import PAPER_EPOCHS, RECIPES, RunConfig, TrainingConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.plots.style import MARKERS, SERIES
 
-K, NUM_SAMPLES, NUM_TEST, BACKWARD = 50, 500, 1000, 10
+K, FIRST_K, NUM_SAMPLES, NUM_TEST, BACKWARD = 50, 5, 500, 1000, 10
 FIELDS = ("way", "core_seconds", "steps", "passes", "test")
 LIKELIHOODS = (-92.0, -90.0, -89.0, -88.0, -87.0, -86.0)
 TEST = "test.npy"  # the test images, binarised once
-FIRST_STEPS, FIRST_SECONDS = 100, 10.0  # of the first turn, and of the second; each later one doubles the time so far
+FIRST_STEPS, FIRST_SECONDS = 100, 10.0  # of a run's first turn, and of its second; later ones double its time so far
 
 
 # The ways. Each has a process of its own, since TensorFlow and PyTorch crash in one; so `EagerTorch` cannot call the
@@ -36,28 +37,44 @@ FIRST_STEPS, FIRST_SECONDS = 100, 10.0  # of the first turn, and of the second; 
 
 
 class Package:
-    """This package, at a step of a run with these settings; `folder` holds the states after the last two turns."""
+    """This package, at a step of runs that follow each other; `folder` holds the states after the last turns."""
 
-    def __init__(self, dataset: Dataset, training: TrainingConfig, folder: Path, step: int):
+    def __init__(self, dataset: Dataset, runs: list[TrainingConfig], folder: Path, step: int):
         from iwae_tf.data.pipeline import training_batches
         from iwae_tf.models.iwae import IWAE
-        from iwae_tf.objectives import build_objective
         from iwae_tf.replicas import one_thread_per_operation
         from iwae_tf.training import checkpoints
-        from iwae_tf.training.building import build_optimizer
 
         one_thread_per_operation()
         self.folder, self.save_checkpoint = folder, checkpoints.save_checkpoint
-        self.model = IWAE.one_layer(dataset.data_dim, data_mean=dataset.train_mean(), seed=training.seed)
-        given = {"backward_samples": BACKWARD} if training.objective == "dreg" else {}
-        optimizer = build_optimizer(RunConfig(training=training), total_steps(dataset, training))
-        self.model.compile(optimizer, build_objective(training.objective, training.k, given))
-        self.batches_from = functools.partial(training_batches, dataset, training.batch_size, training.seed)
-        if step:
-            checkpoints.load_checkpoint(self.model, next(folder.glob(f"step-{step:09d}-*.weights.h5")))
+        self.model = IWAE.one_layer(dataset.data_dim, data_mean=dataset.train_mean(), seed=runs[0].seed)
+        self.batches_from = functools.partial(training_batches, dataset, runs[0].batch_size, runs[0].seed)
+        self.following = list(zip(runs, steps_of(dataset, runs), strict=True))
+        self.left = 0  # steps of the run that is compiled
+        while step:
+            self._start_next()
+            taken = min(step, self.left)
+            step, self.left = step - taken, self.left - taken
+            if not step:
+                checkpoints.load_checkpoint(self.model, next(self.states.glob(f"step-{taken:09d}-*.weights.h5")))
+
+    def _start_next(self) -> None:
+        """Compiles for the next run, whose steps count from 0."""
+        from iwae_tf.objectives import build_objective
+        from iwae_tf.training.building import build_optimizer
+
+        run, steps = self.following.pop(0)
+        self.left, self.states = steps, self.folder / f"k{run.k}"
+        self.states.mkdir(exist_ok=True)
+        given = {"backward_samples": BACKWARD} if run.objective == "dreg" and run.k > BACKWARD else {}
+        optimizer = build_optimizer(RunConfig(training=run), steps)
+        self.model.compile(optimizer, build_objective(run.objective, run.k, given))
 
     def advance(self, steps: int) -> None:
-        """Takes training steps."""
+        """Takes training steps, all of one run."""
+        if not self.left:
+            self._start_next()
+        self.left -= steps
         self.model.fit(self.batches_from(self.model.step), epochs=1, steps_per_epoch=steps, verbose=0)
 
     def score(self, x: np.ndarray) -> np.ndarray:
@@ -66,19 +83,20 @@ class Package:
 
     def save(self) -> None:
         """Writes the state."""
-        self.save_checkpoint(self.model, self.folder)
+        self.save_checkpoint(self.model, self.states)
 
 
 class EagerTorch:
     """Eager PyTorch by the paper's settings; the arguments of `Package`."""
 
-    def __init__(self, dataset: Dataset, training: TrainingConfig, folder: Path, step: int):
+    def __init__(self, dataset: Dataset, runs: list[TrainingConfig], folder: Path, step: int):
         import torch
 
         from benchmarks.peer_torch import TiledTorch
 
-        self.torch, self.dataset, self.training, self.folder, self.step = torch, dataset, training, folder, step
-        self.model = TiledTorch(*units(1), np.zeros((1, dataset.data_dim), np.float32), training.k)
+        self.torch, self.dataset, self.folder, self.step = torch, dataset, folder, step
+        (self.training,) = runs
+        self.model = TiledTorch(*units(1), np.zeros((1, dataset.data_dim), np.float32), self.training.k)
         mean = np.clip(dataset.train_mean(), 0.001, 0.999)  # the paper's start
         with torch.no_grad():
             self.model.generative[0].heads[0].bias.copy_(torch.from_numpy(np.log(mean / (1 - mean))))
@@ -92,7 +110,7 @@ class EagerTorch:
         """Yields learning rates and batches from the step on: the images in a new order, with new pixels, each pass."""
         size = self.training.batch_size
         intensities = self.dataset.intensities("train")
-        total = total_steps(self.dataset, self.training)
+        (total,) = steps_of(self.dataset, [self.training])
         in_a_pass, ends = total // self.training.epochs, np.cumsum(3 ** np.arange(8)) / PAPER_EPOCHS * total
         while True:
             epoch, batch = divmod(self.step, in_a_pass)
@@ -129,16 +147,23 @@ class EagerTorch:
             old.unlink()
 
 
-def ways(fast_epochs: list[int]) -> dict[str, tuple[type, TrainingConfig]]:
-    """Returns name -> class and settings."""
-    paper = TrainingConfig(k=K, epochs=PAPER_EPOCHS, **RECIPES["paper"])
-    found = {f"fast, {n} passes": (Package, TrainingConfig(k=K, epochs=n, **RECIPES["fast"])) for n in fast_epochs}
+def ways(fast_epochs: list[int]) -> dict[str, tuple[type, list[TrainingConfig]]]:
+    """Returns name -> class and the settings of its runs, each of which goes on from the one before."""
+    found = {f"fast, {n} passes": (Package, fast(n)) for n in fast_epochs}
+    paper = [TrainingConfig(k=K, epochs=PAPER_EPOCHS, **RECIPES["paper"])]
     return found | {"the paper's settings": (Package, paper), "the same, eager PyTorch": (EagerTorch, paper)}
 
 
-def total_steps(dataset: Dataset, training: TrainingConfig) -> int:
-    """Returns the steps of a whole run."""
-    return training.epochs * -(-len(dataset.x_train) // training.batch_size)
+def fast(epochs: int) -> list[TrainingConfig]:
+    """Returns `--recipe fast` with k = 5 and then, for an eighth of the passes from half the rate, with k = 50."""
+    first = TrainingConfig(k=FIRST_K, epochs=epochs, **RECIPES["fast"])
+    rate = first.learning_rate / 2
+    return [first, dataclasses.replace(first, k=K, epochs=max(1, epochs // 8), learning_rate=rate)]
+
+
+def steps_of(dataset: Dataset, runs: list[TrainingConfig]) -> list[int]:
+    """Returns the steps of each of the runs."""
+    return [run.epochs * -(-len(dataset.x_train) // run.batch_size) for run in runs]
 
 
 def turn(way, steps: int, x_test: np.ndarray) -> tuple[float, float]:
@@ -151,31 +176,34 @@ def turn(way, steps: int, x_test: np.ndarray) -> tuple[float, float]:
 
 
 def go_on(
-    name: str, rows: list[dict], total: int, passes: int, turn_seconds: float, ask, path: Path
+    name: str, rows: list[dict], steps_of_runs: list[int], batches: int, turn_seconds: float, ask, path: Path
 ) -> Iterator[float]:
-    """Yields the core-seconds so far after each turn, until all steps are taken.
+    """Yields the core-seconds so far after each turn, until all steps are taken; a turn ends where a run does.
 
     Args:
         name: of the way.
         rows: of the way in the file; like the file they get a row for each turn.
-        total: steps of the whole run.
-        passes: over the images, of the whole run.
+        steps_of_runs: of each of the runs that follow each other.
+        batches: of a pass over the images.
         turn_seconds: most core-seconds of a turn.
         ask: called with steps to take; returns their core-seconds and the score.
         path: the file.
     """
     used, step = (float(rows[-1]["core_seconds"]), int(rows[-1]["steps"])) if rows else (0.0, 0)
-    while step < total:
-        wanted = min(turn_seconds, max(FIRST_SECONDS, used))
-        steps = min(total - step, max(1, round(wanted * step / used)) if step else FIRST_STEPS)
-        seconds, test = ask(steps)
-        used, step = used + seconds, step + steps
-        values = name, f"{used:.1f}", step, f"{step / total * passes:.2f}", f"{test:.3f}"
-        rows.append(dict(zip(FIELDS, values, strict=True)))
-        with path.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(rows[-1])
-        print(*values, flush=True)
-        yield used
+    for begin, end in itertools.pairwise(itertools.accumulate([0, *steps_of_runs])):
+        before = next((float(row["core_seconds"]) for row in rows if int(row["steps"]) == begin), 0.0)
+        while step < end:
+            wanted = min(turn_seconds, max(FIRST_SECONDS, used - before))
+            speed = (step - begin) / (used - before) if step > begin else 0.0  # of this run
+            steps = min(end - step, max(1, round(wanted * speed)) if speed else FIRST_STEPS)
+            seconds, test = ask(steps)
+            used, step = used + seconds, step + steps
+            values = name, f"{used:.1f}", step, f"{step / batches:.2f}", f"{test:.3f}"
+            rows.append(dict(zip(FIELDS, values, strict=True)))
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, FIELDS).writerow(rows[-1])
+            print(*values, flush=True)
+            yield used
 
 
 def reached(points: list[tuple[float, float]], likelihood: float) -> float | None:
@@ -237,8 +265,8 @@ def main() -> None:
     chosen = ways(arguments.fast_epochs)
     if arguments.answer:  # a process of a way
         (name, step), x_test = arguments.answer, np.load(arguments.folder / TEST)
-        kind, training = chosen[name]
-        way = kind(dataset, training, arguments.folder / name, int(step))
+        kind, runs = chosen[name]
+        way = kind(dataset, runs, arguments.folder / name, int(step))
         answer_requests(lambda steps: turn(way, steps, x_test))
         return
     from benchmarks import package  # with TensorFlow
@@ -250,13 +278,13 @@ def main() -> None:
         path.write_text(",".join(FIELDS) + "\n")
     same = ["--folder", arguments.folder.resolve(), "--fast-epochs", *arguments.fast_epochs]
     same += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
-    for name, (_, training) in chosen.items():
+    for name, (_, runs) in chosen.items():
         (arguments.folder / name).mkdir(exist_ok=True)
         of_way = rows.setdefault(name, [])
         step = of_way[-1]["steps"] if of_way else 0
         worker = Worker("benchmarks.time_to_likelihood", *map(str, ["--answer", name, step, *same]))
-        total = total_steps(dataset, training)
-        waiting[name] = go_on(name, of_way, total, training.epochs, 60 * arguments.turn, worker.ask, path)
+        steps, batches = steps_of(dataset, runs), *steps_of(dataset, [dataclasses.replace(runs[0], epochs=1)])
+        waiting[name] = go_on(name, of_way, steps, batches, 60 * arguments.turn, worker.ask, path)
     while waiting:
         for name, turns in list(waiting.items()):
             if next(turns, np.inf) > 3600 * arguments.core_hours:

@@ -25,12 +25,15 @@ def test_the_lines_are_drawn(tmp_path):
 
 
 def test_the_ways_differ_in_what_their_names_say():
-    found = {name: (kind, training.optimizer, training.epochs) for name, (kind, training) in ways([20, 100]).items()}
+    found = {
+        name: (kind, [(run.optimizer, run.k, run.epochs, run.learning_rate) for run in runs])
+        for name, (kind, runs) in ways([20, 100]).items()
+    }
     assert found == {
-        "fast, 20 passes": (Package, "muon", 20),
-        "fast, 100 passes": (Package, "muon", 100),
-        "the paper's settings": (Package, "adam", 3280),
-        "the same, eager PyTorch": (EagerTorch, "adam", 3280),
+        "fast, 20 passes": (Package, [("muon", 5, 20, 0.008), ("muon", 50, 2, 0.004)]),
+        "fast, 100 passes": (Package, [("muon", 5, 100, 0.008), ("muon", 50, 12, 0.004)]),
+        "the paper's settings": (Package, [("adam", 50, 3280, 0.001)]),
+        "the same, eager PyTorch": (EagerTorch, [("adam", 50, 3280, 0.001)]),
     }
 
 
@@ -57,6 +60,9 @@ def test_turns_go_on_where_they_stopped(tmp_path, name):
     assert after > before + 20
     # PyTorch draws other noise for the steps and the score
     assert after == pytest.approx(first.ask(20)[1], abs=10.0 if "PyTorch" in name else 1e-2)
+    if "fast" in name:  # steps 40 to 44 are the run with k = 50
+        first.ask(2)
+        assert worker(42).ask(1)[1] == pytest.approx(first.ask(1)[1], abs=1e-3)
 
 
 def test_turns_double_the_time_so_far_up_to_the_longest_and_end_with_the_run(tmp_path):
@@ -66,10 +72,24 @@ def test_turns_double_the_time_so_far_up_to_the_longest_and_end_with_the_run(tmp
         asked.append(steps)
         return 0.5 * steps, -90.0 + len(asked)
 
-    used = list(go_on("way", rows, 1000, 10, 200.0, ask, path))
+    used = list(go_on("way", rows, [1000], 100, 200.0, ask, path))
     assert asked == [100, 100, 200, 400, 200]
     assert used == [50.0, 100.0, 200.0, 400.0, 500.0]
     assert rows[-1] == {"way": "way", "core_seconds": "500.0", "steps": 1000, "passes": "10.00", "test": "-85.000"}
-    assert list(go_on("way", rows, 1000, 10, 200.0, ask, path)) == []
-    assert next(go_on("way", rows[:2], 1000, 10, 200.0, ask, path)) == 200.0
+    assert list(go_on("way", rows, [1000], 100, 200.0, ask, path)) == []
+    assert next(go_on("way", rows[:2], [1000], 100, 200.0, ask, path)) == 200.0
     assert len(path.read_text().splitlines()) == 5 + 1
+
+
+def test_a_turn_ends_where_a_run_does_and_the_next_run_begins_with_short_turns(tmp_path):
+    rows, asked = [], []
+
+    def ask(steps):
+        asked.append(steps)
+        return 0.5 * steps, -90.0
+
+    list(go_on("way", rows, [500, 450], 100, 100.0, ask, tmp_path / "times.csv"))
+    assert asked == [100, 100, 200, 100, 100, 100, 200, 50]
+    del rows[6:], asked[:]
+    list(go_on("way", rows, [500, 450], 100, 100.0, ask, tmp_path / "times.csv"))
+    assert asked == [200, 50]
