@@ -78,7 +78,10 @@ def test_a_recipe_trains_for_its_processor_time(monkeypatch, recipe):
     monkeypatch.setattr(recipes, "_fitted", lambda *given, **more: models.append(fitted(*given, **more)) or models[-1])
     found = recipes.measured(recipe, load("digits"), 0.02, 3)
     assert (found["minutes"], found["seed"]) == (0.02, 3)
-    assert found["steps"] > 3
+    speeds = [10 / seconds for _, seconds in models[: len(recipe.runs)]]
+    assert found["steps"] == sum(
+        max(1, round(1.2 * share * speed)) for (_, share), speed in zip(recipe.runs, speeds, strict=True)
+    )
     assert float(found["test"]) < -10
     model = models[-1][0]
     assert model.objective.num_samples == recipe.k
