@@ -16,7 +16,7 @@ def test_a_likelihood_is_reached_on_the_line_between_two_scores_or_not_at_all():
     assert reached(LINES["one"], -91.0) == pytest.approx(72.0)
     assert reached(LINES["other"], -91.0) is None
     hours = {name: [(60 * seconds, test) for seconds, test in line] for name, line in LINES.items()}
-    assert "| -92 | 0.90 | 11.14 |\n| -90 | 1.65 |  |" in table(hours)
+    assert "| -92 | 0.90 | 11.14 |\n| -90 | 1.65 | > 12.00 |" in table(hours)
 
 
 def test_the_lines_are_drawn(tmp_path):
