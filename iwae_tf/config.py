@@ -6,6 +6,7 @@ Each field made by `setting` is a command line flag of the same name with dashes
 import csv
 import dataclasses
 import functools
+import io
 import json
 import math
 import numbers
@@ -80,6 +81,17 @@ def name_list(text: str) -> tuple[str, ...]:
     except csv.Error as error:  # a line break outside quotation marks
         raise ValueError(error) from None
     return tuple(name.strip() for name in names if name.strip())
+
+
+def word_of(value: Any) -> str:
+    """Returns a value as its flag takes it: a list by its entries with commas, in quotation marks where necessary."""
+    if value == []:
+        return "none"  # hidden layers
+    if not isinstance(value, list):
+        return str(value)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(value)
+    return line.getvalue()
 
 
 def share_list(text: str) -> tuple[float, ...]:

@@ -81,8 +81,13 @@ def _is_integer_from(smallest: int, value: object) -> bool:
 
 def positive_integer(name: str, value: object) -> int:
     """Returns `value` as an int; raises `InputError` naming `name` if it is no integer >= 1."""
-    if not _is_integer_from(1, value):
-        raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+    return integer_from(1, name, value)
+
+
+def integer_from(least: int, name: str, value: object) -> int:
+    """Returns `value` as an int; raises `InputError` naming `name` if it is no integer >= `least`."""
+    if not _is_integer_from(least, value):
+        raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
     return operator.index(value)
 
 

@@ -48,7 +48,8 @@ def add_flags(parser: flags.Parser) -> None:
         "--false-alarm-rate",
         type=float,
         metavar="RATE",
-        help="adds a column alarm, 1 where p_value is at most this, in (0, 1): the share of normal rows that alarm",
+        help="adds a column alarm, 1 where p_value is at most this, in (0, 1): the share of normal rows that alarm; "
+        "-1 for a row without a score, whose status says why",
     )
     parser.add_argument(
         "--explain",
@@ -179,10 +180,13 @@ def _ended(scores, false_alarm_rate: float | None) -> int:
 
     print(summary(scores), file=sys.stderr)
     if false_alarm_rate is not None:
-        alarm = alarms(scores, false_alarm_rate) == 1
+        given = alarms(scores, false_alarm_rate)
+        alarm, unknown = given == 1, (given == -1).sum()
         highest = f", log_prob up to {scores.log_prob[alarm].max():.3f}" if alarm.any() else ""
-        rows = f"{alarm.sum()} of {len(alarm)} rows"
-        print(f"{rows} alarm: p_value at most {false_alarm_rate:g}{highest}", file=sys.stderr)
+        number = len(alarm)
+        without = f"; {unknown} of {number} cannot alarm, since they have no score (alarm -1)" if unknown else ""
+        rows = f"{alarm.sum()} of {number - unknown} rows"
+        print(f"{rows} alarm: p_value at most {false_alarm_rate:g}{highest}{without}", file=sys.stderr)
     return 0 if (scores.status == OK).any() else 1
 
 

@@ -6,14 +6,12 @@ alike.
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from iwae_tf.config import RECIPES, RECORDED
+from iwae_tf.config import RECIPES, RECORDED, word_of
 from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError, nearest_name
 
@@ -147,18 +145,7 @@ def _words(path: Path, name: str, value: Any, action: argparse.Action) -> list[s
     if any(not isinstance(item, (str, int, float, list)) for item in entries):
         raise InputError(f"{path}: {name} must be a text, a number or a list of them, got {value!r}")
     if action.nargs:
-        return [flag, *map(_text, entries)]
+        return [flag, *map(word_of, entries)]
     if isinstance(action.default, list):  # a flag that may be repeated
-        return [f"{flag}={_text(item)}" for item in entries]
-    return [f"{flag}={_text(value) if value != [] else ''}"]
-
-
-def _text(value: Any) -> str:
-    """Returns a value as a flag takes it: a list by its entries with commas, in quotation marks where necessary."""
-    if value == []:
-        return "none"  # hidden layers
-    if not isinstance(value, list):
-        return str(value)
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(value)
-    return line.getvalue()
+        return [f"{flag}={word_of(item)}" for item in entries]
+    return [f"{flag}={word_of(value) if value != [] else ''}"]

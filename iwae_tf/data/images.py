@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from iwae_tf.data import files
+from iwae_tf.data.dataset import SPLITS
 from iwae_tf.errors import InputError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -30,12 +31,29 @@ def image_paths(folder: pathlib.Path, skipped: Sequence[str] = ()) -> dict[str, 
     return found
 
 
+def all_paths(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the images of a folder, of its classes, and of its splits, each with or without classes.
+
+    Raises:
+        InputError: there are none, or both in a folder and in its subfolders.
+    """
+    places = [folder, *(folder / split for split in SPLITS if (folder / split).is_dir())]
+    found = {path for place in places for paths in image_paths(place).values() for path in paths}
+    if not found:
+        raise InputError(f"{folder} holds no PNG or JPEG images, nor do its subfolders: correct the path")
+    return sorted(found)
+
+
 def _is_image(path: pathlib.Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
-def read_images(paths: Sequence[pathlib.Path]) -> np.ndarray:
+def read_images(paths: Sequence[pathlib.Path], shape: tuple[int, ...] = ()) -> np.ndarray:
     """Returns images as uint8 [N, H, W] if all are grey, else [N, H, W, 3].
+
+    Args:
+        paths: of the images.
+        shape: of the rows that are wanted; with (H, 3 W) grey images get three equal colours too.
 
     Raises:
         InputError: a file cannot be read, or has another size, 16 bits or transparent pixels.
@@ -47,7 +65,8 @@ def read_images(paths: Sequence[pathlib.Path]) -> np.ndarray:
             raise InputError(
                 f"{path} has {sizes[1]} and {paths[0]} has {sizes[0]}; expected one size: resize or crop the images"
             )
-    if any(image.ndim == 3 for image in images):
+    height, width = images[0].shape[:2]
+    if shape == (height, 3 * width) or any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.stack([image] * 3, axis=-1) for image in images]
     return np.stack(images)
 

@@ -1,5 +1,6 @@
 """Files of tables: CSV and Parquet, with checks of their form and of the names of their columns."""
 
+import base64
 import collections
 import csv
 import pathlib
@@ -29,7 +30,13 @@ def _read_parquet(path: pathlib.Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     with files.reading(path, "a Parquet file"), pq.ParquetFile(path) as file:
-        return file.read()
+        table, stored = file.read(), (file.metadata.metadata or {}).get(b"ARROW:schema")
+        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))) if stored else table.schema
+    # A dictionary of other values than text is read as these values; its type is in the stored schema alone.
+    for number, field in enumerate(table.schema):
+        if pa.types.is_dictionary(schema.types[number]) and not is_text(field.type):
+            table = table.set_column(number, field.name, table.column(number).cast(pa.string()))
+    return table
 
 
 def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
@@ -54,7 +61,11 @@ def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
                 read_options=arrow_csv.ReadOptions(
                     use_threads=False, block_size=_BLOCK, column_names=names, skip_rows_after_names=1
                 ),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
+                parse_options=arrow_csv.ParseOptions(
+                    newlines_in_values=True,
+                    ignore_empty_lines=len(names) > 1,  # an empty line of one column is a missing value
+                    invalid_row_handler=keep,
+                ),
                 convert_options=arrow_csv.ConvertOptions(
                     strings_can_be_null=True, column_types={name: pa.string() for name in text if name in names}
                 ),
@@ -72,7 +83,10 @@ def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
 def _check_header(header: list[str], path: pathlib.Path) -> None:
     """Raises `InputError` if the first row of a CSV file is missing, has another delimiter or is one of numbers."""
     if not any(header):
-        raise InputError(f"{path} is empty; expected a header and rows: save it again")
+        raise InputError(
+            f"{path} has no header: its first line is empty; expected names of the columns: add a row of names at its "
+            "top"
+        )
     other = next((mark for mark in ";\t|" if mark in header[0]), None)
     if len(header) == 1 and other:
         raise InputError(
@@ -102,8 +116,7 @@ def check_names(names: Sequence[str], path: pathlib.Path | str) -> None:
 
 def is_text(kind: pa.DataType) -> bool:
     """Returns whether a column is text or a dictionary."""
-    types = pa.types
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+    return pa.types.is_dictionary(kind) or str(kind) in ("string", "large_string", "string_view")
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

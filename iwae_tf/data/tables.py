@@ -1,6 +1,7 @@
 """Tables of a user, CSV or Parquet: their columns as float32, with the kind of each; NaN is a missing value."""
 
 import collections
+import contextlib
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,12 @@ from iwae_tf.errors import InputError, nearest_name
 
 MOST_CATEGORIES = 100
 MOST_WORDS = 0.2  # of the values of a column that else holds numbers are taken for mistakes
+LOCAL_FORMS = re.compile(  # of numbers and dates
+    r"[-+]?\d[\d.]*,\d+"  # 12,5 and 1.234,5
+    r"|[-+]?\d[\d,]*,\d{3}(\.\d+)?"  # 1,234.5
+    r"|[-+]?[\d.,]+ ?[%$€£]|[-+]?[$€£] ?[-+]?[\d.,]+"  # 5% and $ 3
+    r"|\d{1,2}([./-])\d{1,2}\2\d{4}|\d{4}([./])\d{1,2}\3\d{1,2}"  # 31.12.2024 and 2024/12/31
+)
 
 
 def load_tables(
@@ -248,7 +255,9 @@ def _check_type(kind: pa.DataType, place: str, name: str) -> None:
     tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
     if is_text(kind) or any(test(kind) for test in tests):
         return
-    what, remedy = f"values of type {kind}", "put each value into a column of its own"
+    what, remedy = f"values of type {kind}", "turn them into text"
+    if types.is_nested(kind):
+        remedy = "put each value into a column of its own"
     if types.is_temporal(kind):
         what, remedy = f"dates or times ({kind})", "turn them into numbers, for example days since the first one"
     raise InputError(f"{place} holds {what}; expected numbers or text: {remedy}, or --drop {name}")
@@ -267,6 +276,13 @@ def _categories(rows: _Rows, name: str, text: pa.ChunkedArray) -> tuple[str, ...
         raise InputError(
             f"{rows.place(row)}, column {name!r} is {words[0][:40]!r}, and most other values are numbers: correct it, "
             f"leave it empty where it is missing, or --drop {name}"
+        )
+    local = [value for value in words if LOCAL_FORMS.fullmatch(value.strip())]
+    if local and len(words) - len(local) <= MOST_WORDS * len(values):
+        row = pc.index(text, local[0]).as_py()
+        raise InputError(
+            f"{rows.place(row)}, column {name!r} is {local[0][:40]!r}; expected numbers with a decimal point and no "
+            f"unit: write them so, dates as days since the first one, categories with a letter, or --drop {name}"
         )
     if len(values) > MOST_CATEGORIES:
         raise InputError(
@@ -329,7 +345,7 @@ def _scored_numbers(rows: _Rows, column: Column) -> np.ndarray:
 
 
 def _outcomes(rows: _Rows, name: str, flag: str) -> np.ndarray:
-    """Returns the ids or labels of all rows: int64, float64 or text, [N]."""
+    """Returns the ids or labels of all rows: int64 or float64 if they fit in without rounding, else text; [N]."""
     if name not in rows.names:
         raise InputError(f"{rows.first}: {flag} {name}: no such column; it has {listed(rows.names)}")
     arrays = rows.arrays(name)
@@ -340,9 +356,10 @@ def _outcomes(rows: _Rows, name: str, flag: str) -> np.ndarray:
             f"{rows.place(missing[0])} has no value in column {name!r}, which {flag} names: fill it, or leave {flag} "
             "out"
         )
-    for numeric, dtype in ((_is_whole, np.int64), (_is_number, np.float64)):
+    for numeric, dtype in ((_is_whole, pa.int64()), (_is_number, pa.float64())):
         if all(numeric(kind) for kind in types):
-            return np.concatenate([array.cast(pa.from_numpy_dtype(dtype), safe=False).to_numpy() for array in arrays])
+            with contextlib.suppress(pa.ArrowInvalid):  # too large an integer
+                return np.concatenate([array.cast(dtype).to_numpy() for array in arrays])
     with files.reading(pathlib.Path(rows.first), f"numbers or text in column {name!r}"):
         text = _text(arrays).to_pylist()
     return _integers(text) if flag == "--id-column" else np.array(text)
@@ -353,7 +370,7 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return _is_whole(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    return _is_whole(kind) or pa.types.is_floating(kind)
 
 
 def _integers(text: list[str]) -> np.ndarray:

@@ -19,6 +19,8 @@ from iwae_tf.declarations import declare, find
 from iwae_tf.distributions.head import Likelihood
 from iwae_tf.errors import InputError, positive_integer
 
+SMALLEST_SCALE = 1e-6  # of the location: float32 then has some 16 values within it
+
 
 class ColumnModel(NamedTuple):
     """One value of a row, for a model.
@@ -61,6 +63,11 @@ def checked_columns(columns: Sequence, data_dim: int) -> tuple[ColumnModel, ...]
         if not np.isfinite(numbers).all() or column.scale <= 0:
             raise InputError(
                 f"column {column.name!r}: loc must be finite and scale above 0, got {column.loc} and {column.scale}"
+            )
+        if kind.facts.get("real") and column.scale < SMALLEST_SCALE * abs(column.loc):
+            raise InputError(
+                f"column {column.name!r}: float32 cannot hold differences of {column.scale:g} around {column.loc:g}: "
+                "subtract a constant from its values and from loc"
             )
     return tuple(column._replace(loc=float(column.loc), scale=float(column.scale)) for column in found)
 
@@ -119,6 +126,8 @@ class _Group:
             self.head = kind(len(numbers), initializer_seeds, mean=loc)
             loc, scale = np.zeros_like(loc), np.ones_like(scale)
         self.loc, self.scale = loc, scale
+        # What stands in for a missing value: the location, or 0 where that is possible and the location may not be.
+        self.fill = loc if self.possible(tf.zeros_like(loc)) else np.float32([column.loc for column in of_group])
         self.log_volume = float(np.log(self.scale).sum()) if kind.real else 0.0
 
     def seen(self, x: tf.Tensor) -> tf.Tensor:
@@ -201,8 +210,13 @@ class Columns(Likelihood):
         self.groups = [_Group(self.columns, numbers, initializer_seeds) for numbers in members.values()]
         self.heads = [group.head for group in self.groups]  # so that Keras finds their weights
         self._order = np.argsort(np.concatenate([group.numbers for group in self.groups]))
-        # What stands in for a missing value; every likelihood observes it.
-        self._fill = np.concatenate([group.loc for group in self.groups])[self._order]
+        self._fill = np.concatenate([group.fill for group in self.groups])[self._order]
+        if missing and (impossible := [group for group in self.groups if not group.possible(group.seen(self._fill))]):
+            column = self.columns[impossible[0].numbers[0]]
+            raise InputError(
+                f"column {column.name!r}: its loc, {column.loc:g}, stands in for a missing value; expected "
+                f"{impossible[0].support}: give another loc"
+            )
         self.support = "a possible value of every column" + (" or NaN" if missing else "")
 
     def build(self, input_shape):
@@ -286,4 +300,6 @@ class Columns(Likelihood):
 
 def _select(values: tf.Tensor, numbers: list[int]) -> tf.Tensor:
     """Returns some of the last axis, which is not copied if they are all of it."""
-    return values if numbers == list(range(values.shape[-1])) else tf.gather(values, numbers, axis=-1)
+    if numbers == list(range(values.shape[-1])):
+        return values
+    return tf.gather(values, np.int32(numbers), axis=-1)  # an empty list would be float32

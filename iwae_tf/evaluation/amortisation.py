@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.errors import InputError, check_seed, positive_integer
-from iwae_tf.models.checks import check_gaussian
+from iwae_tf.models.checks import check_gaussian, one_for_each
 from iwae_tf.models.streaming import BLOCK, batch_noise
 from iwae_tf.seeds import Purpose
 
@@ -67,13 +67,15 @@ def inference_gap(
         progress: called with the number of rows that are done since the last call.
 
     Raises:
-        InputError: (a `ValueError`) for x of the wrong size or values, numbers out of range, or binary units.
+        InputError: (a `ValueError`) for x of the wrong size or values, log-likelihoods that are not one finite number
+            for each row, numbers out of range, or binary units.
     """
     check_gaussian(model, "the inference gap", "its fit follows the gradient with respect to the units")
     num_steps, blocks = positive_integer("num_steps", num_steps), positive_integer("num_samples", num_samples) // BLOCK
     if num_samples % BLOCK:
         raise InputError(f"num_samples must be a multiple of {BLOCK}, got {num_samples}")
     seed, rows = tf.constant(check_seed(seed), tf.int64), model.checked(x)
+    log_likelihood = one_for_each(log_likelihood, len(rows))
     log_ratios = tf.function(functools.partial(_log_ratios, model), reduce_retracing=True)
     gradients = tf.function(functools.partial(_gradients, model), reduce_retracing=True)
     fitted, own = [], []
@@ -96,7 +98,7 @@ def inference_gap(
     gained = fitted - own
     return InferenceGap(
         amortisation=gained.mean(axis=0),
-        approximation=np.asarray(log_likelihood, np.float64) - fitted.mean(axis=0),
+        approximation=log_likelihood - fitted.mean(axis=0),
         standard_error=gained.std(axis=0, ddof=1) / np.sqrt(len(gained)),
     )
 

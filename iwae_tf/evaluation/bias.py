@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.errors import InputError, positive_integer
+from iwae_tf.models.checks import one_for_each
 from iwae_tf.numerics import log_mean_exp
 
 ORDERS = (1, 2)
@@ -105,8 +106,8 @@ def jackknife_log_likelihood(
 ) -> JackknifeEstimate:
     """Returns L_k of every row of x with its corrections of order 1 and 2, from the same draws.
 
-    The weights are those of `estimate_log_likelihood` with the same seed. The weights of a batch are held together,
-    float32 [k, batch_size].
+    The weights are those of the L_k of `estimate_log_likelihood` with the same seed, of samples of q(h | x). Those of a
+    batch are held together, float32 [k, batch_size].
 
     Args:
         model: an `iwae_tf.IWAE`.
@@ -167,12 +168,7 @@ def deviation(
     k = positive_integer("k", k)
     if positive_integer("num_estimates", num_estimates) < 2:
         raise InputError(f"num_estimates must be at least 2: one estimate has no spread, got {num_estimates}")
-    log_likelihood = np.asarray(log_likelihood, np.float64)
-    if log_likelihood.shape != (len(x),) or not np.isfinite(log_likelihood).all():
-        raise InputError(
-            f"log_likelihood must be one finite number for each of the {len(x)} rows of x, got an array of shape "
-            f"{log_likelihood.shape}"
-        )
+    log_likelihood = one_for_each(log_likelihood, len(x))
     estimates = []
     for log_w in _log_weights(model, x, k * num_estimates, seed, batch_size):
         groups = tf.constant(log_w.reshape(num_estimates, k, -1), tf.float64)

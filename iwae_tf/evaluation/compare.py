@@ -3,13 +3,17 @@
 Two models are compared by the mean of d_i = a_i - b_i over the rows they share. The variation between rows is
 common to both and cancels in d_i, so the mean difference is known far better than either mean.
 
-An estimate is a_i = log p_A(x_i) + e_i, with an independent Monte Carlo error e_i for every row. Hence
+An estimate is a_i = log p_A(x_i) + e_i. If all rows differ, so that each has a Monte Carlo error e_i of its own,
 
     Var(mean d) = (Var_x(log p_A - log p_B) + mean Var(e_A,i - e_B,i)) / N
 
 and the spread of the d_i over the rows, which gives the standard error, already contains both terms. Adding the
 errors of the estimates would count them twice and widen the interval too much. Under one seed the noise of A and B on
 a row is correlated; what cancels, cancels in d_i too. The interval is right in both cases: seeds need not agree.
+
+The noise depends on the content of a row, so equal rows have the same e_i, which does not average out among them. The
+spread does not show this; it is added, as if the noise of A and B were independent: n (n - 1) Var(e_A,i) / N^2 for n
+equal rows, and the same of B. The interval is then too wide where both are scored under one seed.
 
 No interval contains the bias: an estimate lies below log p(x) on average, by about half its variance.
 """
@@ -161,9 +165,10 @@ def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
     a, b = first.log_likelihood, second.log_likelihood
     if paired and len(a) != len(b):
         raise InputError(f"scores of {len(a)} and {len(b)} rows cannot be paired; compare them with paired=False")
-    variances = (_variance_of_mean(a), _variance_of_mean(b))
+    shared = [_shared_variance(model) for model in (first, second)]
+    variances = (_variance_of_mean(a) + shared[0], _variance_of_mean(b) + shared[1])
     if paired:
-        difference, variance, freedom = float((a - b).mean()), _variance_of_mean(a - b), len(a) - 1
+        difference, variance, freedom = float((a - b).mean()), _variance_of_mean(a - b) + sum(shared), len(a) - 1
     else:
         difference, variance = float(a.mean() - b.mean()), sum(variances)
         freedom = _welch_freedom(variances, (len(a), len(b)))
@@ -178,9 +183,7 @@ def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
         difference=difference,
         standard_error=error,
         interval=(difference - reach, difference + reach),
-        monte_carlo_error=math.hypot(
-            *(np.linalg.norm(m.standard_error) / len(m.standard_error) for m in (first, second))
-        ),
+        monte_carlo_error=math.hypot(*(monte_carlo_error(*model[:2]) for model in (first, second))),
         better=(float((a > b).mean()), float((b > a).mean())) if paired else None,
         doubtful=int((doubtful[0] | doubtful[1]).sum() if paired else sum(map(np.sum, doubtful))),
     )
@@ -199,6 +202,22 @@ def _checked(scores: Scores, name: str) -> Scores:
             "mean is undefined; score them with more samples"
         )
     return scores
+
+
+def monte_carlo_error(log_likelihood: np.ndarray, standard_error: np.ndarray) -> float:
+    """Returns the standard error, over draws of the samples, of the mean of estimates with these errors, [N] each.
+
+    Rows with the same estimate and error, up to rounding, are equal rows, whose noise is the same.
+    """
+    _, row = np.unique(np.round([log_likelihood, standard_error], 4), axis=1, return_inverse=True)
+    return float(np.linalg.norm(np.bincount(row.ravel(), standard_error)) / len(standard_error))
+
+
+def _shared_variance(scores: Scores) -> float:
+    """Returns what equal rows add to the variance of a mean, since they share their noise; 0 for unknown errors."""
+    errors = scores.standard_error
+    added = monte_carlo_error(scores.log_likelihood, errors) ** 2 - float(np.sum(errors**2)) / len(errors) ** 2
+    return max(added, 0.0) if math.isfinite(added) else 0.0
 
 
 def _variance_of_mean(values: np.ndarray) -> float:

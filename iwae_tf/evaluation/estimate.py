@@ -164,8 +164,3 @@ def concatenate(estimates: Sequence[LikelihoodEstimate]) -> LikelihoodEstimate:
 def standard_error_of_mean(values: np.ndarray) -> float:
     """Returns the standard error of the mean over the examples; NaN for a single one."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-
-
-def monte_carlo_error(standard_errors: np.ndarray) -> float:
-    """Returns the standard error, over draws of the samples, of the mean of independent estimates with these errors."""
-    return float(np.sqrt(np.sum(standard_errors**2)) / len(standard_errors))

@@ -39,6 +39,17 @@ def checked_scale(scale, columns) -> float:
     return scale
 
 
+def one_for_each(log_likelihood, num_rows: int) -> np.ndarray:
+    """Returns `log_likelihood` as float64 [N]; raises `InputError` unless it is one finite number for each row."""
+    values = np.asarray(log_likelihood, np.float64)
+    if values.shape != (num_rows,) or not np.isfinite(values).all():
+        raise InputError(
+            f"log_likelihood must be one finite number for each of the {num_rows} rows of x, got an array of shape "
+            f"{values.shape}"
+        )
+    return values
+
+
 def check_compile(model, optimizer, objective, jit_compile, other_arguments: dict) -> None:
     """Raises `InputError` for arguments of `compile` that do not fit the model."""
     unused = {"loss", "loss_weights", "metrics", "weighted_metrics"} & other_arguments.keys()

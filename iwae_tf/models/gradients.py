@@ -43,7 +43,7 @@ def bound_and_gradients(
         noise = gather_samples(noise, drawn)  # [m, B, H]
         _, phi_gradients, theta_gradients = backward(model, objective, x, noise, lambda _: rows, share)
     if objective.sleep_phase:
-        phi_gradients = _sleep_gradients(model, key_of, share)
+        phi_gradients = _sleep_gradients(model, x, key_of, share)
     gradients = [*phi_gradients, *theta_gradients, *_state_gradients(objective, log_w, share)]
     return objective.bound(log_w), gradients
 
@@ -97,10 +97,14 @@ def _density_gradients(density, log_w, theta, h, rows: GradientWeights):
     return both[: len(theta)], [factor * gradient for gradient in both[len(theta) :]]
 
 
-def _sleep_gradients(model, key_of, share):
-    """Returns the gradient of -log q(h | x) by phi, averaged over B draws of (x, h) from the generative network."""
-    x, _, h = model.generative_network.sample(share.size, lambda layer: key_of(Purpose.SLEEP_PHASE, layer))
-    x, *h = (share.of(values[None])[0] for values in (x, *h))
+def _sleep_gradients(model, x, key_of, share):
+    """Returns the gradient of -log q(h | x) by phi, averaged over B draws of (x, h) from the generative network.
+
+    What is missing in the rows x [B, D] of the batch is missing in the draws too.
+    """
+    drawn, _, h = model.generative_network.sample(share.size, lambda layer: key_of(Purpose.SLEEP_PHASE, layer))
+    drawn, *h = (share.of(values[None])[0] for values in (drawn, *h))
+    x = tf.where(tf.math.is_nan(x), x, drawn)
     phi = _variables(model.inference_network)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(phi)

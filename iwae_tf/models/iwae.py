@@ -19,7 +19,7 @@ from iwae_tf.distributions.bernoulli import BernoulliParameters
 from iwae_tf.distributions.columns import ColumnFeatures, ColumnModel, checked_columns
 from iwae_tf.distributions.gaussian import GaussianParameters, StandardNormal
 from iwae_tf.distributions.head import Likelihood, likelihood_name
-from iwae_tf.errors import InputError, check_seed, checked_samples, positive_integer
+from iwae_tf.errors import InputError, check_seed, checked_samples, integer_from, positive_integer
 from iwae_tf.memory import check_fits, count_weights
 from iwae_tf.models import checks, streaming
 from iwae_tf.models.gradients import bound_and_gradients
@@ -370,7 +370,7 @@ class IWAE(keras.Model):
             float32 [c, B]; c is the chunk size, less at the ends.
         """
         x, seed = self.checked(x), tf.constant(check_seed(seed), tf.int64)
-        last = first_sample + checked_samples(num_samples)
+        last = integer_from(0, "first_sample", first_sample) + checked_samples(num_samples)
         chunk_size = CHUNK_SIZE if chunk_size is None else positive_integer("chunk_size", chunk_size)
         if chunk_size % streaming.BLOCK:
             raise InputError(f"chunk_size must be a multiple of {streaming.BLOCK}, got {chunk_size}")

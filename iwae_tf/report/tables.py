@@ -6,7 +6,7 @@ import shlex
 
 import numpy as np
 
-from iwae_tf.config import RunConfig
+from iwae_tf.config import RunConfig, word_of
 from iwae_tf.plots.curves import ACTIVE
 from iwae_tf.plots.style import number
 from iwae_tf.report.record import Record
@@ -212,17 +212,21 @@ def train_flags(config: dict) -> list[str]:
             continue
         # Layers and schedule decide the defaults of other settings.
         chosen = {name: stored[name] for name in ("layers", "schedule") if name in plain and name in stored}
-        given = RunConfig(**{section.name: type(getattr(RunConfig(), section.name))(**chosen)}).to_json()[section.name]
-        for name, default in {**given, **{name: plain[name] for name in chosen}}.items():
-            if (value := stored.get(name, default)) != default:
-                words += ["--" + name.replace("_", "-"), *_values(value)]
+        settings = type(getattr(RunConfig(), section.name))
+        given = RunConfig(**{section.name: settings(**chosen)}).to_json()[section.name]
+        given |= {name: plain[name] for name in chosen}
+        for field in dataclasses.fields(settings):
+            if (value := stored.get(field.name, given[field.name])) != given[field.name]:
+                words += _words(field, value)
     return words
 
 
-def _values(value) -> list[str]:
-    """Returns the words after a flag: none for a switch, one for each entry of a list; entries are joined by commas."""
+def _words(field: dataclasses.Field, value) -> list[str]:
+    """Returns the flag of a setting, alone for a switch, and its value."""
+    flag = "--" + field.metadata.get("flag", field.name).replace("_", "-")
     if value is True:
-        return []
-    if not isinstance(value, list):
-        return [str(value)]
-    return [(",".join(map(str, item)) or "none") if isinstance(item, list) else str(item) for item in value]
+        return [flag]
+    if "nargs" in field.metadata:
+        return [flag, *map(word_of, value)]
+    word = word_of(value)
+    return [f"{flag}={word}"] if word.startswith("-") else [flag, word]

@@ -222,15 +222,18 @@ def read_rows(
     Raises:
         InputError: the file cannot be read or holds something else.
     """
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}: correct the path")
     if path.suffix.lower() not in (".csv", ".parquet"):
         if id_column is not None:
             raise InputError(f"--id-column {id_column} is for tables, {path} is none: leave it out")
         if path.is_dir():
-            paths = [file for files in images.image_paths(path).values() for file in files]
-            if not paths or array is not None:
-                raise InputError(f"{path}: expected a folder of PNG or JPEG images, and no --array")
+            if array is not None:
+                raise InputError(f"--array {array} is for .npz files, {path} is a folder of images: leave it out")
+            paths = images.all_paths(path)
             ids = np.array([file.relative_to(path).as_posix() for file in paths])
-            return as_rows(images.read_images(paths), str(path)), ids
+            shape = tuple((data or {}).get("image_shape") or ())
+            return as_rows(images.read_images(paths, shape), str(path)), ids
         x, name = _read_array(path, array)
         return as_rows(x, name), None
     if data is None:
@@ -255,11 +258,9 @@ def recorded_columns(data: Mapping | None) -> list[Column]:
 
 def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
     """Returns the array of a file, and its name for messages."""
-    if path.suffix not in (".npy", ".npz"):
+    if path.suffix.lower() not in (".npy", ".npz"):
         raise InputError(f"{path}: unknown ending {path.suffix!r}; expected .npy, .npz, .csv or .parquet")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; expected rows as .npy or .npz")
-    if path.suffix == ".npy" and array is not None:
+    if path.suffix.lower() == ".npy" and array is not None:
         raise InputError(f"--array {array}: {path} holds one array without a name; leave --array out")
     # Pickled objects can run code when they are loaded, so they are not allowed.
     with files.reading(path, "a file as np.save or np.savez writes it"):

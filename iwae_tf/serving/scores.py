@@ -130,7 +130,7 @@ def csv_lines(columns: dict[str, np.ndarray]) -> list[str]:
 
 
 def alarms(scores: Scores, false_alarm_rate: float) -> np.ndarray:
-    """Returns 1 for every row whose p-value is at most the rate, else 0; int32 [N].
+    """Returns 1 for every row whose p-value is at most the rate, -1 for rows without a score, else 0; int32 [N].
 
     Raises:
         InputError: the scores have no p-values.
@@ -140,7 +140,7 @@ def alarms(scores: Scores, false_alarm_rate: float) -> np.ndarray:
         raise InputError(
             "the model gives no p_value: export it with its held-out rows; scores with num_samples have none either"
         )
-    return (scores.p_value <= np.float32(false_alarm_rate)).astype(np.int32)
+    return np.where(good, scores.p_value <= np.float32(false_alarm_rate), -1).astype(np.int32)
 
 
 def strangest(contributions: np.ndarray, names: np.ndarray, number: int) -> dict[str, np.ndarray]:

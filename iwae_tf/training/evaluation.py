@@ -12,12 +12,12 @@ from iwae_tf.config import ScoringConfig
 from iwae_tf.data import Dataset
 from iwae_tf.distributions.levels import bits_per_dimension
 from iwae_tf.errors import InputError
+from iwae_tf.evaluation.compare import monte_carlo_error
 from iwae_tf.evaluation.estimate import (
     PAPER_SAMPLE_SIZES,
     LikelihoodEstimate,
     concatenate,
     likelihood_batches,
-    monte_carlo_error,
     proposal_name,
     standard_error_of_mean,
 )
@@ -319,7 +319,7 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
     return {
         "log_likelihood": float(values.mean()),
         "standard_error": standard_error_of_mean(values),
-        "monte_carlo_error": monte_carlo_error(errors),
+        "monte_carlo_error": monte_carlo_error(values, errors),
         "elbo": float(estimate.elbo.mean()),
         "bounds": {str(k): value for k, value in estimate.mean_bounds.items()},
         "bound_standard_errors": {str(k): value for k, value in estimate.bound_standard_errors.items()},

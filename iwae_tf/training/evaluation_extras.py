@@ -6,7 +6,8 @@ import numpy as np
 
 from iwae_tf import evaluation
 from iwae_tf.config import ScoringConfig
-from iwae_tf.evaluation.estimate import LikelihoodEstimate, monte_carlo_error, standard_error_of_mean
+from iwae_tf.evaluation.compare import monte_carlo_error
+from iwae_tf.evaluation.estimate import LikelihoodEstimate, standard_error_of_mean
 from iwae_tf.models.checks import check_gaussian
 from iwae_tf.training.callbacks import progress_bar
 
@@ -27,14 +28,17 @@ def check_extras(model, settings: ScoringConfig) -> None:
 
 
 def jackknife_section(model, x: np.ndarray, settings: ScoringConfig, verbose: int) -> dict:
-    """Returns the mean of L_k and its corrections of order 1 and 2, from the samples of the estimate."""
+    """Returns the mean of L_k and its corrections of order 1 and 2, from the samples of L_k."""
     begin, number = time.perf_counter(), settings.num_samples
     with progress_bar("jackknife", len(x) * number, "sample", verbose, unit_scale=True) as bar:
         found = evaluation.jackknife_log_likelihood(model, x, number, settings.seed, progress=bar.update)
     return {
         "num_samples": number,
         "log_likelihood": {str(order): float(values.mean()) for order, values in found.estimates.items()},
-        "monte_carlo_error": {str(order): monte_carlo_error(e) for order, e in found.standard_errors.items()},
+        "monte_carlo_error": {
+            str(order): monte_carlo_error(values, found.standard_errors[order])
+            for order, values in found.estimates.items()
+        },
         "seconds": round(time.perf_counter() - begin, 3),
     }
 
@@ -54,7 +58,7 @@ def annealed_section(model, x: np.ndarray, estimate: LikelihoodEstimate, setting
         "log_likelihood": float(found.log_likelihood.mean()),
         "importance_sampling": float(importance.mean()),
         "above_importance_sampling": float((found.log_likelihood - importance).mean()),
-        "monte_carlo_error": monte_carlo_error(found.standard_error),
+        "monte_carlo_error": monte_carlo_error(found.log_likelihood, found.standard_error),
         "acceptance": float(found.acceptance.mean()),
         "seconds": round(times[1] - times[0], 3),
         "simulated": {
@@ -80,7 +84,7 @@ def inference_gap_section(
         "num_rows": number,
         "amortisation": float(found.amortisation.mean()),
         "approximation": float(found.approximation.mean()),
-        "monte_carlo_error": monte_carlo_error(found.standard_error),
+        "monte_carlo_error": monte_carlo_error(found.amortisation, found.standard_error),
         "rows": {"amortisation": found.amortisation.tolist(), "approximation": found.approximation.tolist()},
         "seconds": round(time.perf_counter() - begin, 3),
     }
@@ -119,9 +123,10 @@ def deviation_section(model, x: np.ndarray, estimate: LikelihoodEstimate, settin
 def gap_section(
     model, x_train: np.ndarray, estimate: LikelihoodEstimate, settings: ScoringConfig, verbose: int
 ) -> dict:
-    """Returns log p(x) of as many training rows under the same settings."""
-    scores = estimate.log_likelihood
-    train = _scored("training rows", model, x_train[: len(scores)], settings, verbose)
+    """Returns log p(x) of as many training rows, drawn by the seed, under the same settings."""
+    scores, generator = estimate.log_likelihood, np.random.default_rng(settings.seed)  # a file may be sorted
+    drawn = np.sort(generator.permutation(len(x_train))[: len(scores)])
+    train = _scored("training rows", model, x_train[drawn], settings, verbose)
     return {
         "num_train": len(train),
         "train_log_likelihood": float(train.mean()),

@@ -18,8 +18,8 @@ class EventFiles(keras.callbacks.Callback):
 
     `fit` gives the bounds on training and validation data and the learning rate. On the given rows the callback
     measures the effective sample size of the k weights, the norms of both networks' gradients and the number of active
-    units, and draws samples and reconstructions if they are 2-D. It draws its noise from keys of its own, so the run
-    keeps its bits.
+    units, and draws samples and reconstructions if they are 2-D. Noise is a function of keys, not of a state, so the
+    run keeps its bits.
 
     Args:
         folder: the folder of event files.
@@ -73,7 +73,7 @@ class EventFiles(keras.callbacks.Callback):
         }
 
     def _weights_and_gradients(self, batch):
-        """Returns the rows' log-weights [k, N] under the noise of a batch, and the gradients with that noise."""
+        """Returns the rows' log-weights [k, N], and the gradients, each under noise that the batch's number gives."""
         model = self.model
         shape = [model.objective.num_samples, self.x.shape[0], sum(model.latent_units)]
         noise = seeds.normal(shape, seeds.key(model.seed, seeds.Purpose.TRAIN_NOISE, batch))

@@ -69,7 +69,7 @@ def test_bad_input_is_one_line_and_exit_code_2(server, images, tmp_path, monkeyp
     np.savez("two.npz", a=X, b=X)
     np.save("wide.npy", np.zeros((3, 3, 3)))
     for flags, message in [
-        ("none.npy --url {url}", "there is no file none.npy"),
+        ("none.npy --url {url}", "there is no file or folder none.npy"),
         ("two.npz --url {url} --array c", "has no array 'c'; it has a, b"),
         ("images.npy", "arguments are required: --url"),
         ("images.npy --url {url}x", "answered 404: no such route"),
@@ -165,18 +165,18 @@ def test_alarms_and_strange_values_of_a_folder(small_folder, tmp_path, capsys):
     table = pyarrow.parquet.read_table(tmp_path / "s.parquet")
     found = {name: table[name].to_numpy() for name in table.column_names}
     alarm = found["p_value"] <= 0.2
-    np.testing.assert_array_equal(found["alarm"], alarm)
+    np.testing.assert_array_equal(found["alarm"], np.where(np.arange(40) == 7, -1, alarm))
     assert 0 < alarm.sum() < 20
-    assert (
-        line
-        == f"{alarm.sum()} of 40 rows alarm: p_value at most 0.2, log_prob up to {found['log_prob'][alarm].max():.3f}"
+    assert line == (
+        f"{alarm.sum()} of 39 rows alarm: p_value at most 0.2, log_prob up to {found['log_prob'][alarm].max():.3f}; "
+        "1 of 40 cannot alarm, since they have no score (alarm -1)"
     )
     assert json.loads(table.schema.metadata[b"job"])["false_alarm_rate"] == 0.2
     good = found["status"] == 0
     assert (found["strange_1_nats"] <= found["strange_2_nats"])[good].all()
     assert (found["strange_1"] != found["strange_2"])[good].all()
     assert set(found["strange_1"][good]) <= set(map(str, range(12)))
-    assert (found["strange_1"][7], found["alarm"][7]) == ("", 0)
+    assert (found["strange_1"][7], found["alarm"][7]) == ("", -1)
 
 
 @pytest.mark.parametrize(

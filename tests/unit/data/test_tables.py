@@ -189,7 +189,8 @@ BAD = [
     ("a\tb\n1\t2\n", {}, "table.csv: the header is one column, 'a.*b'; expected commas"),
     ("a,b,a\n1,2,3\n", {}, "table.csv has more than one column a: rename"),
     (",b\n0,2\n", {}, r"table.csv: column 1 has no name; .*index=False"),
-    ("", {}, "table.csv is empty; expected a header"),
+    ("", {}, "table.csv has no header: its first line is empty"),
+    ("\na,b\n1,2\n", {}, "table.csv has no header: its first line is empty"),
     ("a,b\n", {}, "table.csv has column names and no rows"),
     ("5.1,3.5,setosa\n4.9,3.0,setosa\n", {}, "table.csv has no header: its first row holds the number '5.1'"),
     ("17,3\n4,5\n", {}, "table.csv has no header: its first row holds the number '17'"),
@@ -217,6 +218,13 @@ BAD = [
     ),
     ("a,b\n1,2\n-inf,3\n", {}, "table.csv: row 2, column 'a' is infinite; .*--drop a"),
     ("a\n1.5\n2.5\n?\n3.5\n4\n", {}, r"table.csv: row 3, column 'a' is '\?', and most other values are numbers"),
+    ('a\n"12,5"\n7\n"0,25"\n', {}, "table.csv: row [13], column 'a' is '(0,25|12,5)'; expected numbers .* point"),
+    ('a\n"1.234,5"\n"2,5"\n', {}, "column 'a' is '1.234,5'; expected .* categories with a letter, or --drop a"),
+    ('a\n"-1,234.5"\n"1,000"\n', {}, "column 'a' is '-1,234.5'; expected numbers"),
+    ("a\n5%\n 7.5 %\n10%\n", {}, "column 'a' is ' 7.5 %'; expected numbers .* and no unit"),
+    ("a\n$5\n€ 7\n-3.5£\n", {}, "column 'a' is .*; expected numbers"),
+    ("a\n31.12.2024\n1.2.2025\n", {}, "column 'a' is .*; expected .* dates as days since the first one"),
+    ("a\n2024/12/31\n12/31/2024\nunknown\n2024.1.2\n1-2-2024\n", {}, "column 'a' is .*; expected"),
     ("a\n2024-01-01\n2024-01-02\n", {}, r"column 'a' holds dates or times \(date32.*--drop a"),
     ("a\n10:30:00\n10:31:00\n", {}, "column 'a' holds dates or times"),
     (
@@ -251,9 +259,9 @@ def test_a_file_that_is_no_table_is_one_line(write, tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([[1, 2], [3, 4]], "column 'v' holds values of type list<.*--drop v"),
+        ([[1, 2], [3, 4]], "column 'v' holds values of type list<.*column of its own, or --drop v"),
         ([{"a": 1}, {"a": 2}], "column 'v' holds values of type struct<.*--drop v"),
-        ([b"a", b"b"], "column 'v' holds values of type binary.*--drop v"),
+        ([b"a", b"b"], "column 'v' holds values of type binary.*: turn them into text, or --drop v"),
         (
             [datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 2)],
             r"column 'v' holds dates or times \(timestamp",
@@ -264,6 +272,68 @@ def test_types_of_parquet_that_are_no_numbers_or_text_are_refused_unless_dropped
     path = parquet(tmp_path / "t.parquet", {"v": values * 20, "w": GENERATOR.normal(size=40)})
     refused(words, path)
     assert load(path, drop=("v",)).data_dim == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["ward 3", "ward 4"],
+        ["1.2.3", "1.2.4"],
+        ["18-25", "26-35"],
+        ["2024-01", "2024-02"],
+        ["a,1", "b,2"],
+        ["5%", "low"],
+    ],
+)
+def test_texts_with_digits_that_are_no_numbers_are_categories(tmp_path, values):
+    path = parquet(tmp_path / "t.parquet", {"v": values * 20, "w": range(40)})
+    assert load(path, id_column="w").columns == (Column("v", "category", tuple(sorted(values))),)
+
+
+@pytest.mark.parametrize(
+    ("values", "categories"),
+    [([3, 1, 20], ("1", "20", "3")), ([True, False], ("false", "true")), ([0.5, 1.0], ("0.5", "1"))],
+)
+def test_a_dictionary_in_a_parquet_file_is_a_category_whatever_its_values(tmp_path, values, categories):
+    values = values * 20
+    path = parquet(tmp_path / "t.parquet", {"w": range(len(values)), "v": pa.array(values).dictionary_encode()})
+    assert load(path, id_column="w").columns == (Column("v", "category", categories),)
+    plain = parquet(tmp_path / "plain.parquet", {"v": values})
+    columns = [Column("v", "category", categories)]
+    np.testing.assert_array_equal(read_rows(path, columns)[0], read_rows(plain, columns)[0])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_text_of_every_type_is_text(tmp_path, kind):
+    path = parquet(tmp_path / "t.parquet", {"v": pa.array(["a", "b"] * 20, kind), "w": range(40)})
+    assert load(path, id_column="w").columns == (Column("v", "category", ("a", "b")),)
+
+
+@pytest.mark.parametrize(
+    ("first", "kind", "dtype"),
+    [
+        (10**17, pa.int64(), "i"),
+        (2**64 - 300, pa.uint64(), "U"),
+        (10**17, pa.decimal128(20, 0), "i"),
+        (10**19, pa.decimal128(20, 0), "U"),
+        (2**52, pa.float64(), "f"),
+    ],
+)
+def test_ids_are_never_rounded(tmp_path, first, kind, dtype):
+    ids = [first + 2 * i for i in range(100)]
+    written = [decimal.Decimal(i) for i in ids] if pa.types.is_decimal(kind) else ids
+    path = parquet(tmp_path / "t.parquet", {"v": GENERATOR.normal(size=100), "id": pa.array(written, kind)})
+    found = np.concatenate([load(path, id_column="id").ids[split] for split in SPLITS])
+    assert found.dtype.kind == dtype
+    assert sorted(int(i) for i in found) == ids
+    assert read_rows(path, [Column("v", "real")], "id")[1].tolist() == (list(map(str, ids)) if dtype == "U" else ids)
+
+
+def test_an_empty_line_of_a_single_column_is_a_missing_value_and_else_no_row(write):
+    x, _ = read_rows(write("v\n1.5\n\n2.5\n\n"), [Column("v", "real")])
+    np.testing.assert_array_equal(x[:, 0], np.float32([1.5, np.nan, 2.5, np.nan]))
+    x, _ = read_rows(write("v,w\n1.5,1\n\n2.5,1\n\n"), [Column("v", "real")])
+    np.testing.assert_array_equal(x[:, 0], np.float32([1.5, 2.5]))
 
 
 def test_the_index_of_a_pandas_table_is_not_modelled_unnoticed(tmp_path):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from scipy import special, stats
 
 from iwae_tf import IWAE, evaluation
+from iwae_tf.distributions.counts import NegativeBinomial
 from iwae_tf.errors import InputError
 from iwae_tf.layers import ColumnModel
 from iwae_tf.objectives import IWAEBound
@@ -117,6 +118,35 @@ def test_log_p_of_the_observed_values_is_the_integral_over_h(holes, model, holed
     assert found.reliable.all()
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_all_columns_may_be_categories(missing, tmp_path):
+    columns = (ColumnModel("a", "categorical", levels=3), ColumnModel("b", "categorical", levels=4))
+    model = mixed_model(missing, columns)
+    x = np.float32([[0, 3], [2, 1], [np.nan if missing else 1, 0]])
+    model.compile(objective=IWAEBound(5))
+    model.fit(x, epochs=1, batch_size=3, verbose=0)
+    every = np.float32([[a, b] for a in range(3) for b in range(4)])
+    total = special.logsumexp(evaluation.estimate_log_likelihood(model, every, 2000).log_likelihood)
+    assert total == pytest.approx(0.0, abs=0.02)  # of all possible rows
+    assert np.isfinite(model.log_likelihood(x, 50)).all()
+    assert {0.0, 1.0, 2.0} == set(model.sample(500).numpy()[:, 0])
+
+
+def test_what_stands_in_for_a_missing_value_is_a_possible_one(monkeypatch):
+    def positive(value):
+        return tf.reduce_all(value > 0.0)
+
+    monkeypatch.setattr(NegativeBinomial, "in_support", staticmethod(positive))
+    model, x = mixed_model(missing=True), np.where(np.float32([0, 0, 0, 0, 1, 0]) > 0, np.float32("nan"), X)
+    h = (tf.random.stateless_normal([3, 3], [0, 2]),)
+    expected = np.delete(log_densities(model, X, h[0]), 4, axis=1).sum(axis=1)
+    np.testing.assert_allclose(model.generative_network.log_likelihood(x, h), expected, rtol=2e-5)
+    assert np.isfinite(model.log_likelihood(x, 50)).all()
+    impossible = [column._replace(loc=-1.0) if column.name == "visits" else column for column in COLUMNS]
+    with pytest.raises(InputError, match="column 'visits': its loc, -1, stands in for a missing value"):
+        mixed_model(missing=True, columns=impossible)
+
+
 def test_nan_of_any_bits_is_the_same_row(holed):
     x = X[:1].copy()
     x[0, 2] = np.nan
@@ -186,6 +216,7 @@ def test_an_impossible_value_is_named_with_its_row_and_column(model, row, column
         ((*COLUMNS[:5], ColumnModel("age", "categorical", levels=1)), "one category"),
         ((*COLUMNS[:5], ColumnModel("age", "columns")), "a likelihood of single values"),
         ((*COLUMNS[:5], ColumnModel("age", "gausian")), "did you mean 'gaussian'"),
+        ((*COLUMNS[:5], ColumnModel("age", "gaussian", 1.6e9, 10.0)), "float32 cannot hold differences of 10 around"),
         ([1, 2, 3, 4, 5, 6], "ColumnModel"),
     ],
 )

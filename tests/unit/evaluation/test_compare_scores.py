@@ -17,6 +17,7 @@ from iwae_tf.evaluation.compare import (
     compare_scores,
     compare_with_first,
     mean_scores,
+    monte_carlo_error,
 )
 
 INF, NAN = float("inf"), float("nan")
@@ -112,12 +113,30 @@ def test_the_monte_carlo_error_is_that_of_two_means_of_independent_estimates():
     assert found.standard_error == pytest.approx(found.monte_carlo_error, rel=0.045)
 
 
+def test_equal_rows_share_their_noise_which_does_not_average_out():
+    assert monte_carlo_error(np.array([-1.0, -2.0]), np.array([3.0, 4.0])) == 2.5  # of two independent estimates
+    assert monte_carlo_error(np.array([-1.0, -1.0 + 1e-6]), np.array([3.0, 3.0])) == 3.0
+    rng, row = np.random.default_rng(0), np.repeat(np.arange(8), 250)
+    truth, error = -5 + rng.standard_normal((2, 8)), np.full(2000, 0.2)
+    found = []
+    for _ in range(400):
+        estimates = truth + 0.2 * rng.standard_normal((2, 8))
+        models = [Scores(values[row], error, error > 0) for values in estimates]
+        found.append([compare_scores(*models), compare_scores(*models, paired=False)])
+    spread = np.std([pair[0].difference for pair in found])  # 0.1; of 400 values it is known to 4%
+    for pair in found:
+        assert pair[0].monte_carlo_error == pytest.approx(0.1)
+        assert pair[0].monte_carlo_error == pytest.approx(spread, rel=0.15)
+        assert pair[0].standard_error > spread / 1.15
+        assert pair[1].standard_error > math.hypot(*pair[1].mean_errors) * 0.999 > spread / 1.15
+
+
 def test_a_tie_is_better_for_neither_and_the_same_scores_do_not_differ():
     assert compare_scores(scores([1, 1, 1, 5, 5]), scores([0, 1, 2, 4, 4])).better == (0.6, 0.2)
     a, _ = two_models()
     found = compare_scores(scores(a), scores(a))
     assert (found.difference, found.standard_error, found.interval, found.better) == (0.0, 0.0, (0.0, 0.0), (0.0, 0.0))
-    constants = compare_scores(scores([1.0, 1.0]), scores([0.5, 0.5, 0.5]), paired=False)
+    constants = compare_scores(scores([1.0, 1.0], 0.0), scores([0.5, 0.5, 0.5], 0.0), paired=False)
     assert (constants.interval, constants.better) == ((0.5, 0.5), None)
 
 

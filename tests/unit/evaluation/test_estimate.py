@@ -16,7 +16,6 @@ from iwae_tf.evaluation.estimate import (
     concatenate,
     estimate_log_likelihood,
     likelihood_batches,
-    monte_carlo_error,
 )
 from iwae_tf.models import streaming
 from iwae_tf.seeds import Purpose
@@ -125,7 +124,6 @@ def test_means_and_standard_errors_are_over_the_examples():
     # deviations 0, 2, 1, -3: variance 14 / 3, over 4 examples
     assert many.bound_standard_errors == pytest.approx({1: np.sqrt(14 / 3 / 4), 5: 0.0}, rel=1e-12)  # float64
     assert np.isnan(estimate({1: np.array([-3.0])}).bound_standard_errors[1])
-    assert monte_carlo_error(np.array([3.0, 4.0])) == 2.5  # of a mean of two independent estimates
 
 
 def test_every_row_has_the_samples_that_its_pilots_ask_for_whatever_its_own_weights(rough, x, targeted):

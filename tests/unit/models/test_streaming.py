@@ -61,6 +61,12 @@ def test_a_chunk_size_that_is_no_multiple_of_50_is_refused(model, x, chunk_size)
         model.log_weight_chunks(x, 100, chunk_size=chunk_size)
 
 
+@pytest.mark.parametrize("first", [-20, 1.5, True])
+def test_a_first_sample_that_is_no_number_of_a_sample_is_refused(model, x, first):
+    with pytest.raises(InputError, match=f"first_sample must be an integer >= 0, got {first}"):
+        model.log_weight_chunks(x, 100, first_sample=first)
+
+
 def test_a_row_depends_on_no_other_row_and_on_no_order(model, x, log_w):
     np.testing.assert_allclose(model.log_weights(x[::-1], 60, seed=7), log_w[:60, ::-1], **ROUNDING)
     np.testing.assert_allclose(model.log_weights(x[3:4], 60, seed=7)[:, 0], log_w[:60, 3], **ROUNDING)

@@ -32,7 +32,8 @@ from objective_table import (
 from small_models import binary_images, small_model
 from user_networks import KINDS, networks
 
-from iwae_tf import objectives, seeds
+from iwae_tf import IWAE, objectives, seeds
+from iwae_tf.layers import ColumnModel
 
 OWN = [name for name in of_kind("own") if name != "elbo-kl"]  # its log-weights are others
 OTHERS = [name for name in of_kind("path", "discrete", "mixed") if name != "rws-sleep"]  # phi learns from draws of p
@@ -210,3 +211,15 @@ def test_the_sleep_phase_climbs_log_q_of_new_draws_of_the_model_in_every_step(la
         np.testing.assert_allclose(found[:phi], sleep[step], **CLOSE)
     assert np.abs(sleep[3] - sleep[4]).max() > 1e-3
     np.testing.assert_allclose(found[phi:], gradient(model, made("rws"), x, noise)[phi:], **CLOSE)
+
+
+def test_the_sleep_phase_draws_rows_with_the_holes_of_the_batch():
+    columns = [ColumnModel(name, "gaussian") for name in "ab"]
+    model = IWAE(2, (2,), ((4,),), likelihood="columns", columns=columns, missing=True, seed=0)
+    x = np.float32([[np.nan, 1.0], [0.5, np.nan], [2.0, 1.0]])
+    dreamt, _, h = model.generative_network.sample(3, lambda layer: key_of(seeds.Purpose.SLEEP_PHASE, layer))
+    holed = tf.where(np.isnan(x), np.float32("nan"), dreamt)
+    phi = size_of_phi(model)
+    expected = autodiff(model, lambda: model.inference_network.log_prob(holed, h))[:phi]
+    found = gradient(model, made("rws-sleep", 5), x, np.zeros((5, 3, 2), np.float32), key_of)
+    np.testing.assert_allclose(found[:phi], expected, **CLOSE)

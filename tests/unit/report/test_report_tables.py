@@ -60,6 +60,8 @@ def config_from(line: list[str]) -> dict:
         "--schedule paper --epochs 7",
         "--objective ciwae --learn-beta --beta 0.25 --backward-samples 2",
         "--init-from 'runs/a run' --precision bfloat16",
+        """--columns '"size, cm",age' --column-likelihoods '"size, cm=gaussian",age=gaussian' --split 0.5,0.1,0.4""",
+        "--drop a,b --id-column=-id --label-column 'a b' --missing --scaling robust",
     ],
 )
 def test_the_flags_of_a_run_give_its_settings_again(line):

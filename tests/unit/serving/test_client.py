@@ -6,6 +6,7 @@ import threading
 import time
 
 import numpy as np
+import PIL.Image
 import pytest
 from scripted_server import QUICK, RESET, ScriptedServer, assert_scores_of, scores_of
 
@@ -89,20 +90,59 @@ def test_images_are_found_in_their_file_and_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "two.npz", a=X, b=np.arange(3))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.npz").write_text("no images")
-    for name, array in [("plain.npy", None), ("x.npz", None), ("one.npz", None), ("two.npz", "a"), ("x.npz", "x")]:
+    (tmp_path / "image.png").write_text("no array")
+    (tmp_path / "CAPITALS.NPY").write_bytes((tmp_path / "plain.npy").read_bytes())
+    for name, array in [
+        ("plain.npy", None),
+        ("CAPITALS.NPY", None),
+        ("x.npz", None),
+        ("one.npz", None),
+        ("two.npz", "a"),
+        ("x.npz", "x"),
+    ]:
         np.testing.assert_array_equal(read_rows(tmp_path / name, None, array)[0], X)
     for name, array, message in [
-        ("none.npy", None, "there is no file"),
+        ("none.npy", None, "there is no file or folder .*none.npy: correct the path"),
+        ("none", None, "there is no file or folder"),
         ("two.npz", None, "has the arrays a, b"),
         ("two.npz", "c", "has no array 'c'; it has a, b"),
         ("two.npz", "b", r"two.npz: b has shape \[3\]"),
         ("plain.npy", "a", "leave --array out"),
         ("text.npz", None, "cannot be read"),
         ("objects.npy", None, "cannot be read"),
-        ("images.png", None, "expected .npy, .npz, .csv or .parquet"),
+        ("image.png", None, "expected .npy, .npz, .csv or .parquet"),
     ]:
         with pytest.raises(InputError, match=message):
             read_rows(tmp_path / name, {}, array)
+
+
+def test_folders_of_images_are_read_as_for_training(tmp_path):
+    def write(name, shape=(2, 3)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+        PIL.Image.fromarray(image).save(tmp_path / name)
+        return image
+
+    names = ["test/a/1.png", "test/b/0.png", "train/a/0.png", "train/a/1.png"]
+    (image, *_) = [write(f"splits/{name}") for name in names]
+    x, ids = read_rows(tmp_path / "splits")
+    assert ids.tolist() == names
+    np.testing.assert_array_equal(x, np.tile(image.reshape(1, 6), (4, 1)))
+    x, _ = read_rows(tmp_path / "splits", {"image_shape": [2, 9]})  # of a model of colours
+    np.testing.assert_array_equal(x, np.tile(np.repeat(image.reshape(1, 6), 3, axis=1), (4, 1)))
+    np.testing.assert_array_equal(read_rows(tmp_path / "splits", {"image_shape": [2, 3]})[0], x[:, ::3])
+    write("splits/test/a/2.png", (2, 3, 3))
+    assert read_rows(tmp_path / "splits")[0].shape == (5, 18)
+    for number in range(3):
+        write(f"flat/{number}.png")
+        write(f"valid/train/{number}.png")  # a class of that name
+    assert read_rows(tmp_path / "flat")[1].tolist() == ["0.png", "1.png", "2.png"]
+    assert read_rows(tmp_path / "valid")[1].tolist() == [f"train/{number}.png" for number in range(3)]
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match="nothing holds no PNG or JPEG images"):
+        read_rows(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"--array x is for .npz files, .*flat is a folder of images: leave it out"):
+        read_rows(tmp_path / "flat", array="x")
 
 
 # ------------------------------------------------------------------------------------------- requests

@@ -1,5 +1,6 @@
 """The closing table, the options of an evaluation, and the file of scores."""
 
+import dataclasses
 import json
 import shutil
 
@@ -21,7 +22,7 @@ from iwae_tf.config import (
     WorkersConfig,
 )
 from iwae_tf.evaluation import LikelihoodEstimate
-from iwae_tf.training import evaluation, run
+from iwae_tf.training import evaluation, evaluation_extras, run
 from iwae_tf.training.run_folder import TrainedRun, model_checksum, read_json
 from iwae_tf.training.scores_file import columns_of, read_columns, read_scores, write_columns
 from iwae_tf.training.workers import gather_workers
@@ -187,3 +188,17 @@ def test_options_that_do_not_exist_for_binary_units_are_refused_before_anything_
     with pytest.raises(InputError, match=message):
         evaluation.evaluate_run(binary, ScoringConfig(num_samples=60, **options), False, 0, ALONE)
     assert not (binary.path / "evaluation").exists()
+
+
+def test_the_training_rows_of_the_gap_are_drawn_from_all_of_them(monkeypatch):
+    seen = []
+    monkeypatch.setattr(evaluation_extras, "_scored", lambda name, model, x, *rest: seen.append(x) or x[:, 0])
+    x_train = np.arange(1000.0)[:, None]  # sorted, as a file may be
+    estimate = dataclasses.replace(estimate_of([True] * 100), log_likelihood=x_train[::10, 0])
+    for seed in (0, 0, 1):
+        found = evaluation_extras.gap_section(None, x_train, estimate, ScoringConfig(seed=seed), 0)
+        assert abs(found["gap"]) < 4 * found["gap_standard_error"]
+        assert found["num_train"] == len(np.unique(seen[-1])) == 100
+    assert (seen[0] == seen[1]).all()
+    assert (seen[0] != seen[2]).any()
+    assert evaluation_extras.gap_section(None, x_train[:30], estimate, ScoringConfig(), 0)["num_train"] == 30
