@@ -110,7 +110,8 @@ def _opened(path):
 
 def _lists(table, place):
     x = table["x"].combine_chunks() if "x" in table.column_names else None
-    if x is None or not (pa.types.is_list(x.type) or pa.types.is_fixed_size_list(x.type)):
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if x is None or not any(is_one(x.type) for is_one in lists):
         raise InputError(f"{place} has no column x of lists, with the values of a row; it has {table.schema.names}")
     if x.null_count or pc.count_distinct(pc.list_value_length(x)).as_py() != 1:
         raise InputError(f"{place}: the lists in column x differ in length; expected all values of a row in each")

@@ -390,7 +390,9 @@ RECORDED = {
     "model": (
         *("data_dim", "output_bias", "kernel_initializer", "prior", "levels_of_a_pixel", "column_models", "log_scale"),
     ),
-    "training": ("optimizer_config", "objective_config", "steps_per_epoch", "total_steps", "xla", "noise"),
+    "training": (
+        *("optimizer_config", "objective_config", "steps_per_epoch", "total_steps", "xla", "noise", "init_from_model"),
+    ),
     "evaluation": ("noise",),
     None: ("versions",),
 }

@@ -120,9 +120,10 @@ def _run(arguments: list[str], program: str) -> int:
     module = importlib.import_module(f"iwae_tf.commands.{name}")  # of this command alone: others need more packages
     command = Parser(prog=words, description=module.__doc__)
     add_flags(module, command)
-    from_file = settings_file.words_of(path, settings, command, rest)
+    typed = [*rest, *settings_file.recipe_words(command, rest)]
+    from_file = settings_file.words_of(path, settings, command, typed)
     _check_words(from_file)
-    given = [*rest, *from_file]
+    given = [*typed, *from_file]  # the file may name a recipe, which comes last
     parsed = command.parse_args([*given, *settings_file.recipe_words(command, given)])
     parsed.plugins = plugins
     return module.run(parsed)

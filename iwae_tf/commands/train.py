@@ -15,7 +15,7 @@ from iwae_tf.commands import flags
 from iwae_tf.commands.export import export, served_name
 from iwae_tf.commands.quiet import import_tensorflow, print_line
 from iwae_tf.commands.settings_file import add_recipe
-from iwae_tf.config import EXPORT_DIR, ExportConfig, OutputConfig, RunConfig, WorkersConfig
+from iwae_tf.config import EXPORT_DIR, FIGURE_FORMATS, ExportConfig, OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.errors import InputError, exit_code
 from iwae_tf.report.record import read_record
 from iwae_tf.training.run_folder import path_of, read_trained, recorded
@@ -135,5 +135,6 @@ def run_all(wanted: Sweep, arguments) -> int:
     except KeyboardInterrupt as stop:
         print(f"\nstopped; resume with: {shlex.join(sys.orig_argv)}")
         return exit_code(stop)
-    print(f"\n{text}\nwritten: {', '.join(map(str, sorted(wanted.folder.glob(f'{wanted.name}.*'))))}")
+    written = [wanted.file(ending) for ending in ("csv", "md", *FIGURE_FORMATS)]
+    print(f"\n{text}\nwritten: {', '.join(str(path) for path in written if path.exists())}")
     return 0

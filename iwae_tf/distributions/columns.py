@@ -258,6 +258,8 @@ class Columns(Likelihood):
             group = next(group for group in self.groups if number in group.numbers)
             x, seen = float(value[row, number]), group.seen(value[row : row + 1])
             own = seen[:, group.numbers.index(number)]
+            if np.isfinite(x) and not np.isfinite(own).all():
+                return f"{x:g} in column {column.name!r} of row {row}, too far from its loc for float32"
             if not (self.missing and np.isnan(x)) and not group.possible(own):
                 return f"{x:g} in column {column.name!r} of row {row} (expected {group.support})"
         raise AssertionError("found(value) is for values that are not all possible")

@@ -97,6 +97,7 @@ class Likelihood(DistributionHead):
         bias_start: initial output bias, for `config.json`.
         binarised: True if x is drawn from intensities in [0, 1] as 0 or 1, in training and in scores.
         real: True if every real number is a possible observation; the columns of a table are then standardised.
+        density: True if p(x) is a density in x, of which not every real number is a possible observation.
         needs_levels: True if the layer is constructed with `levels`, the number of values that an observation can have.
         needs_columns: True if it is constructed with `columns` and `missing`.
         levels: that number; the log-likelihood is then the log of a probability. None for a density.
@@ -107,6 +108,7 @@ class Likelihood(DistributionHead):
     bias_start = "set by the likelihood's layer"
     binarised = False
     real = False
+    density = False
     needs_levels = False
     needs_columns = False
     levels: int | None = None

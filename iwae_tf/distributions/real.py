@@ -17,7 +17,7 @@ from iwae_tf.distributions.levels import logit_of_mean
 START_DF = 10.0
 
 
-@declare("likelihood", "continuous-bernoulli", "intensities in [0, 1] as they are, a density")
+@declare("likelihood", "continuous-bernoulli", "intensities in [0, 1] as they are, a density", density=True)
 class ContinuousBernoulli(Likelihood):
     """Maps features to independent continuous Bernoulli intensities.
 

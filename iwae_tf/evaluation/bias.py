@@ -120,11 +120,16 @@ def jackknife_log_likelihood(
     Raises:
         InputError: (a `ValueError`) for x of the wrong size or values, or a number out of range.
     """
-    if positive_integer("num_samples", num_samples) < 3:
-        raise InputError(f"num_samples must be at least 3 for corrections of order 1 and 2, got {num_samples}")
+    check_jackknife(num_samples)
     batches = _log_weights(model, x, num_samples, seed, batch_size, progress)
     estimates, errors = np.concatenate([_all_orders(log_w) for log_w in batches], axis=-1)  # each [3, N]
     return JackknifeEstimate(dict(enumerate(estimates)), dict(enumerate(errors)), num_samples)
+
+
+def check_jackknife(num_samples: int) -> None:
+    """Raises `InputError` for too few samples."""
+    if positive_integer("num_samples", num_samples) < 3:
+        raise InputError(f"num_samples must be at least 3 for corrections of order 1 and 2, got {num_samples}")
 
 
 def deviation(

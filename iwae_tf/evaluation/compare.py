@@ -209,7 +209,9 @@ def monte_carlo_error(log_likelihood: np.ndarray, standard_error: np.ndarray) ->
 
     Rows with the same estimate and error, up to rounding, are equal rows, whose noise is the same.
     """
-    _, row = np.unique(np.round([log_likelihood, standard_error], 4), axis=1, return_inverse=True)
+    digits = 5 - int(np.log10(1.0 + np.abs(log_likelihood[np.isfinite(log_likelihood)]).max(initial=0.0)))
+    values = np.round(log_likelihood, digits), np.round(standard_error, 3)
+    _, row = np.unique(values, axis=1, return_inverse=True)
     return float(np.linalg.norm(np.bincount(row.ravel(), standard_error)) / len(standard_error))
 
 

@@ -48,7 +48,8 @@ def impute(model, x, num_samples: int = 5000, seed: int = 0) -> np.ndarray:
 def impute_draws(model, x, n: int, num_samples: int = 5000, seed: int = 0) -> np.ndarray:
     """Returns n draws of the missing values of every row, float32 [n, B, D]; observed values are unchanged.
 
-    Args are those of `impute`, and n, the number of draws. Their spread is the uncertainty of the missing values.
+    Args are those of `impute`, and n, the number of draws. Their spread is the uncertainty of the missing values. The
+    noise of x given h depends on the place of the row, so equal rows have other draws.
     """
     x, stage = _checked(model, x), model.generative_network.likelihood_stage
     h = posterior_samples(model, x, n, num_samples, seed)

@@ -120,14 +120,7 @@ def pruned(model, activities: Sequence[np.ndarray], threshold: float = ACTIVE_TH
 
     Reference: Burda, Grosse, Salakhutdinov (2016), section 5.2, which finds that the likelihood hardly changes.
     """
-    check_gaussian(model, "pruning", "a unit that is 0 or 1 cannot be replaced by its mean")
-    ends = (model.inference_network.stages[0], model.generative_network.likelihood_stage)
-    own_networks = all(isinstance(stage.hidden, MLP) for stage in ends)
-    if not own_networks or not isinstance(model.generative_network.prior, StandardNormal):
-        raise InputError(
-            "pruning needs the package's tanh networks and the prior N(0, I), this model has an encoder, decoder or "
-            "prior of its own: leave pruning out"
-        )
+    check_prunable(model)
     kept = _kept(_checked(model, activities), threshold)
     config = {**model.get_config(), "latent_units": tuple(int(mask.sum()) for mask in kept)}
     smaller = type(model).from_config(config)
@@ -140,6 +133,18 @@ def pruned(model, activities: Sequence[np.ndarray], threshold: float = ACTIVE_TH
         for stages in zip(old.stages, new.stages, read, made, strict=True):
             _copy_stage(*stages)
     return smaller
+
+
+def check_prunable(model) -> None:
+    """Raises `InputError` for a model without Gaussian units, or with networks or a prior of the user's."""
+    check_gaussian(model, "pruning", "a unit that is 0 or 1 cannot be replaced by its mean")
+    ends = (model.inference_network.stages[0], model.generative_network.likelihood_stage)
+    own_networks = all(isinstance(stage.hidden, MLP) for stage in ends)
+    if not own_networks or not isinstance(model.generative_network.prior, StandardNormal):
+        raise InputError(
+            "pruning needs the package's tanh networks and the prior N(0, I), this model has an encoder, decoder or "
+            "prior of its own: leave pruning (--prune) out"
+        )
 
 
 def _checked(model, activities) -> list[np.ndarray]:
@@ -181,14 +186,16 @@ def _copy_stage(old, new, read: _Units | None, made: _Units | None) -> None:
     """Copies a conditional distribution; None if no unit is dropped of those it reads, or of those it makes."""
     for number, (source, target) in enumerate(zip(old.hidden.dense, new.hidden.dense, strict=True)):
         _copy_dense(source, target, None if number else read, None)
-    outputs = {name: layer for name, layer in vars(old.head).items() if hasattr(layer, "kernel")}
-    for name, source in outputs.items():
-        _copy_dense(source, getattr(new.head, name), None if old.hidden.dense else read, made)
-    # Other weights of a head do not depend on the features, e.g. degrees of freedom.
-    copied = {id(weight) for layer in outputs.values() for weight in layer.weights}
-    for source, target in zip(old.head.weights, new.head.weights, strict=True):
-        if id(source) not in copied:
-            target.assign(source)
+    heads = zip(*(getattr(stage.head, "heads", [stage.head]) for stage in (old, new)), strict=True)  # of columns
+    for old_head, new_head in heads:
+        outputs = {name: layer for name, layer in vars(old_head).items() if hasattr(layer, "kernel")}
+        for name, source in outputs.items():
+            _copy_dense(source, getattr(new_head, name), None if old.hidden.dense else read, made)
+        # Other weights of a head do not depend on the features, e.g. degrees of freedom.
+        copied = {id(weight) for layer in outputs.values() for weight in layer.weights}
+        for source, target in zip(old_head.weights, new_head.weights, strict=True):
+            if id(source) not in copied:
+                target.assign(source)
 
 
 def _copy_dense(source, target, read: _Units | None, made: _Units | None) -> None:

@@ -111,6 +111,14 @@ def check_objective_state(model, path) -> None:
         warnings.warn(f"{path}: what its objective has learned is left out", stacklevel=3)
 
 
+def check_disjoint(inference_network, generative_network) -> None:
+    """Raises `InputError` if the networks share a weight, whose gradient would be that of one of them."""
+    of_inference = {id(variable) for variable in inference_network.variables}
+    shared = [variable.path for variable in generative_network.variables if id(variable) in of_inference]
+    if shared:
+        raise InputError(f"encoder and decoder share the weight {shared[0]}: give each layers of its own")
+
+
 def check_gaussian(model, feature: str, reason: str) -> None:
     """Raises `InputError` unless the model's latent units are Gaussian, as `feature` needs for this `reason`."""
     if not model.gaussian_latents:
@@ -183,6 +191,8 @@ def checked_arguments(model, method, args: tuple, kwargs: dict) -> dict:
     if arguments.get("x") is None:
         raise InputError("x, the data, is missing")
     arguments["x"] = _checked_source(model, arguments["x"], "x")
+    if arguments.get("y") is not None and hasattr(arguments["x"], "shape"):
+        arguments["y"] = None  # labels, which Keras would convert
     return arguments
 
 
@@ -192,10 +202,12 @@ def checked_fit(model, arguments: dict) -> dict:
         arguments.setdefault("shuffle", False)  # Keras would warn that it does not shuffle datasets
     validation = arguments.get("validation_data")
     if isinstance(validation, (tuple, list)):
-        arguments["validation_data"] = (_checked_source(model, validation[0], "validation_data"), *validation[1:])
+        if len(validation) > 2:
+            without_weights({"sample_weight": validation[2]})
+        arguments["validation_data"] = (_checked_source(model, validation[0], "validation_data"), None)
     if arguments.get("validation_split", 0.0) is None:
         del arguments["validation_split"]
-    for name in ("steps_per_epoch", "epochs", "batch_size"):
+    for name in ("steps_per_epoch", "validation_steps", "epochs", "batch_size"):
         if arguments.get(name) is not None:
             positive_integer(name, arguments[name])
     if model.compiled and hasattr(arguments.get("x"), "shape"):
@@ -296,6 +308,40 @@ def readable_errors(model):
         raise
 
 
+class StepsPerCall:
+    """Sets the number of steps that Keras takes in a call, `steps_per_execution`, with the functions compiled for it.
+
+    Keras compiles its steps of training, evaluation and prediction for the number at that time. It keeps them when the
+    number changes, and then feeds them another number of batches.
+
+    Args:
+        usual: the number outside `fit`.
+
+    Attributes:
+        of_fit: the number in the last `fit` that chose one; 0 before.
+    """
+
+    def __init__(self, usual: int):
+        self.usual, self.of_fit, self._functions = usual, 0, {}
+
+    @contextlib.contextmanager
+    def __call__(self, model, number: int):
+        before = model.steps_per_execution
+        self._change(model, number)
+        try:
+            yield
+        finally:
+            self._change(model, before)
+
+    def _change(self, model, number: int) -> None:
+        names = ("train_function", "test_function", "predict_function")
+        if number != model.steps_per_execution:
+            self._functions[model.steps_per_execution] = {name: getattr(model, name) for name in names}
+            model.steps_per_execution = number
+            for name, function in self._functions.get(number, dict.fromkeys(names)).items():
+                setattr(model, name, function)
+
+
 def steps_per_call(arguments: dict, compiled: int = 0) -> int:
     """Returns the number of training steps in one call of the compiled step, up to 20: Keras takes time between calls.
 
@@ -306,15 +352,16 @@ def steps_per_call(arguments: dict, compiled: int = 0) -> int:
         compiled: steps in a call of the last `fit`, which stay for another array if they are enough: compiling others
             takes 1.5 s.
     """
-    callbacks, steps_per_epoch = arguments.get("callbacks"), arguments.get("steps_per_epoch")
+    callbacks = arguments.get("callbacks")
+    asked = [arguments[name] for name in ("steps_per_epoch", "validation_steps") if arguments.get(name) is not None]
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
     elif callbacks is not None and not isinstance(callbacks, (list, tuple)):
         callbacks = [callbacks]
     if any(map(_counts_batches, callbacks or [])):
         return 1
-    if steps_per_epoch is not None:
-        return largest_divisor(steps_per_epoch, MAX_STEPS_PER_CALL)
+    if asked:
+        return largest_divisor(math.gcd(*asked), MAX_STEPS_PER_CALL)
     x, batch_size = arguments.get("x"), arguments.get("batch_size") or 32
     number = (
         -(-int(len(x) * (1.0 - arguments.get("validation_split", 0.0))) // batch_size) if hasattr(x, "shape") else 0

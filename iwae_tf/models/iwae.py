@@ -144,11 +144,13 @@ class IWAE(keras.Model):
             name="generative_network",
             dtype=policy,
         )
+        checks.check_disjoint(self.inference_network, self.generative_network)
         # Not the optimiser's step count, which stands still while gradients accumulate and starts anew in `compile`.
         self.batches_seen = keras.Variable(
             0, dtype="int64", trainable=False, aggregation="only_first_replica", name="batches_seen"
         )
         self.bound_tracker = replicas.BoundTracker()
+        self._steps_per_call = checks.StepsPerCall(1)
         self._estimate_rows = replicas.split_rows(
             self.distribute_strategy, functools.partial(streaming.estimate_rows, self)
         )
@@ -199,6 +201,7 @@ class IWAE(keras.Model):
         checks.check_compile(self, optimizer, objective, jit_compile, kwargs)
         self.objective = objective
         self._fit_chooses_steps = steps_per_execution is None
+        self._steps_per_call = checks.StepsPerCall(steps_per_execution or 1)
         kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}
         # XLA drops assertions, so it compiles the pass through the networks alone, not the checks around it.
         super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
@@ -224,10 +227,11 @@ class IWAE(keras.Model):
             if own := self.objective.callbacks():
                 users = given.get("callbacks") or []
                 given["callbacks"] = [*(users if isinstance(users, (list, tuple)) else [users]), *own]
-            if self._fit_chooses_steps:
-                self._set_steps_per_call(given)
-        with checks.readable_errors(self):
-            return super().fit(**given)
+        with checks.readable_errors(self), self._steps_per_call(self, self._steps_of_fit(given)):
+            try:
+                return super().fit(**given)
+            finally:  # after an error Keras would keep it for the validation data of the next call
+                vars(self).pop("_eval_epoch_iterator", None)
 
     def train_step(self, data):
         """Takes one gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""
@@ -285,7 +289,10 @@ class IWAE(keras.Model):
 
     def evaluate(self, *args, **kwargs):
         """Computes the mean of the objective's bound over the data as `keras.Model.evaluate` does, one draw each."""
-        return self._checked_call(super().evaluate, args, kwargs)
+        in_fit = kwargs.get("_use_cached_eval_dataset")  # whose batches come as those of training do
+        steps = self.steps_per_execution if in_fit else self._steps_per_call.usual
+        with self._steps_per_call(self, steps):
+            return self._checked_call(super().evaluate, args, kwargs)
 
     def test_step(self, data):
         """Computes the bound on a batch, from the first k samples of every row's stream (`streaming.py`)."""
@@ -310,13 +317,17 @@ class IWAE(keras.Model):
             mean = mean[None]  # Keras averages over workers along the first axis
         return {"bound": mean, "loss": -mean}
 
-    def _set_steps_per_call(self, given: dict) -> None:
-        one_by_one = self.distributed or self.run_eagerly  # Keras takes one step at a time over replicas
-        compiled = self.steps_per_execution if self.train_function else 0
-        steps = 1 if one_by_one else checks.steps_per_call(given, compiled)
-        if steps != self.steps_per_execution:
-            self.steps_per_execution = steps
-            self.make_train_function(force=True)
+    def steps_in_a_call(self, number: int):
+        """Returns a context in which Keras takes this many training steps in a call; the model is compiled."""
+        return self._steps_per_call(self, number)
+
+    def _steps_of_fit(self, given: dict) -> int:
+        if not self.compiled or not self._fit_chooses_steps:
+            return self.steps_per_execution
+        if self.distributed or self.run_eagerly:  # Keras takes one step at a time over replicas
+            return 1
+        self._steps_per_call.of_fit = checks.steps_per_call(given, self._steps_per_call.of_fit)
+        return self._steps_per_call.of_fit
 
     # Likelihood
 
@@ -421,7 +432,8 @@ class IWAE(keras.Model):
 
     def predict(self, *args, **kwargs):
         """Returns `reconstruct` of the data, as `keras.Model.predict` does."""
-        return self._checked_call(super().predict, args, kwargs)
+        with self._steps_per_call(self, self._steps_per_call.usual):
+            return self._checked_call(super().predict, args, kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         """Takes one step as `keras.Model.train_on_batch` does."""

@@ -10,6 +10,7 @@ from iwae_tf.config import RunConfig, word_of
 from iwae_tf.plots.curves import ACTIVE
 from iwae_tf.plots.style import number
 from iwae_tf.report.record import Record
+from iwae_tf.training.run_folder import likelihood_of
 from iwae_tf.training.scores_file import RELIABLE_SHARE, mean_name
 
 ABSENT = "\N{EN DASH}"
@@ -19,7 +20,6 @@ MOST = 50  # columns of a table that are described
 # Scores of runs that differ in one of these settings do not compare.
 PROTOCOL = {
     "data": ("dataset", "source", "split", "num_test", "intensity", "binarization_evaluation"),
-    "model": ("likelihood",),
     "evaluation": ("eval_samples",),
 }
 
@@ -181,12 +181,13 @@ def _columns(columns: list[dict]) -> dict[str, str]:
 
 def other_protocols(records: list[Record]) -> list[str]:
     """Returns the settings of data and scoring in which the runs differ, so that their scores do not compare."""
-    return [
+    found = [
         name.replace("_", " ")
         for section, names in PROTOCOL.items()
         for name in names
         if len({setting(record.config.get(section, {}).get(name)) for record in records}) > 1
     ]
+    return found + ["likelihood"] * (len({likelihood_of(record.config) for record in records}) > 1)
 
 
 def run_commands(record: Record) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from iwae_tf.errors import InputError, unknown_name
 from iwae_tf.layers import ColumnModel, ConvDecoder, ConvEncoder
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.models.mixed_precision import POLICIES
-from iwae_tf.training.run_folder import differences, model_checksum, read_trained
+from iwae_tf.training.run_folder import differences, model_checksum, read_json, read_trained
 from iwae_tf.version import __version__
 
 # Settings that decide which weights a model can take.
@@ -112,12 +112,17 @@ def paper_schedule(learning_rate: float, total_steps: int) -> keras.optimizers.s
     return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
 
 
-def build_model(config: RunConfig, dataset: Dataset) -> IWAE:
-    """Returns the untrained model; the settings are `resolved`."""
+def build_model(config: RunConfig, dataset: Dataset, start: Path | None = None) -> IWAE:
+    """Returns the untrained model; the settings are `resolved`.
+
+    The columns of a table are standardised as in the run `start`, if it has the same columns with the same likelihoods.
+    """
     model, levels, convolutions = config.model, config.model.levels, {}
     common = {"seed": config.training.seed, "dtype": POLICIES[model.precision]}
     if dataset.columns:
         columns = column_models(config, dataset)
+        if start and (start / "config.json").is_file():
+            columns = _standardised_as(read_json(start / "config.json"), columns)
         observations = {"likelihood": TABLE_LIKELIHOOD, "columns": columns, "missing": model.missing}
     else:
         if model.missing or model.column_likelihoods:
@@ -191,6 +196,13 @@ def column_models(config: RunConfig, dataset: Dataset) -> tuple[ColumnModel, ...
     return tuple(models)
 
 
+def _standardised_as(config: dict, columns: tuple[ColumnModel, ...]) -> tuple[ColumnModel, ...]:
+    """Returns the columns with location and scale of those of a run's `config.json`, if these are the same columns."""
+    found = tuple(ColumnModel(**column) for column in config["model"].get("column_models", ()))
+    plain = [[column._replace(loc=0.0, scale=1.0) for column in of_model] for of_model in (found, columns)]
+    return found if plain[0] == plain[1] else columns
+
+
 def _name_and_likelihood(text: str) -> tuple[str, str]:
     name, equals, likelihood = text.rpartition("=")
     if not equals:
@@ -224,6 +236,10 @@ def take_weights(model: IWAE, path: Path) -> str:
     """Sets the weights to those of a finished run, whatever its optimiser, objective and data; returns its checksum."""
     other, checksum = read_trained(path).model, model_checksum(path)
     here, there = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
+    if here["columns"] and there["columns"]:  # only those that differ
+        here["columns"], there["columns"] = (
+            [column for column in m["columns"] if column not in o["columns"]] for m, o in ((here, there), (there, here))
+        )
     found = differences(there, here)
     own = model.weights[: len(other.weights)]  # what the objective learns comes last and starts anew
     if not found and [w.shape for w in own] != [w.shape for w in other.weights]:

@@ -28,7 +28,14 @@ from iwae_tf.training import evaluation_extras as extras
 from iwae_tf.training.building import check_same_data, load_data, scored_images
 from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
 from iwae_tf.training.run import Run
-from iwae_tf.training.run_folder import TrainedRun, differences, model_checksum, read_json, write_json
+from iwae_tf.training.run_folder import (
+    TrainedRun,
+    differences,
+    likelihood_of,
+    model_checksum,
+    read_json,
+    write_json,
+)
 from iwae_tf.training.scores_file import SCORES, columns_of, mean_name, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
@@ -202,7 +209,7 @@ def protocol(model, config: dict, settings: ScoringConfig, x: np.ndarray) -> dic
         "num_rows": len(x),
         "binarization": data["binarization_evaluation"],
         "content": "sha256:" + hashlib.sha256(np.ascontiguousarray(x, np.float32).tobytes()).hexdigest(),
-        "likelihood": config["model"]["likelihood"],
+        "likelihood": likelihood_of(config),
         "num_samples": settings.num_samples,
         "target_standard_error": settings.target_standard_error,
         "max_samples": settings.max_samples,

@@ -6,8 +6,11 @@ import numpy as np
 
 from iwae_tf import evaluation
 from iwae_tf.config import ScoringConfig
+from iwae_tf.errors import InputError
+from iwae_tf.evaluation.bias import check_jackknife
 from iwae_tf.evaluation.compare import monte_carlo_error
 from iwae_tf.evaluation.estimate import LikelihoodEstimate, standard_error_of_mean
+from iwae_tf.evaluation.units import check_prunable
 from iwae_tf.models.checks import check_gaussian
 from iwae_tf.training.callbacks import progress_bar
 
@@ -25,6 +28,12 @@ def check_extras(model, settings: ScoringConfig) -> None:
     for flag, (wanted, reason) in needed.items():
         if wanted:
             check_gaussian(model, flag, f"{reason}; leave it out")
+    if settings.prune:
+        check_prunable(model)
+    if settings.jackknife:
+        check_jackknife(settings.num_samples)
+    if settings.gap and settings.split == "train":
+        raise InputError("--gap compares a split with the training rows: leave it or --part train out")
 
 
 def jackknife_section(model, x: np.ndarray, settings: ScoringConfig, verbose: int) -> dict:

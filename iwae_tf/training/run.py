@@ -106,7 +106,7 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     config = building.resolved(config, dataset)
     check_sizes(config, dataset, objective)
     with workers.strategy.scope():
-        model = building.build_model(config, dataset)
+        model = building.build_model(config, dataset, _start_of(training.init_from, path, output.resume, workers))
     for split in SPLITS if model.levels is not None or model.columns else ():
         if len(x := dataset.intensities(split)):
             model.checked(x)
@@ -120,6 +120,13 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         run.close()
         raise
     return run
+
+
+def _start_of(init_from: str | None, path: Path, resume: bool, workers: Workers) -> Path | None:
+    """Returns the run whose standardisation the model has; None on several workers, which may not have its folder."""
+    if not init_from or workers.index is not None:
+        return None
+    return path if resume else Path(init_from)
 
 
 def checked_objective(config: RunConfig) -> Objective:
@@ -227,20 +234,19 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
         )
         callbacks = [restored, *callbacks]
     most = 1 if run.model.distributed else MAX_STEPS_PER_CALL  # Keras takes one step per call with several replicas
-    run.model.steps_per_execution = largest_divisor(length, most)
-    run.model.make_train_function(force=True)
     binarised = building.binarised(run.dataset, run.config.model.likelihood)
-    run.model.fit(
-        training_batches(run.dataset, training.batch_size, training.seed, first_step, binarised),
-        epochs=last_epoch,
-        initial_epoch=epoch,
-        steps_per_epoch=length,
-        validation_data=(run.x_valid, None) if len(run.x_valid) else None,
-        validation_batch_size=VALIDATION_BATCH,
-        shuffle=False,  # the batches come shuffled
-        callbacks=callbacks,
-        verbose=0,
-    )
+    with run.model.steps_in_a_call(largest_divisor(length, most)):
+        run.model.fit(
+            training_batches(run.dataset, training.batch_size, training.seed, first_step, binarised),
+            epochs=last_epoch,
+            initial_epoch=epoch,
+            steps_per_epoch=length,
+            validation_data=(run.x_valid, None) if len(run.x_valid) else None,
+            validation_batch_size=VALIDATION_BATCH,
+            shuffle=False,  # the batches come shuffled
+            callbacks=callbacks,
+            verbose=0,
+        )
 
 
 def _last_checkpoint(run: Run) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from iwae_tf.config import FIGURE_FORMATS, OutputConfig, RunConfig
-from iwae_tf.declarations import load_plugins
+from iwae_tf.declarations import find, load_plugins
 from iwae_tf.errors import InputError, nearest_name
 from iwae_tf.files import atomic_write
 
@@ -143,6 +143,19 @@ def differences(there: dict, here: dict) -> str:
         for name, value in here.items()
         if there.get(name) != value
     )
+
+
+def likelihood_of(config: dict) -> str:
+    """Returns the likelihood of a `config.json`, and of which columns it is a density, which depends on their units."""
+    model, densities = config["model"], []
+    columns = model.get("column_models")
+    if columns is None:
+        return model["likelihood"]
+    for column in columns:
+        facts = find("likelihood", column["likelihood"]).facts
+        densities += [column["name"]] * bool(facts.get("real") or facts.get("density"))
+    of = "all columns" if len(densities) == len(columns) else ", ".join(densities) or "no column"
+    return f"{model['likelihood']}, a density of {of}"
 
 
 # Runs that are read back

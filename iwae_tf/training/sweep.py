@@ -213,6 +213,10 @@ class Sweep:
         """Names of the settings with more than one value."""
         return [name for name in VARIED if len({getattr(config.training, name) for config in self.configs}) > 1]
 
+    def file(self, ending: str) -> Path:
+        """Returns the path of the table or the figure; a name may have a point, as in "beta0.05"."""
+        return self.folder / f"{self.name}.{ending}"
+
     def planned(self, config: RunConfig, seed: int) -> PlannedRun:
         """Returns the run of a setting with a seed."""
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
@@ -242,15 +246,15 @@ def _write_table(wanted: Sweep, found: dict[Path, dict], figure_format: str) -> 
             rows.append({name: getattr(config.training, name) for name in VARIED} | summary(of_setting))
             label = ", ".join(f"{name.replace('_', ' ')} {rows[-1][name]}" for name in wanted.varied)
             scores[label] = [metrics["log_likelihood"] for metrics in of_setting]
-    path, text = wanted.folder / wanted.name, _markdown(wanted, rows, next(iter(found.values())))
-    write_csv(path.with_suffix(".csv"), rows)
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    text = _markdown(wanted, rows, next(iter(found.values())))
+    write_csv(wanted.file("csv"), rows)
+    wanted.file("md").write_text(text, encoding="utf-8")
     if wanted.varied:
         from iwae_tf import plots  # needs Matplotlib
 
         errors = [row["log_likelihood_standard_error"] for row in rows]
         title = f"{_measure(rows)} on {wanted.configs[0].data.dataset}"
-        plots.save_sweep(path.with_suffix(f".{figure_format}"), scores, errors, title, _fixed(wanted))
+        plots.save_sweep(wanted.file(figure_format), scores, errors, title, _fixed(wanted))
     return text
 
 

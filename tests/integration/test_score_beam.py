@@ -123,7 +123,8 @@ def test_rows_of_a_model_of_arrays_are_lists(exports, score_beam, tmp_path):
     x = (np.random.default_rng(0).random((20, 12)) < 0.4).astype(np.float64)
     x[7, 3] = np.nan
     np.save(tmp_path / "x.npy", x)
-    lists = pyarrow.table({"x": list(x), "other": np.arange(20)})
+    large = pyarrow.array(list(x), pyarrow.large_list(pyarrow.float64()))
+    lists = pyarrow.table({"x": large, "other": np.arange(20)})
     pyarrow.parquet.write_table(lists, tmp_path / "x.parquet", row_group_size=9)
     assert main(["score", f"{tmp_path}/x.npy", "--url", str(folder), "--out", f"{tmp_path}/x-score.parquet"]) == 0
     words = ["--input", f"{tmp_path}/x.parquet", "--model", str(folder), "--output"]

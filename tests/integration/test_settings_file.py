@@ -60,6 +60,13 @@ def test_the_settings_of_a_table_are_repeated_whatever_its_columns_are_called(tm
     assert _config_of(tmp_path / "second", "--config", str(tmp_path / "first" / "config.json")) == first
 
 
+def test_a_run_that_started_from_another_one_is_repeated(trained, tmp_path, only_start):
+    flags = ["--init-from", trained.path, "--config", trained.path / "config.json"]
+    first = _config_of(tmp_path / "first", *flags)
+    assert first["training"]["init_from_model"]
+    assert _config_of(tmp_path / "second", "--config", tmp_path / "first" / "config.json") == first
+
+
 def test_what_a_run_records_besides_settings_is_no_setting():
     settings = RunConfig().to_json()
     for section, names in RECORDED.items():
@@ -148,6 +155,10 @@ def test_a_recipe_sets_what_neither_a_flag_nor_a_file_sets(name, tmp_path, only_
     (tmp_path / "settings.toml").write_text(f'recipe = "{name}"\nlearning_rate = 0.5\n')
     part = _config_of(tmp_path / "part", "--config", tmp_path / "settings.toml", "--batch-size=7")["training"]
     assert {setting: part[setting] for setting in recipe} == recipe | {"batch_size": 7, "learning_rate": 0.5}
+    (tmp_path / "all.toml").write_text('recipe = "paper"\nlearning_rate = 0.5\nk = 3\nschedule = "constant"\n')
+    flags = ["--config", tmp_path / "all.toml", "--batch-size=7", "--recipe", name]
+    typed = _config_of(tmp_path / "typed", *flags)["training"]
+    assert {setting: typed[setting] for setting in ("k", *recipe)} == {"k": 3} | recipe | {"batch_size": 7}
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,7 @@ BAD = [
     ("a\n$5\n€ 7\n-3.5£\n", {}, "column 'a' is .*; expected numbers"),
     ("a\n31.12.2024\n1.2.2025\n", {}, "column 'a' is .*; expected .* dates as days since the first one"),
     ("a\n2024/12/31\n12/31/2024\nunknown\n2024.1.2\n1-2-2024\n", {}, "column 'a' is .*; expected"),
+    ("a\n2024-01-01\n2024-01-02\nlater\n2024-1-3\n2024-01-04 10:30\n2024-01-05\n", {}, "column 'a' is .*; expected"),
     ("a\n2024-01-01\n2024-01-02\n", {}, r"column 'a' holds dates or times \(date32.*--drop a"),
     ("a\n10:30:00\n10:31:00\n", {}, "column 'a' holds dates or times"),
     (

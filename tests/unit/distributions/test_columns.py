@@ -206,6 +206,12 @@ def test_an_impossible_value_is_named_with_its_row_and_column(model, row, column
     assert words in str(error.value)
 
 
+def test_a_finite_value_that_float32_cannot_standardise_is_named():
+    model = mixed_model(columns=(ColumnModel("a", "gaussian"), ColumnModel("b", "student-t", 1.0, 1e-3)))
+    with pytest.raises(InputError, match=r"got 1e\+36 in column 'b' of row 1, too far from its loc for float32"):
+        model.log_likelihood(np.float32([[1e36, 1.0], [1.0, 1e36]]), 10)
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [

@@ -10,6 +10,7 @@ from small_models import SMALL_DIM, SMALL_NETWORKS, binary_images, reference_wei
 from iwae_tf import IWAE, InputError
 from iwae_tf.declarations import declared
 from iwae_tf.evaluation import active_units, pruned, unit_activities
+from iwae_tf.layers import ColumnModel
 
 # ------------------------------------------------------------------------------------------------------- activities
 
@@ -218,6 +219,23 @@ def test_the_rows_and_columns_that_stay_are_those_of_the_active_units(layers, ne
     log_w = smaller.log_weights_from_noise(x, tf.constant(noise))
     # float32 sums of some tens of terms of size 10 and less
     np.testing.assert_allclose(log_w, reference_log_weights(model, x, noise, activities), rtol=5e-6, atol=5e-5)
+
+
+@pytest.mark.parametrize("hidden", [(), (8,)])
+def test_units_are_cut_from_the_heads_of_columns(hidden):
+    columns = [ColumnModel("a", "student-t"), ColumnModel("b", "categorical", levels=3)]
+    model = IWAE(2, (4,), (hidden,), likelihood="columns", columns=columns, missing=True, seed=0)
+    x, activities = np.float32([[0.5, 2], [np.nan, 1]] * 2), activities_of(model, [[1, 3]])
+    set_columns(model.inference_network.stages[0], [1, 3], 0.0, 0.0)
+    stage = model.generative_network.likelihood_stage
+    of_heads = [layer for head in stage.head.heads for layer in vars(head).values() if hasattr(layer, "kernel")]
+    for dense in stage.hidden.dense[:1] or of_heads:
+        dense.kernel.assign(np.where(np.isin(np.arange(4), [1, 3])[:, None], 0.0, dense.kernel.numpy()))
+    noise, kept = noise_for(model, activities)
+    log_w = model.log_weights_from_noise(x, tf.constant(noise)).numpy()
+    smaller = pruned(model, activities)
+    assert smaller.latent_units == (2,)
+    np.testing.assert_allclose(smaller.log_weights_from_noise(x, tf.constant(kept)), log_w, rtol=2e-6, atol=2e-5)
 
 
 @pytest.mark.parametrize("layers", [1, 3])

@@ -187,7 +187,8 @@ def keras_fit(monkeypatch):
 
     @functools.wraps(original)
     def fit(self, *args, **kwargs):
-        calls.append(inspect.signature(original).bind_partial(self, *args, **kwargs).arguments)
+        bound = inspect.signature(original).bind_partial(self, *args, **kwargs)
+        calls.append(bound.arguments | {"steps in a call": self.steps_per_execution})
 
     monkeypatch.setattr(keras.Model, "fit", fit)
     return calls
@@ -217,7 +218,61 @@ def test_steps_that_are_asked_for_stay_and_eager_steps_are_single(keras_fit, arg
     model = compiled(**arguments)
     model.fit(images(64), None, 16, epochs=2)
     assert keras_fit[0]["self"] is model
-    assert model.steps_per_execution == expected
+    assert keras_fit[0]["steps in a call"] == expected
+    assert model.steps_per_execution == arguments.get("steps_per_execution", 1)
+
+
+def test_every_batch_is_evaluated_and_predicted_whatever_fit_has_compiled():
+    x = images(400)
+    x = x[np.argsort(x.sum(axis=1))]  # so that some of the batches have another bound than all
+    batches = tf.data.Dataset.from_tensor_slices(x).batch(10)
+
+    def exact(rows):
+        fresh = compiled()
+        fresh.set_weights(model.get_weights())
+        return pytest.approx(fresh.evaluate(rows, batch_size=10, verbose=0, return_dict=True)["bound"], abs=2e-3)
+
+    def check():
+        for several in (x, batches):
+            assert model.evaluate(several, batch_size=10, verbose=0, return_dict=True)["bound"] == exact(x)
+            assert model.predict(several, batch_size=10, verbose=0).shape == x.shape
+        assert model.predict(batches.repeat(), steps=3, verbose=0).shape == (30, SMALL_DIM)
+        assert model.evaluate(batches.repeat(), steps=3, verbose=0, return_dict=True)["bound"] == exact(x[:30])
+
+    class Check(CALLBACKS.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            check()
+            assert logs["val_bound"] == bound
+
+    model = compiled(optimizer=keras.optimizers.SGD(0.0))  # so that the weights stay
+    check()
+    bound = exact(x)
+    for rows in (x[:64], x, x[:30]):
+        model.fit(rows, batch_size=10, validation_data=(x, None), callbacks=[Check()], verbose=0)
+        check()
+    found = model.fit(x, batch_size=10, validation_data=batches.repeat(), validation_steps=3, verbose=0).history
+    assert found["val_bound"] == [exact(x[:30])]
+    model.fit(batches.repeat(), steps_per_epoch=7, validation_data=(x, None), callbacks=[Check()], verbose=0)
+    check()
+
+
+def test_an_interrupted_fit_leaves_no_validation_data_behind():
+    def interrupt(epoch, logs):
+        raise KeyboardInterrupt
+
+    model, x = compiled(optimizer=keras.optimizers.SGD(0.0)), images(64)
+    stop = CALLBACKS.LambdaCallback(on_epoch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, validation_data=(x[:8], None), callbacks=[stop], verbose=0)
+    found = model.fit(x, validation_data=(x, None), verbose=0).history["val_bound"][0]
+    assert found == pytest.approx(model.evaluate(x, verbose=0, return_dict=True)["bound"], abs=1e-4)
+
+
+@pytest.mark.parametrize("labels", [["a", "b"] * 32, [None, "b"] * 32])
+def test_labels_of_any_type_are_ignored(shared, labels):
+    x, labels = images(64), np.array(labels)
+    shared.fit(x, labels, validation_data=(x, labels), verbose=0)
+    assert np.isfinite(shared.evaluate(x, labels, verbose=0, return_dict=True)["bound"])
 
 
 class Recorder(CALLBACKS.Callback):
@@ -239,7 +294,7 @@ def test_several_steps_in_a_call_are_the_steps_one_by_one_of_a_fit_whose_callbac
         model = compiled(ELBO(4, kl_annealing=2), keras.optimizers.SGD(0.05))
         history = model.fit(images(70), batch_size=8, epochs=2, shuffle=False, **arguments).history
         results.append((history["bound"], np.concatenate([np.ravel(weights) for weights in model.get_weights()])))
-        assert (model.steps_per_execution, model.step) == (1 if arguments else 9, 18)
+        assert (model._steps_per_call.of_fit, model.step) == (1 if arguments else 9, 18)
         assert "9/9" in capfd.readouterr().out  # Keras' bar counts the batches of an epoch
     assert recorder.batches == 2 * list(range(9))
     assert recorder.weights == [0.5] * 9 + [1.0] * 9
@@ -252,6 +307,8 @@ def test_several_steps_in_a_call_are_the_steps_one_by_one_of_a_fit_whose_callbac
     [
         ({}, 20),
         ({"callbacks": [], "steps_per_epoch": 65}, 13),
+        ({"steps_per_epoch": 60, "validation_steps": 8}, 4),
+        ({"x": np.zeros([32 * 20, 4]), "validation_steps": 3}, 3),
         ({"callbacks": [CALLBACKS.EarlyStopping("bound")], "steps_per_epoch": 3000}, 20),
         ({"callbacks": CALLBACKS.EarlyStopping("bound"), "steps_per_epoch": 7}, 7),
         ({"callbacks": [CALLBACKS.ModelCheckpoint("a.keras")], "steps_per_epoch": 23}, 1),

@@ -8,7 +8,7 @@ import tensorflow as tf
 from small_models import SMALL_DIM, binary_images, small_model, standard_noise
 from user_networks import KINDS, LearnedGaussian, networks
 
-from iwae_tf import InputError
+from iwae_tf import IWAE, InputError
 from iwae_tf.distributions.head import OutputDense
 from iwae_tf.layers import ConvDecoder, ConvEncoder
 from iwae_tf.models.networks import FlattenBatch, weights_read_once
@@ -81,6 +81,13 @@ def test_a_users_layer_sees_one_batch_axis_and_its_features_keep_the_leading_one
 def test_layers_that_cannot_stand_in_a_network_are_refused(layer, words):
     with pytest.raises(InputError, match=words):
         FlattenBatch(layer, "encoder").build((None, 6))
+
+
+def test_networks_that_share_a_weight_are_refused():
+    shared = keras.layers.Dense(5)
+    decoder = keras.Sequential([keras.layers.Dense(6), shared])
+    with pytest.raises(InputError, match=r"encoder and decoder share the weight .*kernel: give each layers of its own"):
+        IWAE(6, 6, encoder=shared, decoder=decoder)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pyarrow.parquet
 import pytest
 from binary_models import with_prior
 from run_files import write_model
+from small_models import small_model
+from user_networks import networks
 
 from iwae_tf import InputError
 from iwae_tf.config import (
@@ -23,7 +25,7 @@ from iwae_tf.config import (
 )
 from iwae_tf.evaluation import LikelihoodEstimate
 from iwae_tf.training import evaluation, evaluation_extras, run
-from iwae_tf.training.run_folder import TrainedRun, model_checksum, read_json
+from iwae_tf.training.run_folder import TrainedRun, likelihood_of, model_checksum, read_json
 from iwae_tf.training.scores_file import columns_of, read_columns, read_scores, write_columns
 from iwae_tf.training.workers import gather_workers
 
@@ -202,3 +204,31 @@ def test_the_training_rows_of_the_gap_are_drawn_from_all_of_them(monkeypatch):
     assert (seen[0] == seen[1]).all()
     assert (seen[0] != seen[2]).any()
     assert evaluation_extras.gap_section(None, x_train[:30], estimate, ScoringConfig(), 0)["num_train"] == 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"jackknife": True, "num_samples": 2}, "num_samples must be at least 3"),
+        ({"gap": True, "split": "train"}, "--gap compares a split with the training rows"),
+        ({"prune": True}, "pruning needs the package's tanh networks"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_the_scoring(settings, words):
+    model = small_model(1, **networks("dense")) if "prune" in settings else small_model(1)
+    with pytest.raises(InputError, match=words):
+        evaluation_extras.check_extras(model, ScoringConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    ("likelihoods", "expected"),
+    [
+        ({"a": "student-t", "b": "continuous-bernoulli"}, "columns, a density of all columns"),
+        ({"a": "student-t", "b": "negative-binomial", "c": "gaussian"}, "columns, a density of a, c"),
+        ({"a": "categorical", "b": "bernoulli"}, "columns, a density of no column"),
+    ],
+)
+def test_scores_of_a_table_know_of_which_columns_they_are_densities(likelihoods, expected):
+    columns = [{"name": name, "likelihood": likelihood} for name, likelihood in likelihoods.items()]
+    assert likelihood_of({"model": {"likelihood": "columns", "column_models": columns}}) == expected
+    assert likelihood_of({"model": {"likelihood": "bernoulli"}}) == "bernoulli"

@@ -159,6 +159,37 @@ def test_a_run_starts_from_the_weights_of_a_finished_run_of_the_same_model(make_
     assert (first.path / "model.keras").exists()
 
 
+def test_a_run_on_other_rows_of_a_table_starts_with_the_standardisation_of_the_first(
+    tmp_path, without_figures, without_refinement
+):
+    rng = np.random.default_rng(0)
+
+    def start(name, loc, likelihood="auto", **settings):
+        rows = [f"{value:.3f},{'xy'[i % 2]}" for i, value in enumerate(rng.normal(loc, 2.0, 60))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b", *rows]))
+        config = RunConfig(
+            data=DataConfig(dataset=str(tmp_path / f"{name}.csv")),
+            model=ModelConfig(latent_units=(2,), hidden_units=((4,),), likelihood=likelihood),
+            training=TrainingConfig(epochs=1, k=2, **settings),
+        )
+        run = training.start(config, OutputConfig(output_dir=str(tmp_path / name)))
+        run.close()
+        return run
+
+    first = finish(start("first", 5.0))
+    second = start("second", 7.0, init_from=str(first.path))
+    assert second.model.columns == first.model.columns
+    assert_same_weights(first.model, second.model)
+    resumed = training.start(second.config, OutputConfig(output_dir=str(second.path), resume=True))
+    resumed.close()
+    assert resumed.model.columns == first.model.columns
+    assert start("other", 7.0).model.columns != first.model.columns
+    words = r"another kind of model: columns is .*'student-t'.* there and .*'gaussian'"
+    with pytest.raises(InputError, match=words) as error:
+        start("third", 5.0, likelihood="gaussian", init_from=str(first.path))
+    assert "categorical" not in str(error.value)  # which both have
+
+
 def test_config_json_has_the_checksum_of_the_weights_that_a_run_started_from(make_run):
     def recorded(name):
         return json.loads((runs / name / "config.json").read_text())["training"].get("init_from_model")

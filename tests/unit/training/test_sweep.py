@@ -102,6 +102,14 @@ def test_every_setting_has_the_runs_of_its_seeds_and_the_table_is_whole_after_th
     assert len(figures) == 6
 
 
+def test_a_point_in_the_name_of_a_table_is_no_ending(finished, tmp_path):
+    for beta in (0.05, 0.5):
+        run_sweep(Sweep(configs({"k": 1}), [0], tmp_path, f"digits-ciwae-beta{beta}-seeds"), Options())
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"digits-ciwae-beta{beta}-seeds.{ending}" for beta in (0.05, 0.5) for ending in ("csv", "md")
+    }
+
+
 def test_run_folders_have_the_names_of_train_with_the_rate_if_it_varies(tmp_path):
     wanted = Sweep(configs({"objective": "dreg"}, {"objective": "stl"}, k=5), [0, 1], tmp_path)
     assert wanted.planned(wanted.configs[1], 1).path == tmp_path / "digits-stl-k5-l1-seed1"
