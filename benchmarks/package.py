@@ -30,7 +30,7 @@ def set_threads() -> None:
 def run_callbacks(folder: str, steps: int) -> list:
     """Returns the callbacks with which `train.py` calls `fit` in every epoch."""
     callbacks = importlib.import_module("iwae_tf.training.callbacks")
-    history = callbacks.HistoryFile(Path(folder) / "history.csv", 0)
+    history = callbacks.HistoryFile(Path(folder) / "history.csv", 0, steps)
     return [callbacks.ProgressBar(10**9, steps, 0, verbose=0), history]
 
 

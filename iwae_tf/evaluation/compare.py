@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from iwae_tf.errors import InputError
 
 LEVEL = 0.95
+RELIABLE_SHARE = 0.9  # of the rows, from which on their mean is called log p(x)
 
 
 class Scores(NamedTuple):
@@ -162,6 +162,8 @@ def compare_refits(first: Sequence[Scores], second: Sequence[Scores]) -> Compari
 
 
 def _compare(first: Scores, second: Scores, paired: bool) -> Comparison:
+    from scipy import stats  # lazy import: it takes a second
+
     a, b = first.log_likelihood, second.log_likelihood
     if paired and len(a) != len(b):
         raise InputError(f"scores of {len(a)} and {len(b)} rows cannot be paired; compare them with paired=False")
@@ -204,22 +206,32 @@ def _checked(scores: Scores, name: str) -> Scores:
     return scores
 
 
+def mean_name(reliable: float, num_rows: int) -> str:
+    """Returns the name of a mean score: log p(x) only if at least 90% are reliable, as otherwise it is too low."""
+    return "log p(x)" if reliable >= RELIABLE_SHARE * num_rows else "lower bound on log p(x)"
+
+
 def monte_carlo_error(log_likelihood: np.ndarray, standard_error: np.ndarray) -> float:
     """Returns the standard error, over draws of the samples, of the mean of estimates with these errors, [N] each.
 
     Rows with the same estimate and error, up to rounding, are equal rows, whose noise is the same.
     """
+    groups = _equal_rows(log_likelihood, standard_error)
+    return float(np.linalg.norm(np.bincount(groups, standard_error)) / len(standard_error))
+
+
+def _equal_rows(log_likelihood: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
+    """Returns a number for each row, int [N], the same for equal rows."""
     digits = 5 - int(np.log10(1.0 + np.abs(log_likelihood[np.isfinite(log_likelihood)]).max(initial=0.0)))
     values = np.round(log_likelihood, digits), np.round(standard_error, 3)
-    _, row = np.unique(values, axis=1, return_inverse=True)
-    return float(np.linalg.norm(np.bincount(row.ravel(), standard_error)) / len(standard_error))
+    return np.unique(values, axis=1, return_inverse=True)[1].ravel()
 
 
 def _shared_variance(scores: Scores) -> float:
     """Returns what equal rows add to the variance of a mean, since they share their noise; 0 for unknown errors."""
-    errors = scores.standard_error
-    added = monte_carlo_error(scores.log_likelihood, errors) ** 2 - float(np.sum(errors**2)) / len(errors) ** 2
-    return max(added, 0.0) if math.isfinite(added) else 0.0
+    groups, errors = _equal_rows(scores.log_likelihood, scores.standard_error), scores.standard_error
+    added = (np.bincount(groups, errors) ** 2 - np.bincount(groups, errors**2)).sum() / len(errors) ** 2
+    return max(float(added), 0.0) if math.isfinite(added) else 0.0
 
 
 def _variance_of_mean(values: np.ndarray) -> float:

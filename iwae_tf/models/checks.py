@@ -58,6 +58,10 @@ def check_compile(model, optimizer, objective, jit_compile, other_arguments: dic
     if not isinstance(objective, Objective):
         raise InputError(f"objective must be an iwae_tf.objectives.Objective, got {objective!r}")
     objective.check_model(model.latent_units, model.inference_network.stages[0].head.reparameterised)
+    if objective.state is not None and objective.model is not None and objective.model() is not model:
+        raise InputError(
+            f"the objective {objective.name} has learned with another model: give each model an objective of its own"
+        )
     if jit_compile not in (True, False, "auto"):
         raise InputError(f"jit_compile must be True, False or 'auto', got {jit_compile!r}")
     if jit_compile is True and model.distributed:
@@ -358,7 +362,7 @@ def steps_per_call(arguments: dict, compiled: int = 0) -> int:
         callbacks = callbacks.callbacks
     elif callbacks is not None and not isinstance(callbacks, (list, tuple)):
         callbacks = [callbacks]
-    if any(map(_counts_batches, callbacks or [])):
+    if any(map(counts_batches, callbacks or [])):
         return 1
     if asked:
         return largest_divisor(math.gcd(*asked), MAX_STEPS_PER_CALL)
@@ -380,8 +384,10 @@ def largest_divisor(number: int, limit: int) -> int:
     return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
 
 
-def _counts_batches(callback) -> bool:
-    """Returns True for a callback with a hook for every batch."""
+def counts_batches(callback) -> bool:
+    """Returns True for a callback of Keras or of a user with a hook for every batch; the package's may skip some."""
+    if type(callback).__module__.startswith("iwae_tf."):
+        return False
     if isinstance(callback, keras.callbacks.ModelCheckpoint):
         return callback.save_freq != "epoch"
     hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")

@@ -7,6 +7,7 @@ routine in `gradients.py`, the stream of samples that evaluation reads in `strea
 
 import functools
 import importlib
+import weakref
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -199,12 +200,12 @@ class IWAE(keras.Model):
             objective = build_objective(objective, 50, {})
         optimizer = Adam(1e-3, epsilon=1e-4) if optimizer is None else keras.optimizers.get(optimizer)
         checks.check_compile(self, optimizer, objective, jit_compile, kwargs)
-        self.objective = objective
-        self._fit_chooses_steps = steps_per_execution is None
-        self._steps_per_call = checks.StepsPerCall(steps_per_execution or 1)
         kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}
         # XLA drops assertions, so it compiles the pass through the networks alone, not the checks around it.
         super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
+        self.objective, objective.model = objective, weakref.ref(self)
+        self._fit_chooses_steps = steps_per_execution is None
+        self._steps_per_call = checks.StepsPerCall(steps_per_execution or 1)
         self.optimizer.build(self.trainable_variables)
         self._compiled_for = tuple(map(id, self.trainable_variables))
         self._jit_argument = jit_compile
@@ -232,6 +233,8 @@ class IWAE(keras.Model):
                 return super().fit(**given)
             finally:  # after an error Keras would keep it for the validation data of the next call
                 vars(self).pop("_eval_epoch_iterator", None)
+                if self.compiled:
+                    self.objective.begin_fit()
 
     def train_step(self, data):
         """Takes one gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""

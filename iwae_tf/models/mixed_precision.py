@@ -75,7 +75,7 @@ def _tanh_layers(inputs, *weights):
     """[N, D] -> [N, units]; the weights are all kernels, then all biases."""
     half_weights, number = [_half(weight) for weight in weights], len(weights) // 2
     kernels, biases = half_weights[:number], half_weights[number:]
-    values = [_half(inputs)]
+    values = [_half(tf.clip_by_value(inputs, -tf.float16.max, tf.float16.max))]  # infinities could give NaN
     for kernel, bias in zip(kernels, biases, strict=True):
         values.append(tf.tanh(tf.matmul(values[-1], kernel) + bias))
 

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -87,6 +88,8 @@ class Objective(abc.ABC):
     needs_several_samples = ""
     # A Keras layer that holds the objective's own trainable weights, or None.
     state: keras.layers.Layer | None = None
+    # A weak reference to the model that was compiled with it last, or None.
+    model: Callable | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -154,7 +157,7 @@ class Objective(abc.ABC):
         return []
 
     def begin_fit(self) -> None:  # noqa: B027 (most objectives have nothing to reset)
-        """Resets what an interrupted `fit` may have left; called when `fit` starts."""
+        """Resets what callbacks of `fit` may have left; called when `fit` starts and ends."""
 
     def check_model(self, latent_units: tuple[int, ...], reparameterised: bool) -> None:
         """Raises `InputError` if the objective does not exist for a model with these stochastic layers.

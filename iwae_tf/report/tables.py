@@ -7,11 +7,11 @@ import shlex
 import numpy as np
 
 from iwae_tf.config import RunConfig, word_of
+from iwae_tf.evaluation.compare import RELIABLE_SHARE, mean_name
 from iwae_tf.plots.curves import ACTIVE
 from iwae_tf.plots.style import number
 from iwae_tf.report.record import Record
 from iwae_tf.training.run_folder import likelihood_of
-from iwae_tf.training.scores_file import RELIABLE_SHARE, mean_name
 
 ABSENT = "\N{EN DASH}"
 Row = tuple[str, list[str]]  # a name, and the value in each run

@@ -16,7 +16,7 @@ FIRST_ROWS = 8
 TARGET_SECONDS = 3.0  # of a request: a tenth of TF Serving's time-out for REST
 MAX_BYTES = 1 << 20  # of a request: a quarter of gRPC's limit, and accepted by common proxies
 MAX_ROWS = 256  # max_batch_size of export/serving/batching_parameters.txt; larger requests are refused
-_DTYPES = {"x": np.float32, "num_samples": np.int32, "seed": np.int64}
+_INTEGERS = {"num_samples": np.dtype(np.int32), "seed": np.dtype(np.int64)}  # inputs of signatures
 
 
 class ScoringClient:
@@ -175,7 +175,7 @@ class ScoringClient:
         if signature == SCORE_COLUMNS:
             arrays = {name: _as_column(name, np.asarray(values)) for name, values in inputs.items()}
         else:
-            arrays = {name: np.asarray(values, _DTYPES.get(name)) for name, values in inputs.items()}
+            arrays = {name: _as_input(name, np.asarray(values)) for name, values in inputs.items()}
         try:
             return self._backend.predict(signature, arrays)
         except RequestTimeoutError as error:
@@ -276,6 +276,28 @@ def _read_array(path: Path, array: str | None) -> tuple[np.ndarray, str]:
             elif array not in loaded.files:
                 raise InputError(f"{path} has no array {array!r}; it has {names}")
             return loaded[array], f"{path}: {array}"
+
+
+def as_integers(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns integers of a signature's input in its dtype; raises `InputError` for others, or out of its range.
+
+    Numbers of samples out of range are out of range for the model, too, which says so in the row's status.
+    """
+    if array.dtype.kind not in "iuf" or not np.array_equal(array, np.trunc(array)):
+        raise InputError(f"{name} must hold integers ({dtype})")
+    limits = np.iinfo(dtype)
+    if name == "num_samples":
+        return np.clip(array.astype(np.float64), limits.min, limits.max).astype(dtype)
+    if array.dtype.kind == "f" or not limits.min <= array.min() <= array.max() <= limits.max:
+        raise InputError(f"{name} must hold integers from {limits.min} to {limits.max}")
+    return array.astype(dtype)
+
+
+def _as_input(name: str, array: np.ndarray) -> np.ndarray:
+    if name in _INTEGERS and array.size:
+        return as_integers(name, array, _INTEGERS[name])
+    with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
+        return array.astype(np.float32) if name == "x" else array
 
 
 def _as_column(name: str, values: np.ndarray) -> np.ndarray:

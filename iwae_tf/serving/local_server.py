@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from iwae_tf.errors import InputError, unknown_name
+from iwae_tf.serving.client import as_integers
 from iwae_tf.serving.model_folder import LoadedSignature, load
 
 GRACE_SECONDS = 8  # from SIGINT or SIGTERM to the end of the process; Docker kills after 10, Kubernetes after 30
@@ -153,15 +154,10 @@ def _array(name: str, values, spec) -> np.ndarray:
         raise InputError(f"{name} must have shape [{shape}], got rows of different lengths") from None
     if not spec.shape.is_compatible_with(array.shape) or not len(array):
         raise InputError(f"{name} must have shape [{shape}], got {list(array.shape)}")
-    if array.dtype.kind not in "iuf" or (dtype.kind == "i" and not np.array_equal(array, np.trunc(array))):
-        wanted = "numbers, and NaN where one is missing" if dtype.kind == "f" else "integers"
-        raise InputError(f"{name} must hold {wanted} ({dtype})")
     if dtype.kind == "i":
-        limits = np.iinfo(dtype)
-        if name == "num_samples":  # out of range for the model, too, which says so in the row's status
-            array = np.clip(array.astype(np.float64), limits.min, limits.max)
-        elif array.dtype.kind == "f" or not limits.min <= array.min() <= array.max() <= limits.max:
-            raise InputError(f"{name} must hold integers from {limits.min} to {limits.max}")
+        return as_integers(name, array, dtype)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{name} must hold numbers, and NaN where one is missing ({dtype})")
     with np.errstate(over="ignore"):  # a number above 3.4e38 becomes inf, and its row gets a status
         return array.astype(dtype)
 

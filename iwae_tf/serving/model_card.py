@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iwae_tf.evaluation.compare import mean_name
 from iwae_tf.serving.scores import SCORE_COLUMNS
 
 MODEL_CARD = Path("assets.extra") / "model_card.md"
@@ -25,6 +26,16 @@ _LIMITS = """\
 - Whoever trained the model knows where its data come from, whether they may be used, and which groups are
   under-represented; none of it is recorded here."""
 
+_MISSING = """\
+- log p(x) is that of the observed values, so scores and p-values of rows with different missing values do not compare.
+"""
+
+
+def _own_samples(provenance: Mapping[str, Any]) -> str:
+    """Returns the number of samples of a score of `serving_default`, which a refined proposal adapts to the row."""
+    number = provenance["num_samples"]
+    return f"{min(500, number)} to {4 * number}, as a row needs" if provenance.get("refine") else str(number)
+
 
 def model_card(provenance: Mapping[str, Any]) -> str:
     """Returns the card in Markdown.
@@ -42,7 +53,7 @@ def model_card(provenance: Mapping[str, Any]) -> str:
         "Input": _bullets(_input(provenance)),
         "Status of a row": _bullets(provenance.get("statuses", {})),
         "Held-out rows": _bullets(_held_out(_section(provenance, "held_out"))),
-        "Limits": _LIMITS,
+        "Limits": (_MISSING if provenance.get("missing") else "") + _LIMITS,
         "Software": _bullets(provenance.get("versions", {})),
     }
     # No date: it is part of the checksum, by which two exports of one model are the same.
@@ -95,14 +106,18 @@ def _results(metrics: Mapping) -> str:
     """Returns log p(x) and L_k with their standard errors over the rows, and the protocol; empty without them."""
     if not {"log_likelihood", "standard_error", "bounds", "bound_standard_errors"} <= set(metrics):
         return ""
-    mean = ("log p(x)", metrics["log_likelihood"], metrics["standard_error"])
-    errors = metrics["bound_standard_errors"]
-    rows = [mean, *((f"L_{k}", value, errors[k]) for k, value in metrics["bounds"].items())]
+    errors, reliability = metrics["bound_standard_errors"], metrics.get("reliability", {})
+    name, counted = "estimate of log p(x)", {"reliable", "num_rows"} <= set(reliability)
+    if counted:
+        name = mean_name(reliability["reliable"], reliability["num_rows"])
+    rows = [
+        (name, metrics["log_likelihood"], metrics["standard_error"]),
+        *((f"L_{k}", value, errors[k]) for k, value in metrics["bounds"].items()),
+    ]
     table = ["| mean, in nats | estimate | standard error |", "|---|---|---|"]
     table += [f"| {name} | {value:.3f} | {error:.3f} |" for name, value, error in rows]
     facts = {"rows": metrics.get("num_test"), "samples for each row": metrics.get("num_samples")}
-    reliability = metrics.get("reliability", {})
-    if {"reliable", "num_rows"} <= set(reliability):
+    if counted:
         facts["reliable scores"] = f"{reliability['reliable']} of {reliability['num_rows']}"
     facts["active units"] = " + ".join(map(str, metrics.get("active_units", ())))
     protocol = metrics.get("protocol", {})
@@ -133,5 +148,5 @@ def _input(provenance: Mapping) -> dict[str, Any]:
         kinds = f"text for {texts} and numbers for the others" if texts else "numbers for all"
         facts["rows by column"] = f"signature {SCORE_COLUMNS}, with {kinds}"
     return facts | {
-        "samples of a score": f"{provenance['num_samples']}; a request may ask for at most {provenance['max_samples']}"
+        "samples of a score": f"{_own_samples(provenance)}; a request may ask for at most {provenance['max_samples']}"
     }

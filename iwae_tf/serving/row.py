@@ -157,11 +157,12 @@ def explain(model, x: tf.Tensor, settings: RowSettings) -> dict[str, tf.Tensor]:
         settings: the settings of the export, with `held_out`.
 
     Returns:
-        `contribution`, float32 [D], in nats, 0 for a missing value, and `status`; NaN where that is not 0.
+        `contribution`, float32 [D], in nats, 0 for a value that is missing here or in all held-out rows, and `status`;
+        NaN where that is not 0.
     """
     pixels, status = observe(model, x, tf.constant(settings.seed, tf.int64), settings.input_rule)
     expected = expected_log_prob_of_each(model, pixels, settings)
-    observed = tf.logical_not(tf.math.is_nan(pixels[0]))
+    observed = tf.logical_not(tf.math.is_nan(pixels[0]) | np.isnan(settings.held_out.contributions))
     contribution = tf.where(observed, expected - settings.held_out.contributions, 0.0)
     status = tf.where((status == OK) & ~tf.reduce_all(tf.math.is_finite(contribution)), NOT_FINITE, status)
     return with_status({"contribution": contribution}, status)

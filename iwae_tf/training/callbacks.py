@@ -84,20 +84,25 @@ class TimeLeft(keras.callbacks.Callback):
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Appends a line to `history.csv` after each epoch; a resumed run first drops the lines after its first step."""
+    """Appends a line to `history.csv` after each epoch.
 
-    def __init__(self, path: Path, first_step: int):
+    A resumed run first drops the lines after its first step, and that of an epoch in which a callback had stopped it.
+    """
+
+    def __init__(self, path: Path, first_step: int, steps_per_epoch: int):
         super().__init__()
         self.path = path
         rows = []
         if path.exists():
             with path.open(newline="") as file:  # a killed run may have left its last line incomplete
                 rows = [row for row in csv.DictReader(file) if row["seconds"] and int(row["step"]) <= first_step]
+        rows = [row for row in rows if int(row["step"]) >= int(row["epoch"]) * steps_per_epoch]
         with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY_COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
         self.seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
+        self.last_step = int(rows[-1]["step"]) if rows else 0
         self.start = time.perf_counter()
 
     @property
@@ -116,6 +121,7 @@ class HistoryFile(keras.callbacks.Callback):
         )
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow(row)
+        self.last_step = self.model.step
 
 
 def made_by(factories: Sequence[str]) -> list[keras.callbacks.Callback]:

@@ -12,7 +12,7 @@ from iwae_tf.config import ScoringConfig
 from iwae_tf.data import Dataset
 from iwae_tf.distributions.levels import bits_per_dimension
 from iwae_tf.errors import InputError
-from iwae_tf.evaluation.compare import monte_carlo_error
+from iwae_tf.evaluation.compare import mean_name, monte_carlo_error
 from iwae_tf.evaluation.estimate import (
     PAPER_SAMPLE_SIZES,
     LikelihoodEstimate,
@@ -36,7 +36,7 @@ from iwae_tf.training.run_folder import (
     read_json,
     write_json,
 )
-from iwae_tf.training.scores_file import SCORES, columns_of, mean_name, read_columns, write_columns
+from iwae_tf.training.scores_file import SCORES, columns_of, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100

@@ -21,7 +21,7 @@ from iwae_tf.data.pipeline import steps_per_epoch, training_batches
 from iwae_tf.declarations import find
 from iwae_tf.errors import InputError
 from iwae_tf.files import atomic_write
-from iwae_tf.models.checks import MAX_STEPS_PER_CALL, check_memory, largest_divisor
+from iwae_tf.models.checks import MAX_STEPS_PER_CALL, check_memory, counts_batches, largest_divisor
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import Objective, build_objective
 from iwae_tf.training import building, run_folder
@@ -187,7 +187,7 @@ def fit(run: Run, verbose: int = 1, extra: Sequence[keras.callbacks.Callback] = 
         extra: callbacks of the user; one that sets `model.stop_training` ends the training.
     """
     training, first_step = run.config.training, run.model.step
-    history = HistoryFile(run.path / "history.csv", first_step)
+    history = HistoryFile(run.path / "history.csv", first_step, run.steps_per_epoch)
     bar = ProgressBar(run.total_steps, run.steps_per_epoch, first_step, verbose)
     stopping = EarlyStopping(run.path, training.early_stopping or math.inf)
     signals = StopSignals()
@@ -201,7 +201,7 @@ def fit(run: Run, verbose: int = 1, extra: Sequence[keras.callbacks.Callback] = 
     try:
         with signals:
             while first_step < run.total_steps and not stopping.stopped:
-                _fit_epochs(run, first_step, callbacks)
+                _fit_epochs(run, first_step, callbacks, any(map(counts_batches, extra)))
                 first_step = run.model.step
                 if run.model.stop_training:
                     break
@@ -215,15 +215,19 @@ def fit(run: Run, verbose: int = 1, extra: Sequence[keras.callbacks.Callback] = 
     except OSError as error:
         raise InputError(f"the run in {run.path} cannot be written ({error}); {_last_checkpoint(run)}") from None
     except KeyboardInterrupt:
-        save_checkpoint(run.model, run.path / "checkpoints")
+        if run.model.step % run.steps_per_epoch or run.model.step == history.last_step:
+            save_checkpoint(run.model, run.path / "checkpoints")  # else the epoch, whose line is missing, is repeated
         raise
     finally:
         bar.bar.close()
     return seconds
 
 
-def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
-    """Fits from a step to the end of the run, or to the end of the epoch if the step is inside one."""
+def _fit_epochs(run: Run, first_step: int, callbacks: list, one_by_one: bool) -> None:
+    """Fits from a step to the end of the run, or to the end of the epoch if the step is inside one.
+
+    `one_by_one`: every batch calls the callbacks, and not the last of some batches.
+    """
     training, steps = run.config.training, run.steps_per_epoch
     epoch, done = divmod(first_step, steps)
     length, last_epoch = (steps - done, epoch + 1) if done else (steps, training.epochs)
@@ -233,7 +237,8 @@ def _fit_epochs(run: Run, first_step: int, callbacks: list) -> None:
             on_epoch_begin=lambda epoch, logs: [variable.assign(value) for variable, value in running]
         )
         callbacks = [restored, *callbacks]
-    most = 1 if run.model.distributed else MAX_STEPS_PER_CALL  # Keras takes one step per call with several replicas
+    # Keras takes one step per call with several replicas.
+    most = 1 if one_by_one or run.model.distributed else MAX_STEPS_PER_CALL
     binarised = building.binarised(run.dataset, run.config.model.likelihood)
     with run.model.steps_in_a_call(largest_divisor(length, most)):
         run.model.fit(

@@ -19,7 +19,6 @@ COLUMNS = {
     "pareto_k": "f",
     "reliable": "b",
 }
-RELIABLE_SHARE = 0.9  # of the rows, from which on their mean is called log p(x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,11 +44,6 @@ class ImageScores:
     unit_activities: tuple[np.ndarray, ...] = ()
     row: np.ndarray | None = None
     protocol: dict = dataclasses.field(default_factory=dict)
-
-
-def mean_name(reliable: int, num_rows: int) -> str:
-    """Returns the name of a mean score: log p(x) only if at least 90% are reliable, as otherwise it is too low."""
-    return "log p(x)" if reliable >= RELIABLE_SHARE * num_rows else "lower bound on log p(x)"
 
 
 def columns_of(estimate, first_row: int = 0) -> dict[str, np.ndarray]:

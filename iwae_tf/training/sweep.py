@@ -17,8 +17,8 @@ import numpy as np
 
 from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.errors import InputError
+from iwae_tf.evaluation.compare import mean_name
 from iwae_tf.training import run_folder
-from iwae_tf.training.scores_file import mean_name
 
 VARIED = ("objective", "k", "learning_rate")  # settings that a sweep can vary
 

@@ -14,7 +14,7 @@ from iwae_tf.adam import Adam
 from iwae_tf.declarations import find
 from iwae_tf.models import streaming
 from iwae_tf.models.checks import steps_per_call
-from iwae_tf.objectives import ELBO, AnalyticKLELBO, IWAEBound, KLAnnealing
+from iwae_tf.objectives import CIWAE, ELBO, AnalyticKLELBO, IWAEBound, KLAnnealing
 from iwae_tf.replicas import Share, num_sub_batches, whole
 
 CALLBACKS = keras.callbacks
@@ -266,6 +266,30 @@ def test_an_interrupted_fit_leaves_no_validation_data_behind():
         model.fit(x, validation_data=(x[:8], None), callbacks=[stop], verbose=0)
     found = model.fit(x, validation_data=(x, None), verbose=0).history["val_bound"][0]
     assert found == pytest.approx(model.evaluate(x, verbose=0, return_dict=True)["bound"], abs=1e-4)
+
+
+def test_a_compile_that_fails_changes_nothing():
+    model, objective = compiled(steps_per_execution=1), IWAEBound(7)
+    before = model.objective
+    with pytest.raises(TypeError):
+        model.compile(objective=objective, loss_scale=1)
+    assert (model.objective, model._fit_chooses_steps) == (before, False)
+
+
+def test_what_an_objective_has_learned_stays_with_its_model():
+    objective = CIWAE(5, beta=0.5, learn_beta=True)
+    model = compiled(objective)
+    compiled(objective, model=model)
+    with pytest.raises(InputError, match="ciwae has learned with another model: give each model an objective of its"):
+        compiled(objective)
+    plain = IWAEBound(5)
+    assert compiled(plain).objective is compiled(plain).objective
+
+
+def test_the_weight_of_the_divergence_ends_with_the_fit():
+    model = compiled(ELBO(2))
+    model.fit(images(16), batch_size=8, callbacks=[KLAnnealing(10)], verbose=0)
+    assert float(model.objective.kl_weight) == 1.0
 
 
 @pytest.mark.parametrize("labels", [["a", "b"] * 32, [None, "b"] * 32])

@@ -90,6 +90,13 @@ def test_gradients_of_large_inputs_and_large_weights_do_not_overflow(input_size,
     assert all(relative_error(one, other) < 0.1 for one, other in zip(gradients, expected, strict=True))
 
 
+def test_inputs_beyond_float16_give_numbers():
+    x = np.tile([[7e4, -7e4, 1e38, -1e38, 0.0, 1.0, -3.0, 65504.0, -65505.0]], (3, 1))
+    values, gradients = computed(x, np.ones((3, 6)), *weights())
+    assert np.isfinite(values).all()
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
 def test_a_gradient_of_zeros_stays_one_and_one_that_is_not_finite_is_not_hidden():
     x, upstream = np.ones((4, 9)), np.zeros((4, 6))
     assert not any(gradient.any() for gradient in computed(x, upstream, *weights())[1])

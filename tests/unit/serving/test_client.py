@@ -160,6 +160,22 @@ def test_rows_come_back_in_order_from_requests_that_grow(server, client):
     assert max(done) == client_module.MAX_ROWS
 
 
+def test_integers_of_a_request_are_never_wrapped_or_cut(server, client):
+    x = np.zeros((2, 4))
+    client.predict("log_prob_k", {"x": x, "num_samples": np.array([2**32 + 100, -(2**40)]), "seed": [2**40] * 2})
+    sent = server.predictions()[0][1]["inputs"]
+    assert (sent["num_samples"], sent["seed"]) == ([2**31 - 1, -(2**31)], [2**40, 2**40])
+    for name, values, words in (
+        ("num_samples", [10.9, 10], r"num_samples must hold integers \(int32\)"),
+        ("seed", [2**64, 1], "seed must hold integers"),
+        ("seed", ["a", "b"], r"seed must hold integers \(int64\)"),
+        ("seed", [1.0, 2.0], "seed must hold integers from"),
+    ):
+        inputs = {"x": x, "num_samples": [10, 10], "seed": [0, 0]} | {name: values}
+        with pytest.raises(InputError, match=words):
+            client.predict("log_prob_k", inputs)
+
+
 def test_floats_pass_through_json_bit_for_bit(server, client):
     x = np.random.default_rng(0).integers(0, 2**32, (200, 4), dtype=np.uint32).view(np.float32)
     x = np.where(np.isfinite(x), x, np.float32(1e-45))

@@ -11,7 +11,7 @@ from iwae_tf import IWAE, InputError
 from iwae_tf.evaluation import estimate_log_likelihood
 from iwae_tf.evaluation.posterior import posterior_expectation
 from iwae_tf.layers import ColumnModel, Likelihood
-from iwae_tf.serving import row
+from iwae_tf.serving import held_out, row
 from iwae_tf.serving.held_out import scored_held_out
 from iwae_tf.serving.row import RowSettings
 from iwae_tf.serving.signatures import signatures
@@ -116,6 +116,24 @@ def test_a_value_that_held_out_rows_never_have_comes_first(table_model):
     found = answer(table_model, settings, "explain", x)["contribution"]
     np.testing.assert_array_equal(found[1:].argmin(axis=1), [3, 0])
     assert (found[1:].min(axis=1) < -5).all()
+
+
+def test_rows_are_drawn_from_all_held_out_rows_and_a_column_that_all_lack_adds_nothing(table_model, monkeypatch):
+    monkeypatch.setattr(held_out, "MAX_SCORED", 40)
+    monkeypatch.setattr(held_out, "MAX_EXPLAINED", 40)
+    settings, x = SETTINGS._replace(input_rule="real"), table(400)
+    x = x[np.argsort(x[:, 0])]  # a sorted file
+    x[:, 3] = np.nan
+    held = scored_held_out(table_model, x, settings)
+    assert len(held.scores) == 40
+    whole = estimate_log_likelihood(table_model, x, 200, refine="off").log_likelihood
+    assert abs(held.scores.mean() - whole.mean()) < 4 * whole.std() / 40**0.5
+    assert abs(whole[:40].mean() - whole.mean()) > 4 * whole.std() / 40**0.5  # the first are not like all
+    new = table(3, 5)
+    found = answer(table_model, settings._replace(held_out=held), "explain", new)
+    assert (found["status"] == 0).all()
+    assert (found["contribution"][:, 3] == 0.0).all()
+    assert (found["contribution"][:, :3] != 0.0).all()
 
 
 class Joint(Likelihood):

@@ -28,7 +28,9 @@ def test_the_card_has_the_numbers_of_the_run_with_their_errors(provenance):
     sections = _sections(card)
     for k, value in BOUNDS.items():
         assert f"| L_{k} | {value:.3f} | {ERRORS[k]:.3f} |" in sections["Results on the test split"]
-    assert f"| log p(x) | {BOUNDS[50]:.3f} | {ERRORS[50]:.3f} |" in sections["Results on the test split"]
+    assert f"| lower bound on log p(x) | {BOUNDS[50]:.3f} | {ERRORS[50]:.3f} |" in sections["Results on the test split"]
+    metrics["reliability"]["reliable"] = 18
+    assert f"| log p(x) | {BOUNDS[50]:.3f} |" in model_card(provenance | {"metrics": metrics})
     assert "- reliable scores: 15 of 20\n- active units: 3\n- proposal: refined\n- seed: 3" in card
     assert "- rows: 60 train, 10 valid, 20 test\n" in sections["Data"]
     assert "- split: a split\n" in sections["Data"]
@@ -57,6 +59,16 @@ def test_the_columns_of_a_table_are_listed_in_order(provenance):
     sections = _sections(model_card(provenance | {"columns": columns, "missing": True}))
     assert "- columns, in this order: age (student-t), colour (categorical)\n" in sections["Input"]
     assert "- missing values: NaN\n" in sections["Input"]
+    assert "rows with different missing values do not compare" in sections["Limits"]
+
+
+@pytest.mark.parametrize(
+    ("number", "refine", "words"),
+    [(5000, True, "500 to 20000, as a row needs"), (100, True, "100 to 400, as a row needs"), (5000, False, "5000")],
+)
+def test_the_card_has_the_samples_of_a_score(provenance, number, refine, words):
+    text = _sections(model_card(provenance | {"num_samples": number, "refine": refine}))["Input"]
+    assert f"- samples of a score: {words}; a request may ask for at most" in text
 
 
 def test_the_card_of_an_export_is_that_of_its_provenance_and_part_of_the_checksum(small_folder, provenance, tmp_path):

@@ -48,7 +48,7 @@ def write_history(path, bounds):
 
 def test_the_history_gets_a_line_after_each_epoch(tmp_path, clock):
     path = tmp_path / "history.csv"
-    history = attached(HistoryFile(path, first_step=0))
+    history = attached(HistoryFile(path, first_step=0, steps_per_epoch=30))
     for epoch, logs in enumerate(({"bound": -100.0}, {"bound": -90.123456789, "val_bound": -91.123456789})):
         clock.now += 2.5
         history.model.step += 30
@@ -69,7 +69,7 @@ def test_a_resumed_run_drops_the_lines_after_its_first_step_and_one_cut_off(tmp_
     write_history(path, range(5))
     before = rows_of(path)
     path.write_text(path.read_text()[: -cut or None])  # "5,150,-9.5,4,"
-    history = attached(HistoryFile(path, first_step), step=first_step + 30)
+    history = attached(HistoryFile(path, first_step, 30), step=first_step + 30)
     assert rows_of(path) == before[:kept]
     clock.now += 4.0
     assert history.seconds == 10.0 * kept + 4.0
@@ -77,6 +77,16 @@ def test_a_resumed_run_drops_the_lines_after_its_first_step_and_one_cut_off(tmp_
     *old, new = rows_of(path)
     assert old == before[:kept]
     assert (new["epoch"], new["step"], new["seconds"]) == (str(kept + 1), str(first_step + 30), f"{10 * kept + 4}.000")
+
+
+def test_the_line_of_an_epoch_that_a_callback_ended_is_dropped_when_the_epoch_goes_on(tmp_path, clock):
+    path = tmp_path / "history.csv"
+    write_history(path, range(3))
+    path.write_text(path.read_text().replace("3,90,", "3,75,"))
+    before = rows_of(path)
+    history = attached(HistoryFile(path, 75, 30), step=75)
+    assert rows_of(path) == before[:2]
+    assert history.last_step == 60
 
 
 # progress bar

@@ -127,6 +127,42 @@ def test_a_run_stopped_inside_an_epoch_resumes_to_the_same_weights_even_if_watch
         assert list(found["bound/training"]) == list(found["samples"]) == [25, 50]
 
 
+class Watcher(keras.callbacks.Callback):
+    """Records batches, and raises KeyboardInterrupt in the validation of an epoch."""
+
+    def __init__(self, stop_in=None):
+        super().__init__()
+        self.batches, self.epoch, self.stop_in = [], 0, stop_in
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches.append(batch)
+
+    def on_test_begin(self, logs=None):
+        if self.epoch == self.stop_in:
+            raise KeyboardInterrupt
+
+
+def test_a_callback_of_the_user_sees_every_batch(make_run):
+    run, watcher = make_run(epochs=2), Watcher()
+    training.fit(run, verbose=0, extra=[watcher])
+    assert run.steps_per_epoch > 1
+    assert watcher.batches == [*range(run.steps_per_epoch)] * 2
+
+
+def test_an_epoch_whose_validation_is_cut_off_is_repeated_to_the_same_bits(make_run):
+    whole, cut = make_run("whole", epochs=3), make_run("cut", epochs=3)
+    training.fit(whole, verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(cut, verbose=0, extra=[Watcher(stop_in=3)])
+    resumed = make_run("cut", epochs=3, resume=True)
+    training.fit(resumed, verbose=0)
+    assert_same_weights(whole.model, resumed.model)
+    assert [row[:5] for row in rows_of(whole)] == [row[:5] for row in rows_of(resumed)]
+
+
 def test_a_finished_run_goes_on_with_more_epochs_to_the_weights_of_the_longer_run(make_run):
     longer, run = make_run("longer", epochs=4), make_run("run", epochs=2)
     training.fit(longer, verbose=0)
