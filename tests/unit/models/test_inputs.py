@@ -219,7 +219,10 @@ def test_every_method_of_keras_refuses_them_in_one_line(model, method, name):
 
 
 def test_methods_on_batches_are_those_on_data(model):
-    assert model.test_on_batch(X, return_dict=True) == model.evaluate(X, verbose=0, return_dict=True)
+    # two graphs, whose last bits may differ
+    assert model.test_on_batch(X, return_dict=True) == pytest.approx(
+        model.evaluate(X, verbose=0, return_dict=True), rel=1e-6
+    )
     np.testing.assert_allclose(model.predict_on_batch(X.tolist()), model.predict(X, verbose=0), rtol=1e-6)
     before = model.step
     assert np.isfinite(model.train_on_batch(X.reshape(8, 3, 4))).all()

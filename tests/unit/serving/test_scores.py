@@ -212,15 +212,15 @@ def test_a_part_that_is_deleted_during_the_job_is_said_and_at_its_end_not_missed
     _same_bits(_scores(6)._asdict(), _read(path))
 
 
-def test_rows_alarm_up_to_the_rate_and_bad_ones_do_not():
+def test_rows_alarm_up_to_the_rate_and_bad_ones_have_minus_1():
     p_value = np.float32([0.01, 0.05, 0.051, np.nan, 1.0])
     values, reliable, status = np.ones(5, np.float32), np.ones(5, np.int32), np.int32([0, 0, 0, 1, 0])
     scores = Scores(*[values] * 5, p_value, reliable, status)
-    np.testing.assert_array_equal(alarms(scores, 0.05), [1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(alarms(scores, 0.05), [1, 1, 0, -1, 0])
     with pytest.raises(InputError, match="the model gives no p_value"):
         alarms(scores._replace(p_value=np.full(5, np.nan, np.float32)), 0.05)
     none_good = scores._replace(p_value=np.full(5, np.nan, np.float32), status=np.ones(5, np.int32))
-    assert not alarms(none_good, 0.05).any()
+    assert (alarms(none_good, 0.05) == -1).all()
 
 
 def test_the_lowest_contributions_come_first_with_their_names():
