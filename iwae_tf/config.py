@@ -217,7 +217,7 @@ class ModelConfig(Settings):
     )
     precision: str = setting(
         "float32",
-        "dtype of the networks' matrix products; weights, densities and log-weights are always float32",
+        "dtype of the hidden layers; weights, densities and log-weights are always float32",
         choices=("float32", "bfloat16", "float16"),
     )
 
@@ -426,7 +426,7 @@ class ScoringConfig(Settings):
     num_samples: int = count(5000, "importance samples for each row, the largest k of L_k; with a target, the fewest")
     target_standard_error: float | None = setting(
         None,
-        "samples for each row by a pilot run, so that the standard error is this small, in nats",
+        "choose each row's number of samples by pilot runs for this standard error, in nats",
         parse=float,
     )
     max_samples: int | None = setting(
@@ -467,7 +467,7 @@ class ScoringConfig(Settings):
 class ExportConfig(Settings):
     """Settings of an exported model."""
 
-    num_samples: int = count(5000, "importance samples of a score if the request does not give a number")
+    num_samples: int = count(5000, "samples of a score of serving_default; refined, 500 to 4 times this")
     max_samples: int = count(50_000, "largest number of samples that a request may ask for")
     input: str | None = setting(
         None,

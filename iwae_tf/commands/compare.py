@@ -43,10 +43,10 @@ def add_flags(parser: flags.Parser) -> None:
     text = "runs of one setting with several seeds, in place of a RUN; give it for each setting"
     parser.add_argument("--group", dest="groups", action="append", default=[], metavar="RUN", nargs="+", help=text)
     parser.add_argument(
-        "--bound", metavar="K", type=int, help="compare L_K, which papers report, and not log p(x); e.g. 5000"
+        "--bound", metavar="K", type=int, help="compare L_K, as papers do, instead of log p(x); e.g. 5000"
     )
-    parser.add_argument("--force", action="store_true", help="compare although the protocols differ, and say so")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="write a figure there, in the format of its suffix")
+    parser.add_argument("--force", action="store_true", help="compare even if the protocols differ, and say so")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write a figure to FILE; its suffix is the format")
     flags.add_figure_format(parser)
 
 

@@ -20,7 +20,7 @@ def add_flags(parser: flags.Parser) -> None:
         "--output",
         metavar="FILE.html",
         type=Path,
-        help="the page (default: RUN/report.html, of several runs report.html in the current folder)",
+        help="the page (default: RUN/report.html; for several, report.html in the current folder)",
     )
 
 

@@ -39,7 +39,7 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_seeds(parser)
     flags.add_figure_format(parser)
     parser.add_argument("--output-dir", metavar="DIR", help="default: runs/paper-DATASET-scaleSCALE")
-    parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="as of train (default: 1)")
+    parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="as for train (default: 1)")
 
 
 def run(arguments) -> int:

@@ -31,8 +31,8 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_callback(parser)
     add_recipe(parser)
     parser.add_argument("--output-dir", metavar="DIR", help="folder of the runs (default: runs/sweep-DATASET-VARIED)")
-    parser.add_argument("--tensorboard", action="store_true", help="as of train")
-    parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="as of train (default: 1)")
+    parser.add_argument("--tensorboard", action="store_true", help="as for train")
+    parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="as for train (default: 1)")
     parser.set_defaults(export=False, resume=False, overwrite=False)
 
 
