@@ -55,7 +55,7 @@ def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
 
     try:
         with files.reading(path, form):
-            return arrow_csv.read_csv(
+            table = arrow_csv.read_csv(
                 path,
                 # One thread, because only then a ragged row has a number.
                 read_options=arrow_csv.ReadOptions(
@@ -70,6 +70,7 @@ def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
                     strings_can_be_null=True, column_types={name: pa.string() for name in text if name in names}
                 ),
             )
+            return table if len(names) > 1 else table.slice(0, max(0, table.num_rows - _empty_at_end(path)))
     except InputError:
         if not ragged:
             raise
@@ -78,6 +79,14 @@ def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
             f"{path}: row {row.number - 1} has {row.actual_columns} values and the header {row.expected_columns} "
             f"({row.text[:60]!r}): correct that row; put text with a comma in quotation marks"
         ) from None
+
+
+def _empty_at_end(path: pathlib.Path) -> int:
+    """Returns the number of empty lines at the end of a file."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _BLOCK))
+        ending = file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return max(0, len(ending) - len(ending.rstrip(b"\n")) - 1)
 
 
 def _check_header(header: list[str], path: pathlib.Path) -> None:

@@ -222,8 +222,9 @@ def monte_carlo_error(log_likelihood: np.ndarray, standard_error: np.ndarray) ->
 
 def _equal_rows(log_likelihood: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
     """Returns a number for each row, int [N], the same for equal rows."""
-    digits = 5 - int(np.log10(1.0 + np.abs(log_likelihood[np.isfinite(log_likelihood)]).max(initial=0.0)))
-    values = np.round(log_likelihood, digits), np.round(standard_error, 3)
+    with np.errstate(invalid="ignore"):  # infinities, which become NaN
+        unit = 10.0 ** (np.floor(np.log10(1.0 + np.abs(log_likelihood))) - 5.0)  # of each score, for float32's rounding
+        values = unit * np.round(log_likelihood / unit), np.round(standard_error, 3)
     return np.unique(values, axis=1, return_inverse=True)[1].ravel()
 
 

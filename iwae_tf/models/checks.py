@@ -6,6 +6,7 @@ import math
 import os
 import re
 import warnings
+import weakref
 
 import h5py
 import keras
@@ -21,6 +22,8 @@ BAD_INPUT = "iwae_tf bad input"
 BAD_BOUND = "iwae_tf bound not finite"
 MAX_STEPS_PER_CALL = 20
 MAX_SCALE = 65_535  # of 16-bit grey values
+# Objective with a state -> a weak reference to the model that was compiled with it.
+LEARNED_WITH: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def checked_mean(data_mean, data_dim: int) -> list[float]:
@@ -58,7 +61,8 @@ def check_compile(model, optimizer, objective, jit_compile, other_arguments: dic
     if not isinstance(objective, Objective):
         raise InputError(f"objective must be an iwae_tf.objectives.Objective, got {objective!r}")
     objective.check_model(model.latent_units, model.inference_network.stages[0].head.reparameterised)
-    if objective.state is not None and objective.model is not None and objective.model() is not model:
+    learned_with = LEARNED_WITH.get(objective) if objective.state is not None else None
+    if learned_with is not None and learned_with() is not model:
         raise InputError(
             f"the objective {objective.name} has learned with another model: give each model an objective of its own"
         )

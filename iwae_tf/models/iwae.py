@@ -203,7 +203,9 @@ class IWAE(keras.Model):
         kwargs |= {"steps_per_execution": steps_per_execution or 1, "auto_scale_loss": False}
         # XLA drops assertions, so it compiles the pass through the networks alone, not the checks around it.
         super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
-        self.objective, objective.model = objective, weakref.ref(self)
+        self.objective = objective
+        if objective.state is not None:
+            checks.LEARNED_WITH[objective] = weakref.ref(self)
         self._fit_chooses_steps = steps_per_execution is None
         self._steps_per_call = checks.StepsPerCall(steps_per_execution or 1)
         self.optimizer.build(self.trainable_variables)

@@ -2,7 +2,6 @@
 
 import abc
 import functools
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -88,8 +87,6 @@ class Objective(abc.ABC):
     needs_several_samples = ""
     # A Keras layer that holds the objective's own trainable weights, or None.
     state: keras.layers.Layer | None = None
-    # A weak reference to the model that was compiled with it last, or None.
-    model: Callable | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.metadata
+import itertools
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -237,9 +238,8 @@ def take_weights(model: IWAE, path: Path) -> str:
     other, checksum = read_trained(path).model, model_checksum(path)
     here, there = ({name: m.get_config()[name] for name in ARCHITECTURE} for m in (model, other))
     if here["columns"] and there["columns"]:  # only those that differ
-        here["columns"], there["columns"] = (
-            [column for column in m["columns"] if column not in o["columns"]] for m, o in ((here, there), (there, here))
-        )
+        pairs = [pair for pair in itertools.zip_longest(here["columns"], there["columns"]) if pair[0] != pair[1]]
+        here["columns"], there["columns"] = ([pair[side] for pair in pairs] for side in (0, 1))
     found = differences(there, here)
     own = model.weights[: len(other.weights)]  # what the objective learns comes last and starts anew
     if not found and [w.shape for w in own] != [w.shape for w in other.weights]:

@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from iwae_tf.config import FIGURE_FORMATS, OutputConfig, RunConfig
-from iwae_tf.declarations import find, load_plugins
+from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.errors import InputError, nearest_name
 from iwae_tf.files import atomic_write
 
@@ -151,8 +151,10 @@ def likelihood_of(config: dict) -> str:
     columns = model.get("column_models")
     if columns is None:
         return model["likelihood"]
+    known = declared("likelihood")
     for column in columns:
-        facts = find("likelihood", column["likelihood"]).facts
+        likelihood = column["likelihood"]
+        facts = known[likelihood].facts if likelihood in known else {}  # of a plugin that is not imported
         densities += [column["name"]] * bool(facts.get("real") or facts.get("density"))
     of = "all columns" if len(densities) == len(columns) else ", ".join(densities) or "no column"
     return f"{model['likelihood']}, a density of {of}"

@@ -331,8 +331,11 @@ def test_ids_are_never_rounded(tmp_path, first, kind, dtype):
 
 
 def test_an_empty_line_of_a_single_column_is_a_missing_value_and_else_no_row(write):
-    x, _ = read_rows(write("v\n1.5\n\n2.5\n\n"), [Column("v", "real")])
-    np.testing.assert_array_equal(x[:, 0], np.float32([1.5, np.nan, 2.5, np.nan]))
+    for ending in ("", "\n", "\n\n\n", "\r\n\r\n"):  # where an editor may leave empty lines
+        x, _ = read_rows(write(f"v\n1.5\n\n2.5{ending}"), [Column("v", "real")])
+        np.testing.assert_array_equal(x[:, 0], np.float32([1.5, np.nan, 2.5]))
+    x, _ = read_rows(write('v\n1.5\n""\n'), [Column("v", "real")])
+    np.testing.assert_array_equal(x[:, 0], np.float32([1.5, np.nan]))
     x, _ = read_rows(write("v,w\n1.5,1\n\n2.5,1\n\n"), [Column("v", "real")])
     np.testing.assert_array_equal(x[:, 0], np.float32([1.5, 2.5]))
 

@@ -116,6 +116,11 @@ def test_the_monte_carlo_error_is_that_of_two_means_of_independent_estimates():
 def test_equal_rows_share_their_noise_which_does_not_average_out():
     assert monte_carlo_error(np.array([-1.0, -2.0]), np.array([3.0, 4.0])) == 2.5  # of two independent estimates
     assert monte_carlo_error(np.array([-1.0, -1.0 + 1e-6]), np.array([3.0, 3.0])) == 3.0
+    many, errors = np.random.default_rng(1).normal(-5.0, 2.0, 5000), np.full(5000, 0.004)
+    alone = monte_carlo_error(many, errors)
+    assert alone == pytest.approx(0.004 / 5000**0.5, rel=0.05)  # different rows, whatever the score of another one
+    assert monte_carlo_error(np.append(many, -1e6), np.append(errors, 0.004)) == pytest.approx(alone, rel=1e-3)
+    assert math.isfinite(monte_carlo_error(np.append(many, -np.inf), np.append(errors, 0.004)))
     rng, row = np.random.default_rng(0), np.repeat(np.arange(8), 250)
     truth, error = -5 + rng.standard_normal((2, 8)), np.full(2000, 0.2)
     found = []

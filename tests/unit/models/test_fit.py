@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import pickle
 
 import keras
 import numpy as np
@@ -282,7 +283,9 @@ def test_what_an_objective_has_learned_stays_with_its_model():
     compiled(objective, model=model)
     with pytest.raises(InputError, match="ciwae has learned with another model: give each model an objective of its"):
         compiled(objective)
+    compiled(CIWAE.from_config(objective.get_config()))
     plain = IWAEBound(5)
+    pickle.dumps(compiled(plain).objective)
     assert compiled(plain).objective is compiled(plain).objective
 
 

@@ -226,6 +226,7 @@ def test_what_does_not_exist_is_refused_before_the_scoring(settings, words):
         ({"a": "student-t", "b": "continuous-bernoulli"}, "columns, a density of all columns"),
         ({"a": "student-t", "b": "negative-binomial", "c": "gaussian"}, "columns, a density of a, c"),
         ({"a": "categorical", "b": "bernoulli"}, "columns, a density of no column"),
+        ({"a": "a-plugin-that-is-not-imported", "b": "gaussian"}, "columns, a density of b"),
     ],
 )
 def test_scores_of_a_table_know_of_which_columns_they_are_densities(likelihoods, expected):

@@ -200,11 +200,11 @@ def test_a_run_on_other_rows_of_a_table_starts_with_the_standardisation_of_the_f
 ):
     rng = np.random.default_rng(0)
 
-    def start(name, loc, likelihood="auto", **settings):
+    def start(name, loc, likelihood="auto", columns=None, **settings):
         rows = [f"{value:.3f},{'xy'[i % 2]}" for i, value in enumerate(rng.normal(loc, 2.0, 60))]
         (tmp_path / f"{name}.csv").write_text("\n".join(["a,b", *rows]))
         config = RunConfig(
-            data=DataConfig(dataset=str(tmp_path / f"{name}.csv")),
+            data=DataConfig(dataset=str(tmp_path / f"{name}.csv"), columns=columns),
             model=ModelConfig(latent_units=(2,), hidden_units=((4,),), likelihood=likelihood),
             training=TrainingConfig(epochs=1, k=2, **settings),
         )
@@ -220,6 +220,8 @@ def test_a_run_on_other_rows_of_a_table_starts_with_the_standardisation_of_the_f
     resumed.close()
     assert resumed.model.columns == first.model.columns
     assert start("other", 7.0).model.columns != first.model.columns
+    with pytest.raises(InputError, match=r"columns is .*'a'.* there and .*'b'"):
+        start("turned", 5.0, columns=("b", "a"), init_from=str(first.path))
     words = r"another kind of model: columns is .*'student-t'.* there and .*'gaussian'"
     with pytest.raises(InputError, match=words) as error:
         start("third", 5.0, likelihood="gaussian", init_from=str(first.path))
