@@ -467,7 +467,7 @@ class ScoringConfig(Settings):
 class ExportConfig(Settings):
     """Settings of an exported model."""
 
-    num_samples: int = count(5000, "samples of a score of serving_default; refined, 500 to 4 times this")
+    num_samples: int = count(5000, "samples of a serving_default score; with a refined proposal 500 to 4 times this")
     max_samples: int = count(50_000, "largest number of samples that a request may ask for")
     input: str | None = setting(
         None,

@@ -211,12 +211,13 @@ class Columns(Likelihood):
         self.heads = [group.head for group in self.groups]  # so that Keras finds their weights
         self._order = np.argsort(np.concatenate([group.numbers for group in self.groups]))
         self._fill = np.concatenate([group.fill for group in self.groups])[self._order]
-        if missing and (impossible := [group for group in self.groups if not group.possible(group.seen(self._fill))]):
-            column = self.columns[impossible[0].numbers[0]]
-            raise InputError(
-                f"column {column.name!r}: its loc, {column.loc:g}, stands in for a missing value; expected "
-                f"{impossible[0].support}: give another loc"
-            )
+        for group in self.groups if missing else ():
+            if not group.possible(group.seen(self._fill)):
+                column = self.columns[group.numbers[0]]
+                raise InputError(
+                    f"column {column.name!r}: its loc, {column.loc:g}, stands in for a missing value; expected "
+                    f"{group.support}: give another loc"
+                )
         self.support = "a possible value of every column" + (" or NaN" if missing else "")
 
     def build(self, input_shape):

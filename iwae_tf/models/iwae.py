@@ -226,17 +226,17 @@ class IWAE(keras.Model):
         """
         given = checks.checked_fit(self, checks.checked_arguments(self, super().fit, args, kwargs))
         if self.compiled:
-            self.objective.begin_fit()
+            self.objective.reset()
             if own := self.objective.callbacks():
                 users = given.get("callbacks") or []
                 given["callbacks"] = [*(users if isinstance(users, (list, tuple)) else [users]), *own]
-        with checks.readable_errors(self), self._steps_per_call(self, self._steps_of_fit(given)):
+        with checks.readable_errors(self), self.steps_in_a_call(self._steps_of_fit(given)):
             try:
                 return super().fit(**given)
             finally:  # after an error Keras would keep it for the validation data of the next call
                 vars(self).pop("_eval_epoch_iterator", None)
                 if self.compiled:
-                    self.objective.begin_fit()
+                    self.objective.reset()
 
     def train_step(self, data):
         """Takes one gradient step on the bound, averaged over the batch; Keras' optimizers sum over the replicas."""
@@ -296,7 +296,7 @@ class IWAE(keras.Model):
         """Computes the mean of the objective's bound over the data as `keras.Model.evaluate` does, one draw each."""
         in_fit = kwargs.get("_use_cached_eval_dataset")  # whose batches come as those of training do
         steps = self.steps_per_execution if in_fit else self._steps_per_call.usual
-        with self._steps_per_call(self, steps):
+        with self.steps_in_a_call(steps):
             return self._checked_call(super().evaluate, args, kwargs)
 
     def test_step(self, data):
@@ -323,7 +323,7 @@ class IWAE(keras.Model):
         return {"bound": mean, "loss": -mean}
 
     def steps_in_a_call(self, number: int):
-        """Returns a context in which Keras takes this many training steps in a call; the model is compiled."""
+        """Returns a context in which Keras takes this many steps in a call."""
         return self._steps_per_call(self, number)
 
     def _steps_of_fit(self, given: dict) -> int:
@@ -437,7 +437,7 @@ class IWAE(keras.Model):
 
     def predict(self, *args, **kwargs):
         """Returns `reconstruct` of the data, as `keras.Model.predict` does."""
-        with self._steps_per_call(self, self._steps_per_call.usual):
+        with self.steps_in_a_call(self._steps_per_call.usual):
             return self._checked_call(super().predict, args, kwargs)
 
     def train_on_batch(self, *args, **kwargs):

@@ -58,7 +58,7 @@ class ELBO(Objective):
     def callbacks(self):
         return [] if self.kl_annealing is None else [KLAnnealing(self.kl_annealing)]
 
-    def begin_fit(self):
+    def reset(self):
         self.kl_weight.assign(1.0)
 
 

@@ -153,8 +153,8 @@ class Objective(abc.ABC):
         """Returns callbacks that `fit` adds to the user's."""
         return []
 
-    def begin_fit(self) -> None:  # noqa: B027 (most objectives have nothing to reset)
-        """Resets what callbacks of `fit` may have left; called when `fit` starts and ends."""
+    def reset(self) -> None:  # noqa: B027 (most objectives have nothing to reset)
+        """Undoes what callbacks may have changed; called before and after `fit`."""
 
     def check_model(self, latent_units: tuple[int, ...], reparameterised: bool) -> None:
         """Raises `InputError` if the objective does not exist for a model with these stochastic layers.

@@ -27,7 +27,8 @@ def scored_held_out(model, x: np.ndarray, settings: RowSettings, scores: np.ndar
     x = np.asarray(x)
     if x.ndim < 2 or x[:1].size != model.data_dim:
         raise InputError(f"held_out must be rows [N, {model.data_dim}] as a client sends them, got shape {x.shape}")
-    x = x.reshape(len(x), -1)[np.random.default_rng(settings.seed).permutation(len(x))]  # a file may be sorted
+    drawn = np.random.default_rng(settings.seed).permutation(len(x))[: max(MAX_SCORED, MAX_EXPLAINED)]
+    x = x[drawn].reshape(len(drawn), -1)  # drawn, as a file may be sorted
     if scores is None:
         scores = _of_rows(model, x[:MAX_SCORED], lambda row: log_prob(model, row, settings)["log_prob"])
     scores = np.sort(np.asarray(scores, np.float32)[np.isfinite(scores)])

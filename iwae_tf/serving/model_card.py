@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iwae_tf.evaluation.compare import mean_name
+from iwae_tf.models.streaming import CHUNK, HARD_FACTOR
 from iwae_tf.serving.scores import SCORE_COLUMNS
 
 MODEL_CARD = Path("assets.extra") / "model_card.md"
@@ -34,7 +35,9 @@ _MISSING = """\
 def _own_samples(provenance: Mapping[str, Any]) -> str:
     """Returns the number of samples of a score of `serving_default`, which a refined proposal adapts to the row."""
     number = provenance["num_samples"]
-    return f"{min(500, number)} to {4 * number}, as a row needs" if provenance.get("refine") else str(number)
+    return (
+        f"{min(CHUNK, number)} to {HARD_FACTOR * number}, as a row needs" if provenance.get("refine") else str(number)
+    )
 
 
 def model_card(provenance: Mapping[str, Any]) -> str:

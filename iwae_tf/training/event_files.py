@@ -73,7 +73,7 @@ class EventFiles(keras.callbacks.Callback):
         }
 
     def _weights_and_gradients(self, batch):
-        """Returns the rows' log-weights [k, N], and the gradients, each under noise that the batch's number gives."""
+        """Returns the rows' log-weights [k, N], and the gradients, each with noise from the key of the batch."""
         model = self.model
         shape = [model.objective.num_samples, self.x.shape[0], sum(model.latent_units)]
         noise = seeds.normal(shape, seeds.key(model.seed, seeds.Purpose.TRAIN_NOISE, batch))

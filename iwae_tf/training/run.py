@@ -226,7 +226,7 @@ def fit(run: Run, verbose: int = 1, extra: Sequence[keras.callbacks.Callback] = 
 def _fit_epochs(run: Run, first_step: int, callbacks: list, one_by_one: bool) -> None:
     """Fits from a step to the end of the run, or to the end of the epoch if the step is inside one.
 
-    `one_by_one`: every batch calls the callbacks, and not the last of some batches.
+    With `one_by_one` a call takes one step, so that callbacks see every batch.
     """
     training, steps = run.config.training, run.steps_per_epoch
     epoch, done = divmod(first_step, steps)

@@ -147,15 +147,16 @@ def differences(there: dict, here: dict) -> str:
 
 def likelihood_of(config: dict) -> str:
     """Returns the likelihood of a `config.json`, and of which columns it is a density, which depends on their units."""
-    model, densities = config["model"], []
+    model, known = config["model"], declared("likelihood")
     columns = model.get("column_models")
     if columns is None:
         return model["likelihood"]
-    known = declared("likelihood")
-    for column in columns:
-        likelihood = column["likelihood"]
-        facts = known[likelihood].facts if likelihood in known else {}  # of a plugin that is not imported
-        densities += [column["name"]] * bool(facts.get("real") or facts.get("density"))
+
+    def is_density(likelihood):  # False for that of a plugin that is not imported
+        facts = known[likelihood].facts if likelihood in known else {}
+        return facts.get("real") or facts.get("density")
+
+    densities = [column["name"] for column in columns if is_density(column["likelihood"])]
     of = "all columns" if len(densities) == len(columns) else ", ".join(densities) or "no column"
     return f"{model['likelihood']}, a density of {of}"
 

@@ -32,7 +32,7 @@ class PlannedRun(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How runs are finished; none of it changes a result.
+    """Options for finishing runs, which change no result.
 
     Attributes:
         output: progress and event files; the folder is that of each run.
