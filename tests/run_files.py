@@ -40,6 +40,7 @@ def metrics_of(**changes) -> dict:
         "bounds": {str(k): value for k, value in BOUNDS.items()},
         "bound_standard_errors": {str(k): value for k, value in ERRORS.items()},
         "active_units": [3],
+        "reliability": {"reliable": 14, "num_rows": 20, "median_effective_sample_size": 10.5},
         "train_seconds": 90.5,
         "eval_seconds": 4.0,
     } | changes

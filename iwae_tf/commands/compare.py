@@ -20,20 +20,32 @@ from iwae_tf.commands.report import check_output
 from iwae_tf.config import FIGURE_FORMATS
 from iwae_tf.errors import InputError
 from iwae_tf.report.record import check_paths, names_of
-from iwae_tf.training.run_folder import check_trained, different_models, read_json
+from iwae_tf.training.run_folder import check_trained, differences, different_models, read_json, refit_settings
 from iwae_tf.training.scores_file import model_of, read_columns, wrong_columns
 
 LETTERS = "ABCDEFGH"  # of the runs
+# entries of a protocol that the checksum of its rows implies
+OF_ROWS = ("dataset", "source", "split", "part", "binarization")
+# entries of a protocol that no L_k depends on: its proposal is q(h|x), and its mean is that of k samples
+NOT_OF_BOUNDS = ("proposal", "num_samples", "target_standard_error", "max_samples")
 # column -> kind of its dtype
 COLUMNS = {"row": "i", "log_likelihood": "f", "standard_error": "f", "reliable": "b"}
 
 
 class ScoredRun(NamedTuple):
-    """Scores in a run folder: the folder, the protocol, and the columns of `COLUMNS` in the order of rows."""
+    """Scores in a run folder.
+
+    Attributes:
+        path: the folder.
+        protocol: of the scores.
+        columns: those of `COLUMNS` and of the bounds, in the order of rows.
+        model: checksum of the scored model; None if it was not recorded.
+    """
 
     path: Path
     protocol: dict
     columns: dict
+    model: str | None
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -77,9 +89,11 @@ def run(arguments) -> int:
             f"{listed} were not scored alike: {differences}; score them under one protocol, or compare them all the "
             "same by --force"
         )
-    for run in [run for group in runs if arguments.groups for run in group]:
-        if not same_rows(first[0], run):
-            raise InputError(f"{run.path} was scored on other rows than {first[0].path}: groups need the same rows")
+    for group in runs if arguments.groups else []:
+        _check_refits(group)
+        for run in group:
+            if not same_rows(first[0], run):
+                raise InputError(f"{run.path} was scored on other rows than {first[0].path}: groups need the same rows")
     of_runs = [[Scores(*(run.columns[name] for name in Scores._fields)) for run in group] for group in runs]
     scores = [mean_scores(group) if group[1:] else group[0] for group in of_runs]
     found = [
@@ -112,6 +126,22 @@ def _groups(arguments) -> list[list[Path]]:
     return groups
 
 
+def _check_refits(group: list[ScoredRun]) -> None:
+    """Raises `InputError` unless the runs of a group differ in the seed of their training, and in nothing else."""
+    first, *others = group
+    settings = [refit_settings(run.path) for run in group]
+    for run, other in zip(others, settings[1:], strict=True):
+        if found := differences(settings[0], other):
+            raise InputError(
+                f"{run.path} is no refit of {first.path}, which differs in the seed alone: {found}; give each setting "
+                "a --group of its own"
+            )
+    models = [run.model for run in group]
+    twice = [str(run.path) for run in group if run.model and models.count(run.model) > 1]
+    if twice:
+        raise InputError(f"{' and '.join(twice)} have the same weights: a refit needs another seed")
+
+
 def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
     """Returns the scores of `evaluate`, else of `train`, in a run folder, or L_k for k = `bound` as scores.
 
@@ -121,6 +151,7 @@ def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
     """
     if not path.is_dir():
         check_trained(path)  # raises, with the nearest name
+    kept = []
     for folder, name in ((path / "evaluation", "report.json"), (path, "metrics.json")):
         if not ((folder / name).is_file() and (folder / "scores.parquet").is_file()):
             continue
@@ -137,7 +168,15 @@ def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
         same = np.isclose(found, mean, rtol=1e-9, atol=0.0, equal_nan=True)
         if number != protocol.get("num_rows") or not same:
             raise _damaged(path, f"scores.parquet has {number} rows of mean {found:.6g}, unlike {name}")
-        return ScoredRun(path, protocol, columns) if bound is None else _of_bound(path, protocol, columns, bound)
+        found = ScoredRun(path, protocol, columns, content.get("model"))
+        if bound is None:
+            return found
+        if f"bound_{bound}" in columns:
+            return _of_bound(found, bound)
+        kept += [name.removeprefix("bound_") for name in columns if name.startswith("bound_")] or ["none"]
+    if kept:
+        known = ", ".join(dict.fromkeys(kept))
+        raise InputError(f"{path} has no L_{bound}: --bound can be {known}; make others by evaluate --num-samples")
     command = f"python -m iwae_tf evaluate {shlex.quote(str(path))}"
     raise InputError(f"{path} has no scores (no scores.parquet with its metrics.json); make them by: {command}")
 
@@ -153,15 +192,13 @@ def _read_columns(path: Path, file: Path) -> dict:
     return {name: values[order] for name, values in columns.items()}
 
 
-def _of_bound(path: Path, protocol: dict, columns: dict, bound: int) -> ScoredRun:
-    """Returns L_k as the scores; no proposal is refined for it, its error is not known, and nothing is doubtful."""
-    if f"bound_{bound}" not in columns:
-        kept = ", ".join(name.removeprefix("bound_") for name in columns if name.startswith("bound_")) or "none"
-        raise InputError(f"{path} has no L_{bound}: --bound can be {kept}; make others by evaluate --num-samples")
-    rows = len(columns["row"])
-    known = {"log_likelihood": columns[f"bound_{bound}"], "standard_error": np.full(rows, np.nan)}
-    known |= {"row": columns["row"], "reliable": np.full(rows, True)}
-    return ScoredRun(path, {name: value for name, value in protocol.items() if name != "proposal"}, known)
+def _of_bound(run: ScoredRun, bound: int) -> ScoredRun:
+    """Returns L_k as the scores; its error is not known, and nothing is doubtful."""
+    rows = run.columns["row"]
+    known = {"log_likelihood": run.columns[f"bound_{bound}"], "standard_error": np.full(len(rows), np.nan)}
+    known |= {"row": rows, "reliable": np.full(len(rows), True)}
+    protocol = {name: value for name, value in run.protocol.items() if name not in NOT_OF_BOUNDS}
+    return run._replace(protocol=protocol, columns=known)
 
 
 def _damaged(path: Path, why: str) -> InputError:
@@ -174,12 +211,17 @@ def _unusable(path: Path, why: str) -> InputError:
 
 
 def protocol_differences(first: ScoredRun, other: ScoredRun, letter: str) -> list[str]:
-    """Returns every entry but the seed in which the protocols differ, and other rows, with both values in words."""
+    """Returns every entry but the seed in which the protocols differ, and other rows, with both values in words.
+
+    Where the rows have the same values, it does not matter how their data set, file or split is called.
+    """
     a, b = first.protocol, other.protocol
+    implied = OF_ROWS if a["content"] == b["content"] else ()
+    ignored = ("seed", *implied)  # the interval holds the independent noise of two seeds
     found = [
         f"{name} is {_words(a, name)} in A and {_words(b, name)} in {letter}"
         for name in {**a, **b}
-        if name != "seed" and a.get(name) != b.get(name)  # the interval holds the independent noise of two seeds
+        if name not in ignored and a.get(name) != b.get(name)
     ]
     a, b = (list(run.columns["row"]) for run in (first, other))
     if len(a) == len(b) and a != b:

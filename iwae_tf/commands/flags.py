@@ -104,7 +104,7 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
 
 def _seeds(text: str) -> int | list[int]:
     if "," in text:
-        return unrepeated(int)(text)
+        return unrepeated(int)(text.removesuffix(","))  # "5," is a list of one seed, as [5] in a settings file
     if not 1 <= int(text) <= MOST_SEEDS:
         raise argparse.ArgumentTypeError(
             f"{text} must be a number of seeds from 1 to {MOST_SEEDS}, or seeds with commas; --seed takes a single one"

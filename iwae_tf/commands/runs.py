@@ -55,12 +55,16 @@ def summary(path: Path) -> dict[str, Any]:
         return {"run": str(path), "state": f"damaged: {' '.join(str(error).split())}"}
     training = config["training"]
     row = {"run": str(path), "dataset": config["data"]["dataset"], "layers": config["model"]["layers"]}
-    row |= {name: training[name] for name in ("objective", "k", "seed", "epochs")} | {"epochs_done": done}
+    row |= {name: training[name] for name in ("objective", "k", "seed", "epochs")}
+    row["epochs_done"] = done if (path / "history.csv").is_file() or metrics is None else None
     if metrics is None:
         return row | {"state": "not finished"}
     largest = max(metrics["bounds"])
     row |= {name: metrics[name] for name in ("log_likelihood", "standard_error")}
-    row |= {"bound": metrics["bounds"][largest], "bound_k": largest, "reliable": metrics["reliable"]}
+    row |= {"bound": metrics["bounds"][largest], "bound_k": largest}
+    row["reliable"] = None if metrics["reliable"] is None else metrics["reliable"] / metrics["num_test"]
+    if metrics["epochs"] not in (None, training["epochs"]):
+        return row | {"state": f"not finished, scores of {metrics['epochs']} epochs"}
     return row | {"state": "finished" if (path / "model.keras").is_file() else "without its model"}
 
 
@@ -68,7 +72,7 @@ def _words(row: dict[str, Any]) -> tuple[str, ...]:
     """Returns the entries of a line of the table."""
     words = {name: "-" if row.get(name) is None else str(row[name]) for name in COLUMNS}
     if "epochs" in row:
-        words["epochs"] = f"{row['epochs_done']}/{row['epochs']}"
+        words["epochs"] = f"{words['epochs_done']}/{row['epochs']}"
     if "bound" in row:
         words["log p(x)"] = f"{row['log_likelihood']:.2f} +- {row['standard_error']:.2f}"
         words["L_k"] = f"{row['bound']:.2f} (k={row['bound_k']})"

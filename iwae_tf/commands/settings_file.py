@@ -64,6 +64,8 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
         if action.option_strings and action.dest not in ("help", "config"):
             flags |= dict.fromkeys([action.dest, *(_plain(flag) for flag in action.option_strings)], action)
     typed, words = {word.partition("=")[0] for word in given}, []
+    if _lists_seeds(given):
+        typed.add("--seed")
     for name, value in settings.items():
         if name not in flags:
             nearest = nearest_name(name, flags)
@@ -131,6 +133,16 @@ def _flat(path: Path, content: dict) -> dict[str, Any]:
     return settings
 
 
+def _lists_seeds(given: list[str]) -> bool:
+    """Returns whether a command line names its seeds by `--seeds A,B,C`, which leaves none to `--seed`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--seeds", default="")
+    try:
+        return "," in parser.parse_known_args(given)[0].seeds
+    except argparse.ArgumentError:  # without its value: the command's own parser says so
+        return False
+
+
 def _plain(name: str) -> str:
     return name.lstrip("-").replace("-", "_")
 
@@ -144,8 +156,15 @@ def _words(path: Path, name: str, value: Any, action: argparse.Action) -> list[s
     entries = value if isinstance(value, list) else [value]
     if any(not isinstance(item, (str, int, float, list)) for item in entries):
         raise InputError(f"{path}: {name} must be a text, a number or a list of them, got {value!r}")
+    if action.nargs and isinstance(action.default, list):  # a flag that may be repeated, each time with a list
+        groups = entries if any(isinstance(item, list) for item in entries) else [entries]
+        return [
+            word for group in groups for word in (flag, *map(word_of, group if isinstance(group, list) else [group]))
+        ]
     if action.nargs:
         return [flag, *map(word_of, entries)]
+    if action.dest == "seeds" and isinstance(value, list):
+        return [f"{flag}={word_of(value)},"]
     if isinstance(action.default, list):  # a flag that may be repeated
         return [f"{flag}={word_of(item)}" for item in entries]
     return [f"{flag}={word_of(value) if value != [] else ''}"]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from iwae_tf.commands import flags, train
 from iwae_tf.commands.settings_file import add_recipe
-from iwae_tf.config import WorkersConfig
+from iwae_tf.config import RunConfig, WorkersConfig
+from iwae_tf.training.run_folder import name_words
 from iwae_tf.training.sweep import VARIED, Sweep
 
 
@@ -42,7 +43,9 @@ def run(arguments) -> int:
     of_each = [argparse.Namespace(**vars(arguments) | dict(zip(VARIED, values, strict=True))) for values in settings]
     configs = [train.config_of(each) for each in of_each]
     wanted = Sweep(configs, flags.seeds_of(arguments), Path(arguments.output_dir or ""))
-    if not arguments.output_dir:
+    if not arguments.output_dir:  # another one for other settings, whose table it would replace
         words = ["sweep", Path(configs[0].data.dataset).stem, *(name.replace("_", "-") for name in wanted.varied)]
+        plain = name_words(RunConfig(configs[0].data)).items()
+        words += [v for n, v in name_words(configs[0]).items() if n not in wanted.varied and (n, v) not in plain]
         wanted = dataclasses.replace(wanted, folder=Path("runs") / "-".join(words))
     return train.run_all(wanted, arguments)

@@ -24,7 +24,8 @@ class Record:
     Attributes:
         path: its folder.
         config: `config.json`; settings that are newer than the run have their defaults.
-        metrics: `metrics.json` with bounds and their standard errors by int k, or None before the evaluation.
+        metrics: `metrics.json` with bounds and their standard errors by int k, or None before the evaluation; number
+            of `reliable` scores and median `effective_sample_size`, None where they were not recorded.
         history: columns of `history.csv`, float64 [epochs]; NaN where nothing was written.
         scores: of each test row, or None without scores.
         plugins: modules that `train` imported.
@@ -95,7 +96,7 @@ def read_record(path: Path) -> Record:
 def read_summary(path: Path) -> tuple[dict, dict | None, int]:
     """Returns settings, metrics and the number of epochs done of a run folder, without reading its scores.
 
-    The metrics, None before the evaluation, have the share of `reliable` scores, or None where it was not recorded.
+    The metrics are None before the evaluation.
 
     Raises:
         InputError: a file of the folder is damaged.
@@ -103,12 +104,7 @@ def read_summary(path: Path) -> tuple[dict, dict | None, int]:
     config, done = _config(path / "config.json"), len(_history(path / "history.csv")["epoch"])
     if not (path / "metrics.json").is_file():
         return config, None, done
-    metrics, counts = _metrics(path / "metrics.json"), read_json(path / "metrics.json").get("reliability")
-    try:
-        share = None if counts is None else counts["reliable"] / counts["num_rows"]
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise InputError(f"{path / 'metrics.json'} is damaged ({error!r})") from None
-    return config, metrics | {"reliable": share}, done
+    return config, _metrics(path / "metrics.json"), done
 
 
 def _config(path: Path) -> dict:
@@ -134,7 +130,11 @@ def _metrics(path: Path) -> dict:
         metrics = {name: float(content[name]) for name in NUMBERS} | {name: int(content[name]) for name in COUNTS}
         active = [int(count) for count in content["active_units"]]
         best = int(content["best_epoch"]) if "best_epoch" in content else None
-        labels = content.get("labels")
+        counts, labels = content.get("reliability"), content.get("labels")
+        metrics |= {"reliable": None, "effective_sample_size": None}
+        if counts:
+            metrics["reliable"] = int(counts["reliable"])
+            metrics["effective_sample_size"] = float(counts["median_effective_sample_size"])
         if labels:
             labels = {"rarer": str(labels["rarer"])} | {n: float(labels[n]) for n in ("auroc", "average_precision")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -144,7 +144,7 @@ def _metrics(path: Path) -> dict:
             f"{path} is damaged (bounds and their errors have other k); write it again by python -m iwae_tf train "
             "--resume"
         )
-    metrics |= {"bounds": bounds, "bound_standard_errors": errors}
+    metrics |= {"bounds": bounds, "bound_standard_errors": errors, "epochs": content.get("epochs")}
     return metrics | {"active_units": active, "best_epoch": best, "labels": labels}
 
 

@@ -17,11 +17,9 @@ ABSENT = "\N{EN DASH}"
 Row = tuple[str, list[str]]  # a name, and the value in each run
 PROGRAM = "python -m iwae_tf"
 MOST = 50  # columns of a table that are described
-# Scores of runs that differ in one of these settings do not compare.
-PROTOCOL = {
-    "data": ("dataset", "source", "split", "num_test", "intensity", "binarization_evaluation"),
-    "evaluation": ("eval_samples",),
-}
+# Scores of runs that differ in one of these settings do not compare; equal test rows may have several names.
+NAMES_OF_ROWS = ("dataset", "source", "split")
+PROTOCOL = {"data": ("num_test", "intensity", "binarization_evaluation"), "evaluation": ("eval_samples",)}
 
 
 def with_error(value: float, standard_error: float, digits: int = 2) -> str:
@@ -70,23 +68,23 @@ def result_table(records: list[Record]) -> list[Row]:
 
 
 def _results(record: Record) -> dict[str, str]:
-    metrics, scores = record.metrics, record.scores
+    metrics = record.metrics
     if not metrics:
         return {}
     units = record.config["model"].get("latent_units") or []
     same = len(units) == len(metrics["active_units"])
     active = [f"{n} of {units[i]}" if same else str(n) for i, n in enumerate(metrics["active_units"])]
-    reliable = int(scores.reliable.sum()) if scores else metrics["num_test"]
+    reliable = metrics["reliable"]
     log_p = f"{with_error(metrics['log_likelihood'], metrics['standard_error'])} nats"
-    values = {mean_name(reliable, metrics["num_test"]): log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
+    values = {mean_name(reliable or 0, metrics["num_test"]): log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
     values["test rows"] = f"{metrics['num_test']:,}"
     if 1 in metrics["bounds"]:
         elbo = with_error(metrics["bounds"][1], metrics["bound_standard_errors"][1])
         values["L_1, the VAE's bound"] = f"{elbo} nats"
     values["active units"] = " + ".join(active)
-    if scores:
-        values["reliable scores"] = f"{reliable:,} of {len(scores.reliable):,}"
-        values["effective samples"] = number(float(np.median(scores.effective_sample_size)), 0)
+    if reliable is not None:
+        values["reliable scores"] = f"{reliable:,} of {metrics['num_test']:,}"
+        values["effective samples"] = number(metrics["effective_sample_size"], 0)
     if labels := metrics["labels"]:
         values[f"AUROC of low scores for label {labels['rarer']}"] = number(labels["auroc"], 3)
         values["their average precision"] = number(labels["average_precision"], 3)
@@ -107,9 +105,12 @@ RESULT_NOTES = (
 def state(record: Record) -> str:
     """Returns what a run lacks, in a sentence; empty for a finished run."""
     done, total = record.steps
-    if record.metrics and record.has_model:
-        return ""
     resume = f"Resume it by {PROGRAM} train with the same flags and --resume."
+    if record.metrics and record.has_model:
+        scored, wanted = record.metrics["epochs"], record.config["training"]["epochs"]
+        if scored in (None, wanted):
+            return ""
+        return f"This run is trained further and not finished: its results are those of {scored} epochs. {resume}"
     if record.metrics or record.has_model:
         missing = "evaluated" if record.has_model else "left with its model (model.keras is missing)"
         return f"This run was trained, but not {missing}. {resume}"
@@ -181,9 +182,11 @@ def _columns(columns: list[dict]) -> dict[str, str]:
 
 def other_protocols(records: list[Record]) -> list[str]:
     """Returns the settings of data and scoring in which the runs differ, so that their scores do not compare."""
-    found = [
+    checksums = {record.config.get("data", {}).get("sha256", {}).get("test") for record in records}
+    protocol = PROTOCOL if None not in checksums else PROTOCOL | {"data": (*NAMES_OF_ROWS, *PROTOCOL["data"])}
+    found = ["test rows"] * (len(checksums - {None}) > 1) + [
         name.replace("_", " ")
-        for section, names in PROTOCOL.items()
+        for section, names in protocol.items()
         for name in names
         if len({setting(record.config.get(section, {}).get(name)) for record in records}) > 1
     ]

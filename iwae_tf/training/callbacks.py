@@ -83,6 +83,11 @@ class TimeLeft(keras.callbacks.Callback):
             self.say(seconds / steps * (self.total_steps - step), seconds / steps * self.total_steps)
 
 
+def has_epochs(path: Path) -> bool:
+    """Returns whether a `history.csv` has a line besides that of its names."""
+    return path.is_file() and len(path.read_text().splitlines()) > 1
+
+
 class HistoryFile(keras.callbacks.Callback):
     """Appends a line to `history.csv` after each epoch.
 

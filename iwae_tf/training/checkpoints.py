@@ -60,7 +60,9 @@ def latest_checkpoint(folder: Path, report: Callable[[str], None] | None = None)
     for path in reversed(_checkpoints(folder)):
         if report is None or _digest(path) == _NAME.fullmatch(path.name)[2]:
             return path
-        report(f"{path} is damaged: its checksum is not the one in its name; it is deleted, the one before is used")
+        report(
+            f"{path} is damaged and is deleted: its checksum is not the one in its name; an older one is used, if any"
+        )
         path.unlink()
     return None
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iwae_tf import config as settings
-from iwae_tf.config import PAPER_EPOCHS, DataConfig, EvaluationConfig
+from iwae_tf.config import FIGURE_FORMATS, PAPER_EPOCHS, DataConfig, EvaluationConfig
 from iwae_tf.errors import InputError, finite_number, unknown_name
 from iwae_tf.training.sweep import Options, PlannedRun, finish, summary, with_spread, write_csv
 
@@ -216,6 +216,8 @@ def write_table(wanted: Reproduction, rows: list[dict], figure_format: str) -> N
     title = f"{wanted.table} on {wanted.data.dataset}"
     refits, error = (True, "ours_sd") if len(wanted.seeds) > 1 else (False, "ours_standard_error")
     pairs = {row["cell"]: (row["ours_nll"], row[error], row["paper_nll"]) for row in rows}
+    for ending in FIGURE_FORMATS:  # of an earlier table
+        path.with_suffix(f".{ending}").unlink(missing_ok=True)
     plots.save_reproduction(path.with_suffix(f".{figure_format}"), pairs, title, wanted.protocol, refits)
 
 

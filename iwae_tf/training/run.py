@@ -25,7 +25,7 @@ from iwae_tf.models.checks import MAX_STEPS_PER_CALL, check_memory, counts_batch
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import Objective, build_objective
 from iwae_tf.training import building, run_folder
-from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals
+from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals, has_epochs
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, state_of
 from iwae_tf.training.event_files import EventFiles
 from iwae_tf.training.workers import Workers, gather_workers
@@ -166,6 +166,11 @@ def _prepare_state(run: Run, objective, resume: bool, taken: str | None) -> None
         taken = stored["training"].get("init_from_model")
         report = functools.partial(print, "warning:", file=sys.stderr)
         checkpoint = latest_checkpoint(path / "checkpoints", report)
+        if not checkpoint and ((path / "model.keras").is_file() or has_epochs(path / "history.csv")):
+            raise InputError(
+                f"--resume: no checkpoint is left in {path / 'checkpoints'}, so training would start again from step "
+                "0; start it with --overwrite or in another --output-dir, or score the model by evaluate"
+            )
     if checkpoint:
         load_checkpoint(model, checkpoint)
     elif resume and training.init_from and workers.is_chief:
@@ -259,4 +264,4 @@ def _last_checkpoint(run: Run) -> str:
     kept = latest_checkpoint(folder) if folder.is_dir() else None  # the folder may have been removed under the run
     if kept is None:
         return f"no checkpoint is left in {folder}"
-    return f"the last good checkpoint is {kept}, and --resume continues from it"
+    return f"the last good checkpoint is {kept}, from which the run can be resumed"

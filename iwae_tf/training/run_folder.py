@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from iwae_tf.config import FIGURE_FORMATS, OutputConfig, RunConfig
+from iwae_tf.config import FIGURE_FORMATS, RECORDED, OutputConfig, RunConfig
 from iwae_tf.declarations import declared, load_plugins
 from iwae_tf.errors import InputError, nearest_name
 from iwae_tf.files import atomic_write
@@ -26,19 +26,24 @@ FILES = (
 
 
 def path_of(config: RunConfig, output: OutputConfig) -> Path:
-    """Returns the folder asked for, or runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED.
+    """Returns the folder asked for, or runs/DATASET-OBJECTIVE-kK-lLAYERS-seedSEED."""
+    if output.output_dir:
+        return Path(output.output_dir)
+    return Path("runs") / "-".join([*name_words(config).values(), f"seed{config.training.seed}"])
+
+
+def name_words(config: RunConfig) -> dict[str, str]:
+    """Returns the words of the name of a run's folder without its seed, by setting.
 
     A data file loses its ending. The objective's own settings follow its name, the kind of binary units follows l.
     """
-    if output.output_dir:
-        return Path(output.output_dir)
     training, model = config.training, config.model
-    words = [Path(config.data.dataset).stem, training.objective]
+    words = {"dataset": Path(config.data.dataset).stem, "objective": training.objective}
     for name, value in config.objective.given.items():
-        words.append(name.replace("_", "-") + ("" if value is True else str(value)))
+        words[name] = name.replace("_", "-") + ("" if value is True else str(value))
+    words |= {"k": f"k{training.k}", "layers": f"l{model.layers}"}
     default = type(model).__dataclass_fields__["latent"].default
-    words += [f"k{training.k}", f"l{model.layers}", *([model.latent] if model.latent != default else [])]
-    return Path("runs") / "-".join([*words, f"seed{training.seed}"])
+    return words | ({"latent": model.latent} if model.latent != default else {})
 
 
 def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
@@ -117,23 +122,43 @@ def read_json(path: Path) -> dict:
 def check_same_settings(path: Path, config: RunConfig) -> None:
     """Raises `InputError` that names every setting in which `config` differs from the run in the folder.
 
-    More epochs are no difference at a constant learning rate: the run goes on. A setting that config.json lacks is
-    newer than the run and has its default value in it.
+    More epochs are no difference at a constant learning rate: the run goes on. Data and runs may have moved to other
+    folders; their content is checked by its checksum. A setting that config.json lacks is newer than the run and has
+    its default value in it.
     """
     stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
     training, epochs = stored.get("training", {}), config.training.epochs
     if training.get("schedule") == "constant" and epochs > training.get("epochs", epochs):
         stored = {**stored, "training": {**training, "epochs": epochs}}
     sections = {name: values for name, values in config.to_json().items() if isinstance(values, dict)}
-    found = differences(
-        {name: value for section in sections for name, value in (defaults[section] | stored.get(section, {})).items()},
-        {name: value for values in sections.values() for name, value in values.items()},
-    )
+    there = {
+        name: value for section in sections for name, value in (defaults[section] | stored.get(section, {})).items()
+    }
+    here = {name: value for values in sections.values() for name, value in values.items()}
+    for name in ("data_dir", "dataset", "init_from"):
+        if name == "data_dir" or Path(there[name] or "").name == Path(here[name] or "").name:
+            here[name] = there[name]
+    found = differences(there, here)
     if found:
         raise InputError(
             f"{path} was made with other settings: {found}; give its settings (more epochs are allowed at a "
             "constant learning rate), or start another run, with --init-from from its weights"
         )
+
+
+def refit_settings(path: Path) -> dict[str, Any]:
+    """Returns what runs that differ in the seed of their training alone have in common, by name.
+
+    Those are the settings of model, objective and training, but the run that a run started from, and the checksum of
+    the training rows.
+    """
+    stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
+    found = {"training rows": stored.get("data", {}).get("sha256", {}).get("train")}
+    for section in ("model", "training", "objective"):
+        values = defaults[section] | stored.get(section, {})
+        left_out = ("seed", "init_from", "jit", *RECORDED.get(section, ()))
+        found |= {name: value for name, value in values.items() if name not in left_out}
+    return found
 
 
 def differences(there: dict, here: dict) -> str:

@@ -90,16 +90,16 @@ def wrong_columns(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -
 def read_scores(path: Path) -> ImageScores | None:
     """Returns the scores of a run's test rows, by `evaluate` if it scored those, else by `train`; None without any.
 
-    An evaluation of an earlier model, before training went on, is left out.
+    An evaluation that was stopped, or of an earlier model, before training went on, is left out.
 
     Raises:
         InputError: a file is damaged, or the scores by `train` are not of the model in the folder.
     """
     for folder, record in ((path / "evaluation", "report.json"), (path, "metrics.json")):
-        file = folder / SCORES
-        if not file.is_file():
+        file, finished = folder / SCORES, (folder / record).is_file()
+        if not file.is_file() or (folder != path and not finished):
             continue
-        about = read_json(folder / record) if (folder / record).is_file() else {}
+        about = read_json(folder / record) if finished else {}
         if about.get("protocol", {}).get("part", "test") == "test":
             columns = read_columns(file)
             different = different_models(path, {record: about.get("model"), SCORES: model_of(file)})

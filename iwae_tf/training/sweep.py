@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iwae_tf.config import OutputConfig, RunConfig, WorkersConfig
+from iwae_tf.config import FIGURE_FORMATS, OutputConfig, RunConfig, WorkersConfig
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.compare import mean_name
 from iwae_tf.training import run_folder
@@ -59,11 +59,15 @@ def finish(plan: Sequence[PlannedRun], options: Options) -> Iterator[tuple[Path,
         plan: runs on the same data, in folders of their own; one that starts from another one's weights comes later.
         options: how they are finished.
 
+    A run that fails, for example since its learning rate is too high, is reported and left out.
+
     Raises:
         InputError: a setting cannot be used, or a folder holds a run with other settings or data, of a changed model,
-            or from changed weights. What the folders hold at the start is checked before anything is trained.
+            or from changed weights. What the folders hold at the start is checked before anything is trained. After
+            all other runs: runs failed.
     """
     from iwae_tf.training.building import load_data, resolved  # needs TensorFlow
+    from iwae_tf.training.callbacks import made_by
     from iwae_tf.training.run import check_sizes, checked_objective
 
     dataset = load_data(vars(plan[0].config.data))
@@ -71,16 +75,25 @@ def finish(plan: Sequence[PlannedRun], options: Options) -> Iterator[tuple[Path,
     for run in plan:
         check_sizes(run.config, dataset, checked_objective(run.config))
     missing = [run for run in plan if _metrics(run, dataset) is None]
-    scoring = []  # seconds
+    scoring, failed = [], []  # seconds; names
     for run in plan:
         if (metrics := _metrics(run, dataset)) is not None:
             options.report(f"{run.name}: finished before, in {run.path}")
         else:
             missing = [other for other in missing if other.path != run.path]
             later = sum(map(_cost, missing)) / _cost(run), len(missing)
-            metrics = _trained(run, options, functools.partial(_time_left, run.name, later, scoring, options.report))
+            say_time_left = functools.partial(_time_left, run.name, later, scoring, options.report)
+            callbacks = made_by(run.config.callbacks)  # before the folder is touched
+            try:
+                metrics = _trained(run, options, [*callbacks], say_time_left)
+            except InputError as error:
+                options.report(f"{run.name}: failed: {error}")
+                failed.append(run.name)
+                continue
             scoring.append(metrics["eval_seconds"])
         yield run.path, metrics
+    if failed:
+        raise InputError(f"{len(failed)} of {len(plan)} runs failed, for the reasons above: {', '.join(failed)}")
 
 
 def _metrics(run: PlannedRun, dataset) -> dict | None:
@@ -113,13 +126,12 @@ def _check_continues(path: Path, start: Path) -> None:
         raise InputError(f"the run in {start} has changed since {path} started from it: {different}; delete {path}")
 
 
-def _trained(run: PlannedRun, options: Options, say_time_left: Callable[[float, float], None]) -> dict:
+def _trained(run: PlannedRun, options: Options, callbacks: list, say_time_left: Callable[[float, float], None]) -> dict:
     from iwae_tf.training import run as training  # needs TensorFlow
-    from iwae_tf.training.callbacks import TimeLeft, made_by
+    from iwae_tf.training.callbacks import TimeLeft
     from iwae_tf.training.evaluation import evaluate_training
 
     begun = (run.path / "config.json").is_file()
-    callbacks = made_by(run.config.callbacks)  # before the folder is touched
     options.report(
         f"{run.name}: {'resumes' if begun else 'starts'}, {run.config.training.epochs} passes, in {run.path}"
     )
@@ -228,7 +240,11 @@ class Sweep:
 
 
 def run_sweep(wanted: Sweep, options: Options) -> str:
-    """Finishes every run, one seed of all settings after the other, and rewrites the table after each; returns it."""
+    """Finishes every run, one seed of all settings after the other, and rewrites the table after each; returns it.
+
+    Raises:
+        InputError: as `finish` does.
+    """
     found, text = {}, ""
     plan = [wanted.planned(config, seed) for seed in wanted.seeds for config in wanted.configs]
     for path, metrics in finish(plan, options):
@@ -249,6 +265,8 @@ def _write_table(wanted: Sweep, found: dict[Path, dict], figure_format: str) -> 
     text = _markdown(wanted, rows, next(iter(found.values())))
     write_csv(wanted.file("csv"), rows)
     wanted.file("md").write_text(text, encoding="utf-8")
+    for ending in FIGURE_FORMATS:  # of an earlier table
+        wanted.file(ending).unlink(missing_ok=True)
     if wanted.varied:
         from iwae_tf import plots  # needs Matplotlib
 

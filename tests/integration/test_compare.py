@@ -16,6 +16,7 @@ import scipy.stats
 from run_files import write_model
 
 from iwae_tf import plots
+from iwae_tf.commands.compare import OF_ROWS
 from iwae_tf.commands.main import main
 from iwae_tf.training.run_folder import model_checksum
 from iwae_tf.training.scores_file import write_columns
@@ -134,6 +135,12 @@ def test_bounds_are_compared_as_papers_do_whatever_the_proposal(compare, here):
     assert compare("on", "new", "--bound", 60)[2].startswith("error: new has no L_60: --bound can be none")
     assert "on has no L_7: --bound can be 5, 60" in compare("on", "off", "--bound", 7)[2]
     assert "proposal is 'q(h|x)' in A and 'refined' in B" in compare("off", "on")[2]
+    # L_5 does not depend on how many samples there are besides, and an evaluation without L_60 leaves it to `train`.
+    write_run(here / "less", NEW, bounds={5: NEW}, num_samples=50, target_standard_error=0.1, max_samples=80)
+    assert compare("less", "on", "--bound", 5)[0] == 0
+    write_run(here / "less", NEW, trained=True, bounds={5: IMAGES, 60: NEW})
+    assert f"by {(NEW - IMAGES).mean():.2f} nats" in compare("less", "on", "--bound", 60)[1]
+    assert "less has no L_7: --bound can be 5, 60" in compare("less", "on", "--bound", 7)[2]
 
 
 def test_several_runs_are_each_compared_with_the_first(compare, here):
@@ -225,6 +232,31 @@ def test_groups_of_other_rows_or_protocols_or_a_run_in_two_are_refused(compare, 
     assert "FORCED: would" in compare("--group", "old", "less", "--group", *second, "--force")[1]
 
 
+def test_a_group_whose_runs_differ_in_more_than_the_seed_is_refused(compare, here, groups):
+    first, second = groups
+
+    def settings(name, rows="abc", **training):
+        content = {"data": {"sha256": {"train": rows}}, "training": training}
+        (here / name / "config.json").write_text(json.dumps(content))
+
+    for number, name in enumerate(first):
+        settings(name, k=5, seed=number, init_from=f"start-{number}", init_from_model=str(number))
+    flags = ["--group", *first, "--group", *second]
+    assert compare(*flags)[0] == 0
+    settings("a-seed2", k=50, learning_rate=0.1)
+    code, out, err = compare(*flags)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "a-seed2 is no refit of a-seed0" in err
+    assert "k is 5 there and 50 here; learning_rate is 0.001 there and 0.1 here" in err
+    settings("a-seed2", rows="other", k=5)
+    assert "training rows is 'abc' there and 'other' here" in compare(*flags)[2]
+    settings("a-seed2", k=5)
+    for name in ("a-seed0", "a-seed2"):
+        write_run(here / name, first[name], models=2 * ["sha256:1"])
+        settings(name, k=5)
+    assert "a-seed0 and a-seed2 have the same weights: a refit needs another seed" in compare(*flags)[2]
+
+
 def test_comparing_imports_no_tensorflow_and_prints_nothing_on_stderr(here):
     write_model(here / "new")
     write_run(here / "new", NEW, models=2 * [model_checksum(here / "new")])
@@ -276,7 +308,8 @@ def test_doubtful_rows_are_counted_once_in_either(compare, here, monkeypatch):
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_difference_of_the_protocols_is_refused_with_both_values_and_said_when_forced(compare, here, name):
-    write_run(here / "other", NEW[:-1] if name == "num_rows" else NEW, **{name: OTHER[name]})
+    changes = {name: OTHER[name]} | ({"content": OTHER["content"]} if name in OF_ROWS else {})
+    write_run(here / "other", NEW[:-1] if name == "num_rows" else NEW, **changes)
     code, out, err = compare("other", "old")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
@@ -288,9 +321,18 @@ def test_every_difference_of_the_protocols_is_refused_with_both_values_and_said_
     assert code == 0
     first, *_, conclusion = out.splitlines()
     assert re.match(f"FORCED: not scored alike, {words}", first)
-    paired = name not in ("content", "num_rows")
+    paired = name not in ("content", "num_rows", *OF_ROWS)
     assert conclusion.startswith("FORCED: other is better by" if paired else "FORCED: no difference can be seen")
     assert ("NOT PAIRED" in out, "paired by row" in line(out, "A - B")) == (not paired, paired)
+
+
+def test_equal_rows_are_compared_whatever_their_data_set_file_and_split_are_called(compare, here):
+    names = {"dataset": "./mnist.csv", "source": "/mnt/mnist.npz", "split": "none", "part": "valid"}
+    write_run(here / "other", NEW, **names, binarization="none")
+    code, out, err = compare("other", "old")
+    assert (code, err) == (0, "")
+    assert "FORCED" not in out
+    assert "paired by row" in line(out, "A - B")
 
 
 def test_all_differences_are_named_at_once_and_what_only_one_protocol_has(compare, here):

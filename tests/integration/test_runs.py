@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def folder(tmp_path):
     """One finished run, one in a subfolder that is not finished, and two damaged ones."""
     config = config_of(training={"k": 5, "epochs": 4, "seed": 7})
-    metrics = metrics_of(reliability={"reliable": 15, "num_rows": 20})
+    metrics = metrics_of(reliability={"reliable": 15, "num_rows": 20, "median_effective_sample_size": 9.0})
     write_run(tmp_path / "a", config, metrics, history_of(4), scores_of(np.zeros(20)))
     (tmp_path / "a" / "model.keras").touch()
     write_run(tmp_path / "paper" / "b", config_of(data={"dataset": "table.csv"}), history=history_of(2))
@@ -60,6 +60,21 @@ def test_every_run_is_a_line_of_the_table(folder, capsys):
         "not",
         "finished",
     ]
+
+
+def test_a_run_that_is_trained_further_is_not_finished_and_one_without_a_history_has_no_epochs(tmp_path, capsys):
+    metrics = metrics_of(epochs=4)
+    for name, epochs in (("further", 9), ("bare", 4)):
+        write_run(
+            tmp_path / name, config_of(training={"epochs": epochs}), metrics, history_of(5) if epochs > 4 else None
+        )
+        (tmp_path / name / "model.keras").touch()
+    assert main(["runs", str(tmp_path)]) == 0
+    _, bare, further = capsys.readouterr().out.splitlines()
+    assert "  5/9  " in further
+    assert further.endswith("  not finished, scores of 4 epochs")
+    assert "  -/4  " in bare
+    assert bare.endswith("  finished")
 
 
 def test_csv_has_every_digit_and_a_row_for_a_damaged_run(folder, capsys):

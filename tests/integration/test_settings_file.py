@@ -9,7 +9,7 @@ import pytest
 from shared_runs import SIZES
 
 from iwae_tf.commands import settings_file
-from iwae_tf.commands.flags import Parser
+from iwae_tf.commands.flags import Parser, add_seeds, seeds_of
 from iwae_tf.commands.main import main
 from iwae_tf.config import RECIPES, RECORDED, RunConfig, TrainingConfig
 from iwae_tf.errors import InputError
@@ -78,11 +78,14 @@ def test_a_toml_file_names_settings_as_flags_do(tmp_path):
     path.write_text(
         'epochs = 3\nrate = 0.5\nname = "a"\nonly = ["x", "y"]\nexport = true\nresume = false\n'
         '[training]\nlatent-units = 2\n[model]\nplugin = ["m", "n"]\nlist_of = ["a,b", "c"]\n'
+        'group = [["a", "b"], ["c"]]\npair = ["a", "b"]\n'
     )
     parser = Parser(prog="program")
     for flag in ("--epochs", "--rate", "--name", "--list-of", "--seed"):
         parser.add_argument(flag)
     parser.add_argument("--only", nargs="+")
+    parser.add_argument("--group", action="append", default=[], nargs="+")
+    parser.add_argument("--pair", action="append", default=[], nargs="+")
     parser.add_argument("--latent-units", nargs="+", type=int)
     parser.add_argument("--plugin", action="append", default=[])
     parser.add_argument("--export", action="store_true")
@@ -91,7 +94,14 @@ def test_a_toml_file_names_settings_as_flags_do(tmp_path):
     values = vars(parser.parse_args(["--name=b", *found]))
     assert values == {
         **{"epochs": "3", "rate": "0.5", "name": "b", "list_of": '"a,b",c', "seed": None, "only": ["x", "y"]},
-        **{"latent_units": [2], "plugin": ["m", "n"], "export": True, "resume": False},
+        **{
+            "latent_units": [2],
+            "plugin": ["m", "n"],
+            "group": [["a", "b"], ["c"]],
+            "pair": [["a", "b"]],
+            "export": True,
+            "resume": False,
+        },
     }
 
 
@@ -120,6 +130,7 @@ def test_a_toml_file_names_settings_as_flags_do(tmp_path):
         ("a.toml", 'objective = "iwea"', "did you mean 'iwae'?"),
         ("a.toml", 'jit = "--"', "is no argument with a value"),
         ("a.toml", 'plugins = "no_such_module"', "--plugin no_such_module cannot be imported"),
+        ("a.toml", "seed = 3\nseeds = [0, 1]", "--seed 3 and --seeds 0,1: give one of them"),
         ("a.toml", "[no-section]\nk = 1", "unknown setting no_section"),
     ],
 )
@@ -133,6 +144,22 @@ def test_a_bad_file_is_one_line_and_exit_code_2(name, content, message, tmp_path
     assert output.err.count("\n") == 1
     assert message in output.err
     assert not Path("runs").exists()
+
+
+def test_seeds_of_the_command_line_replace_the_seed_of_a_file_and_a_list_of_one_seed_is_a_list(tmp_path):
+    parser = Parser(prog="program")
+    parser.add_argument("--seed", type=int, default=0)
+    add_seeds(parser)
+
+    def seeds(settings, *given):
+        words = settings_file.words_of(tmp_path, settings, parser, list(given))
+        return seeds_of(parser.parse_args([*words, *given]))
+
+    assert seeds({"seed": 3}, "--seeds", "0,1") == seeds({"seed": 3}, "--seeds=0,1") == [0, 1]
+    assert seeds({"seed": 3}, "--seeds", "2") == [3, 4]  # two from the file's seed on
+    assert seeds({"seeds": [5]}) == [5]
+    assert seeds({"seeds": [5, 7]}) == [5, 7]
+    assert seeds({"seeds": 2}) == [0, 1]
 
 
 def test_a_file_without_its_name_is_asked_for(capsys):

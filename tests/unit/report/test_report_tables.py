@@ -1,9 +1,9 @@
 """The tables of the page: results, bounds, settings, times and commands, in words."""
 
 import dataclasses
+import json
 import shlex
 
-import numpy as np
 import pytest
 from run_files import config_of, history_of, metrics_of, record_of, write_run
 
@@ -103,6 +103,17 @@ def test_runs_are_told_apart_by_what_differs(tmp_path):
     assert ("k", ["50"]) in common["training"]
 
 
+def test_test_rows_are_told_apart_by_their_checksums_and_not_by_their_names(tmp_path):
+    data = {"sha256": {"test": "a"}}
+    one = record_of(tmp_path / "one", config=config_of(data=data))
+    moved = record_of(
+        tmp_path / "two", config=config_of(data=data | {"dataset": "./a.csv", "source": "/b", "split": "c"})
+    )
+    other = record_of(tmp_path / "three", config=config_of(data={"sha256": {"test": "b"}}))
+    assert tables.other_protocols([one, moved]) == []
+    assert tables.other_protocols([one, other]) == ["test rows"]
+
+
 @pytest.mark.parametrize(
     ("change", "names"),
     [
@@ -136,11 +147,22 @@ def test_results_have_their_standard_errors(tmp_path):
 
 @pytest.mark.parametrize(("number", "name"), [(20, "log p(x)"), (18, "log p(x)"), (17, "lower bound on log p(x)")])
 def test_the_mean_is_called_log_p_from_nine_reliable_scores_in_ten_on(tmp_path, number, name):
-    record = record_of(tmp_path / "run")
-    scores = dataclasses.replace(record.scores, reliable=np.arange(20) < number)  # whatever the Pareto k, up to 1
-    rows = tables.result_table([dataclasses.replace(record, scores=scores)])
+    # Of the scores of `train`, as the mean; those of a later evaluation may be others.
+    counts = {"reliable": number, "num_rows": 20, "median_effective_sample_size": 321.0}
+    record = record_of(tmp_path / "run", metrics=metrics_of(reliability=counts))
+    assert record.scores.reliable.sum() == 14
+    rows = tables.result_table([record])
     assert rows[0][0] == name
     assert ("reliable scores", [f"{number} of 20"]) in rows
+    assert ("effective samples", ["321"]) in rows
+
+
+def test_a_mean_whose_reliability_was_not_recorded_is_a_lower_bound(tmp_path):
+    metrics = metrics_of()
+    del metrics["reliability"]
+    rows = dict(tables.result_table([record_of(tmp_path / "run", metrics=metrics)]))
+    assert "lower bound on log p(x)" in rows
+    assert "reliable scores" not in rows
 
 
 def test_what_only_one_run_has_is_a_dash_in_the_others(tmp_path):
@@ -151,6 +173,14 @@ def test_what_only_one_run_has_is_a_dash_in_the_others(tmp_path):
     rows = tables.bounds_table([done, stopped, fewer])
     assert rows[0] == ("1", ["−30.500 ± 0.500", "–", "−31.000 ± 0.500"])
     assert rows[1:] == [("5", ["−28.250 ± 0.375", "–", "–"]), ("50", ["−27.125 ± 0.250", "–", "–"])]
+
+
+def test_a_run_that_is_trained_further_says_of_which_epochs_its_results_are(tmp_path):
+    run = write_run(tmp_path / "run", config_of(training={"epochs": 9}), metrics_of(epochs=4), history_of(5))
+    (run / "model.keras").touch()
+    assert "its results are those of 4 epochs" in state(read_record(run))
+    (run / "metrics.json").write_text(json.dumps(metrics_of(epochs=9)))
+    assert state(read_record(run)) == ""
 
 
 def test_what_a_run_lacks_is_said(tmp_path):

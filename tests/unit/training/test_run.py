@@ -1,7 +1,9 @@
 """A run is made from its settings: what reaches model, data, optimiser and `config.json`, and what a resumed run is."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ from iwae_tf.training import evaluation
 from iwae_tf.training import run as training
 from iwae_tf.training.building import binarised, paper_schedule
 from iwae_tf.training.evaluation import evaluate_training
-from iwae_tf.training.run_folder import model_checksum, read_trained
+from iwae_tf.training.run_folder import check_same_settings, model_checksum, read_trained
 
 FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 
@@ -264,6 +266,35 @@ def test_a_run_that_cannot_start_releases_its_folder(make_run):
         make_run(resume=True, k=3)
     make_run(resume=True)
     assert error.value is not None
+
+
+def test_a_run_whose_checkpoints_are_lost_does_not_start_again_unasked(make_run):
+    run = finish(make_run())
+    shutil.rmtree(run.path / "checkpoints")
+    before = (run.path / "history.csv").read_text()
+    with pytest.raises(InputError, match=r"no checkpoint is left in .*checkpoints, so training would start again from"):
+        make_run(resume=True)
+    (run.path / "model.keras").unlink()
+    with pytest.raises(InputError, match="no checkpoint is left"):
+        make_run(resume=True)
+    assert (run.path / "history.csv").read_text() == before
+    (run.path / "history.csv").write_text(before.splitlines()[0] + "\n")  # killed before the end of an epoch
+    make_run(resume=True)
+    make_run(overwrite=True)
+
+
+def test_a_run_goes_on_after_its_data_and_its_start_have_moved(make_run, images, tmp_path):
+    first = finish(make_run("first"))
+    make_run("second", init_from=str(first.path))
+    moved = tmp_path / "elsewhere" / Path(images).name
+    moved.parent.mkdir()
+    shutil.copy(images, moved)
+    shutil.move(first.path, moved.parent / "first")
+    run = make_run("second", resume=True, init_from=str(moved.parent / "first"))
+    data = {"dataset": str(moved), "data_dir": "/data"}
+    check_same_settings(run.path, dataclasses.replace(run.config, data=DataConfig(**data)))
+    with pytest.raises(InputError, match=r"dataset is .* there and '/b/other.npz' here"):
+        check_same_settings(run.path, dataclasses.replace(run.config, data=DataConfig("/b/other.npz")))
 
 
 def test_batches_of_the_model_before_training_went_on_are_not_scores_of_the_model_after(make_run, monkeypatch):

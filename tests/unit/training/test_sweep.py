@@ -51,7 +51,9 @@ def test_the_spread_is_that_of_the_runs_and_the_error_over_rows_that_of_the_firs
     assert found["minutes"] == 1.5
     one = summary(runs[1:2])
     assert (one["log_likelihood"], one["log_likelihood_sd"], one["active_units"]) == (-29.0, None, "5+9")
-    assert math.isnan(summary([metrics_of()])["reliable"])  # of an earlier version
+    old = metrics_of()
+    del old["reliability"]  # an earlier version did not write it
+    assert math.isnan(summary([old])["reliable"])
 
 
 @pytest.fixture
@@ -110,6 +112,15 @@ def test_a_point_in_the_name_of_a_table_is_no_ending(finished, tmp_path):
     }
 
 
+def test_a_table_without_a_figure_or_with_one_of_another_format_deletes_the_old_one(finished, tmp_path):
+    run_sweep(Sweep(configs({"k": 1}, {"k": 5}), [0], tmp_path), Options())
+    assert (tmp_path / "sweep.png").is_file()
+    run_sweep(Sweep(configs({"k": 1}, {"k": 5}), [0], tmp_path), Options(figure_format="svg"))
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.csv", "sweep.md", "sweep.svg"}
+    run_sweep(Sweep(configs({"k": 1}), [0], tmp_path), Options())
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.csv", "sweep.md"}
+
+
 def test_run_folders_have_the_names_of_train_with_the_rate_if_it_varies(tmp_path):
     wanted = Sweep(configs({"objective": "dreg"}, {"objective": "stl"}, k=5), [0, 1], tmp_path)
     assert wanted.planned(wanted.configs[1], 1).path == tmp_path / "digits-stl-k5-l1-seed1"
@@ -164,6 +175,23 @@ def test_finished_runs_are_taken_over_in_their_order(there, images, tmp_path):
         (plan[1].path, -29.0),
     ]
     assert lines == [f"{run.name}: finished before, in {run.path}" for run in plan]
+
+
+def test_runs_after_one_that_fails_are_trained_and_the_failure_is_said_at_the_end(there, images, tmp_path, monkeypatch):
+    plan, lines, found = plan_of(images, tmp_path, seeds=(0, 1, 2), k=5), [], []
+
+    def trained(run, options, callbacks, say_time_left):
+        if run.config.training.seed == 1:
+            raise InputError("the bound is not finite")
+        return metrics(eval_seconds=1.0)
+
+    monkeypatch.setattr(sweep, "_trained", trained)
+    runs = finish(plan, Options(report=lines.append))
+    found += [next(runs)[0], next(runs)[0]]
+    with pytest.raises(InputError, match=f"1 of 3 runs failed, for the reasons above: {plan[1].name}$"):
+        next(runs)
+    assert found == [plan[0].path, plan[2].path]
+    assert lines == [f"{plan[1].name}: failed: the bound is not finite"]
 
 
 @pytest.mark.parametrize("stored", [{"epochs": 1}, {}])
@@ -230,7 +258,7 @@ def test_the_time_of_later_runs_is_that_of_the_running_one_by_epochs_layers_and_
     )
     there(third)
 
-    def trained(run, options, say_time_left):
+    def trained(run, options, callbacks, say_time_left):
         say_time_left(1800.0, 3600.0)
         return metrics(eval_seconds=600.0)
 
@@ -301,6 +329,8 @@ def test_a_sweep_is_the_product_of_its_lists(swept, tmp_path):
     wanted = swept("sweep", "--config", "s.toml", "--learning-rate", "0.5", "--output-dir", "out")
     assert [(config.training.k, config.training.learning_rate) for config in wanted.configs] == [(1, 0.5), (5, 0.5)]
     assert (wanted.seeds, wanted.folder) == ([4, 2], Path("out"))
+    other = swept("sweep", "--k", "1,5", "--objective", "ciwae", "--beta", "0.1", "--layers", "2")
+    assert other.folder == Path("runs/sweep-digits-k-ciwae-beta0.1-l2")  # another table
     one = swept("sweep")
     assert (len(one.configs), one.seeds, one.folder) == (1, [0], Path("runs/sweep-digits"))
     assert one.configs[0] == RunConfig()
