@@ -199,7 +199,8 @@ def run(arguments, words: list[str]) -> int:
     reader = Reader(recorded_columns(trained_data(version)), arguments.id_column)
     pattern, output = (path if "://" in path else os.path.abspath(path) for path in (arguments.input, arguments.output))
     try:
-        files, existing = (found.metadata_list for found in FileSystems.match([pattern, f"{output}-*"]))
+        # One by one: Beam looks for all patterns of a call in the file system of the first.
+        files, existing = (FileSystems.match([each])[0].metadata_list for each in (pattern, f"{output}-*"))
     except Exception as error:  # a file system of Beam's raises its own
         raise InputError(f"{pattern} and {output} cannot be listed: {error}") from None
     if not files:

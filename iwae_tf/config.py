@@ -384,7 +384,8 @@ class RunConfig:
 # What a run's `config.json` records besides settings, by section; `--config` passes over it.
 RECORDED = {
     "data": (
-        *("source", "split", "num_train", "num_valid", "num_test", "sha256", "image_shape", "scale", "intensity"),
+        *("source", "split", "num_train", "num_valid", "num_test", "sha256", "image_shape", "colours", "scale"),
+        "intensity",
         *("binarization_train", "binarization_evaluation", "table_columns"),
     ),
     "model": (
@@ -447,7 +448,7 @@ class ScoringConfig(Settings):
     )
     inference_gap: int = setting(
         0,
-        "also split log p(x) - L_1 of this many of the rows into the cost of a diagonal Gaussian and of amortisation",
+        "also split log p(x) - L_1 of this many of the rows into the cost of a Gaussian posterior and of amortisation",
         parse=int,
     )
     deviation: bool = setting(False, "measure the spread of single estimates of L_50 against the paper's bound on it")

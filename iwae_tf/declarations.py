@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ class Declaration:
         attribute: name of the class or function in that module.
         settings: its own settings by name, in addition to those of all of its kind.
         facts: what else its kind declares, e.g. `binarised` of a likelihood or `files` of a data set.
+        decorated: the class or function itself, once `declare` has decorated it; None if read from the source.
     """
 
     kind: str
@@ -61,10 +63,11 @@ class Declaration:
     attribute: str
     settings: Mapping[str, Setting]
     facts: Mapping[str, Any]
+    decorated: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     def load(self) -> Any:
-        """Imports and returns the class or function."""
-        return getattr(importlib.import_module(self.module), self.attribute)
+        """Returns the class or function, imported if need be."""
+        return self.decorated or getattr(importlib.import_module(self.module), self.attribute)
 
 
 def declare(kind: str, name: str, help: str, *, settings: Mapping[str, str] | None = None, **facts: Any) -> Callable:
@@ -82,7 +85,8 @@ def declare(kind: str, name: str, help: str, *, settings: Mapping[str, str] | No
         A decorator that returns the class or function itself.
 
     Raises:
-        InputError: the name is taken by something else.
+        InputError: the name is taken by something else, or a setting is no argument that is annotated int, float or
+            bool, or one of them or None.
     """
     if kind not in PACKAGES:
         raise unknown_name("kind", kind, PACKAGES)
@@ -92,11 +96,16 @@ def declare(kind: str, name: str, help: str, *, settings: Mapping[str, str] | No
         if known and (known.module, known.attribute) != (decorated.__module__, decorated.__qualname__):
             raise InputError(f"the {kind} {name!r} is declared already, in {known.module}: choose another name")
         arguments = inspect.signature(decorated).parameters
-        own = {
-            setting: Setting(text, _plain_type(arguments[setting].annotation), arguments[setting].default)
-            for setting, text in (settings or {}).items()
-        }
-        declaration = Declaration(kind, name, help, decorated.__module__, decorated.__qualname__, own, facts)
+        own = {}
+        for setting, text in (settings or {}).items():
+            kind_of_value = _plain_type(arguments[setting].annotation) if setting in arguments else None
+            if kind_of_value is None or arguments[setting].default is inspect.Parameter.empty:
+                raise InputError(
+                    f"the {kind} {name!r} declares the setting {setting!r}: its constructor needs an argument of that "
+                    "name with a default, annotated int, float or bool (or one of them or None)"
+                )
+            own[setting] = Setting(text, kind_of_value, arguments[setting].default)
+        declaration = Declaration(kind, name, help, decorated.__module__, decorated.__qualname__, own, facts, decorated)
         _registered[kind][name] = declaration
         if inspect.isclass(decorated):
             decorated.declaration = declaration
@@ -191,7 +200,8 @@ def _setting(definition: ast.ClassDef | ast.FunctionDef, classes: dict, name: st
     raise TypeError(f"{definition.name} declares the setting {name!r} and has no argument of that name with a default")
 
 
-def _plain_type(annotation) -> type:
-    """The type of a value: of `int | None`, given as a type or as source text, it is int."""
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    return {"int": int, "float": float, "bool": bool}[text.split("|")[0].strip()]
+def _plain_type(annotation) -> type | None:
+    """Returns the type of a value: of `int | None` or `Optional[int]`, a type or source text, int; None for others."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    words = set(re.findall(r"\w+", text)) - {"typing", "Optional", "Union", "None", "NoneType"}
+    return {"int": int, "float": float, "bool": bool}.get(words.pop()) if len(words) == 1 else None

@@ -44,7 +44,9 @@ def run(arguments) -> int:
     lock = None
     try:
         with worker_loss_errors("with the same command"):
-            workers = gather_workers(workers, dataclasses.asdict(settings))
+            shared = dataclasses.asdict(settings)
+            shared.pop("data_dir")  # the data may be in another folder on each host
+            workers = gather_workers(workers, shared)
             lock = locked(path) if workers.is_chief else None
             with workers.strategy.scope():
                 trained = read_trained(path)

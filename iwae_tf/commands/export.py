@@ -34,7 +34,7 @@ def run(arguments) -> int:
     settings = flags.settings_from(arguments, ExportConfig)
     path = Path(arguments.run)
     check_trained(path)
-    name = served_name(arguments.name or path.resolve().name)
+    name = served_name(arguments.name) if arguments.name else name_of_run(path)
     import_tensorflow()
     print(f"written: {export(read_trained(path), Path(arguments.output_dir) / name, settings, arguments.data_dir)}")
     return 0
@@ -97,6 +97,11 @@ def held_out_of(trained: TrainedRun, settings: ExportConfig, data_dir: str | Non
     if settings.input != "intensity" and not differences(scored, wanted) and (trained.path / SCORES).is_file():
         scores = read_columns(trained.path / SCORES)["log_likelihood"]
     return {"held_out": dataset.x_test, "held_out_scores": scores}
+
+
+def name_of_run(path: Path) -> str:
+    """Returns the name of a run's folder, with - for what no name of a served model has, as in tfds:iris."""
+    return served_name(re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).lstrip("._-") or "model")
 
 
 def served_name(name: str) -> str:

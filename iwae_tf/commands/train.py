@@ -12,7 +12,7 @@ from pathlib import Path
 
 from iwae_tf import config as settings
 from iwae_tf.commands import flags
-from iwae_tf.commands.export import export, served_name
+from iwae_tf.commands.export import export, name_of_run
 from iwae_tf.commands.quiet import import_tensorflow, print_line
 from iwae_tf.commands.settings_file import add_recipe
 from iwae_tf.config import EXPORT_DIR, FIGURE_FORMATS, ExportConfig, OutputConfig, RunConfig, WorkersConfig
@@ -62,7 +62,7 @@ def run(arguments) -> int:
     if output.resume and (path / "config.json").is_file():
         callbacks = dict.fromkeys([*recorded(path, "callbacks"), *config.callbacks])
         config = dataclasses.replace(config, callbacks=tuple(callbacks))
-    export_to = Path(EXPORT_DIR) / served_name(path.resolve().name) if output.export else None
+    export_to = Path(EXPORT_DIR) / name_of_run(path) if output.export else None
     import_tensorflow(xla=config.training.jit == "on")
     from iwae_tf.report.page import write_report  # needs TensorFlow
     from iwae_tf.training import run as training
@@ -77,8 +77,10 @@ def run(arguments) -> int:
         with worker_loss_errors("with --resume"):
             seconds = training.fit(this_run, output.verbose, callbacks)
             metrics = evaluate_training(this_run, seconds, output.verbose, arguments.figure_format)
-        if this_run.workers.is_chief:
-            write_report([read_record(path)], path / "report.html")
+            if this_run.workers.is_chief:
+                write_report([read_record(path)], path / "report.html")
+                exported = [export(read_trained(path), export_to, ExportConfig())] if export_to else []
+            this_run.workers.agree(0)  # a worker that ends earlier looks like a lost one
     except KeyboardInterrupt as stop:
         command = [word for word in sys.orig_argv if word not in ("--resume", "--overwrite")]
         progress = f"stopped at step {this_run.model.step} of {this_run.total_steps}"
@@ -90,8 +92,6 @@ def run(arguments) -> int:
         print(f"done; the chief worker wrote the run to {path}")
         return 0
     written = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-    if export_to:
-        written.append(export(read_trained(path), export_to, ExportConfig()))
     print(
         "",
         f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs']} epochs, "
@@ -103,7 +103,7 @@ def run(arguments) -> int:
     )
     if "best_epoch" in metrics:
         print(f"the model is that of epoch {metrics['best_epoch']}, the best by the validation bound")
-    print("written:", *(f"  {file}" for file in written), sep="\n")
+    print("written:", *(f"  {file}" for file in written + exported), sep="\n")
     return 0
 
 

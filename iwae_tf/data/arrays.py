@@ -32,6 +32,7 @@ def from_arrays(
     Raises:
         InputError: an array has a shape, dtype or values that cannot be used.
     """
+    colours = any(_is_coloured(x) for x in arrays.values())
     arrays = {key: _flat_colours(x, f"{source}: {key or 'the array'}") for key, x in arrays.items()}
     pixels = all(_is_pixels(x) for x in arrays.values())
     if WHOLE in arrays:
@@ -44,7 +45,11 @@ def from_arrays(
     else:
         how = "as in the file" if "x_valid" in arrays else "as in the file, without a validation part"
     data = (Dataset.from_arrays if pixels else _real)(name, arrays, source, how)
-    return dataclasses.replace(data, **named)
+    return dataclasses.replace(data, colours=colours, **named)
+
+
+def _is_coloured(x: np.ndarray) -> bool:
+    return x.ndim == 4 and x.shape[3] == 3
 
 
 def _flat_colours(x: np.ndarray, place: str) -> np.ndarray:
@@ -55,7 +60,7 @@ def _flat_colours(x: np.ndarray, place: str) -> np.ndarray:
             f"{place} holds {what.get(x.dtype.kind, 'dates or times')} (dtype {x.dtype}); expected one array of real "
             "numbers: save its numbers as a plain array"
         )
-    return x.reshape(*x.shape[:2], -1) if x.ndim == 4 and x.shape[3] == 3 else x
+    return x.reshape(*x.shape[:2], -1) if _is_coloured(x) else x
 
 
 def _is_pixels(x: np.ndarray) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ class Dataset:
         columns: D columns of raw values; empty for pixels in [0, 1].
         ids: split -> names of its rows, [N] text or numbers; empty without an id column.
         labels: split -> known outcomes of its rows, [N] text or numbers; empty without a label column.
+        colours: whether rows are images of three colours.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Dataset:
     columns: tuple[Column, ...] = ()
     ids: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    colours: bool = False
 
     @classmethod
     def from_arrays(cls, name: str, arrays: dict[str, np.ndarray], source: str, split: str) -> "Dataset":
@@ -91,6 +93,11 @@ class Dataset:
         return cls(name, x_train, x_valid, x_test, 255.0 if grey else 1.0, shapes["x_train"], source, split)
 
     @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """(height, width) of an image to be drawn, or (height, width, 3)."""
+        return picture_shape(self.image_shape, self.colours)
+
+    @property
     def data_dim(self) -> int:
         """D, the number of pixels of an image."""
         return self.x_train.shape[1]
@@ -118,6 +125,12 @@ class Dataset:
     def train_mean(self) -> np.ndarray:
         """Returns the mean intensity of every pixel over the training images, float32 [D]."""
         return (self.x_train.mean(axis=0, dtype=np.float64) / self.scale).astype(np.float32)
+
+
+def picture_shape(image_shape: Sequence[int], colours: bool) -> tuple[int, ...]:
+    """Returns the shape of an image, with the three colours of a pixel on an axis of their own."""
+    height, width = image_shape
+    return (height, width // 3, 3) if colours else (height, width)
 
 
 def hold_out(data: Dataset, valid: int, of: int, order: str | None) -> Dataset:

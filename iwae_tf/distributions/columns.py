@@ -100,7 +100,7 @@ class ColumnFeatures:
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         parts = [(_select(x, self.numbers) - self.loc) / self.scale]
         for i in self.categories:  # the code of a missing value, -1, is 0 in all C values
-            code = tf.cast(tf.where(tf.math.is_nan(x[..., i]), -1.0, x[..., i]), tf.int32)
+            code = tf.cast(tf.round(tf.where(tf.math.is_nan(x[..., i]), -1.0, x[..., i])), tf.int32)
             parts.append(tf.one_hot(code, self.columns[i].levels))
         if self.missing:
             observed = tf.logical_not(tf.math.is_nan(x))
@@ -145,7 +145,8 @@ class _Group:
 
     def log_prob_of_each(self, parameters, x: tf.Tensor) -> tf.Tensor:
         """Returns log p of each value of the group: parameters of [k, B, ...], x without NaN [B, D] -> [k, B, G]."""
-        return self.of_each(parameters).log_prob(_select(x, self.numbers))
+        values = _select(x, self.numbers)
+        return self.of_each(parameters).log_prob(tf.round(values) if self.head.needs_levels else values)
 
     def possible(self, seen: tf.Tensor) -> tf.Tensor:
         """Returns whether the head can observe every value; a scalar."""
@@ -167,7 +168,7 @@ class _Group:
 
         if self.head.needs_levels:
             return tfd.Categorical(logits=self.head.level_log_probs(parameters), dtype=tf.float32)
-        each = self.head.distribution(parameters).distribution
+        each = self.head.independent(parameters).distribution
         return tfd.TransformedDistribution(each, tfb.Shift(self.loc)(tfb.Scale(self.scale))) if self.head.real else each
 
     def expectations(self, parameters) -> tf.Tensor:
@@ -292,7 +293,10 @@ class Columns(Likelihood):
             size, levels = len(group.numbers), group.head.levels if group.head.needs_levels else 1
             own = values[..., first : first + size * levels]
             first += size * levels
-            found.append(own.reshape(*own.shape[:-1], size, levels).argmax(-1) if levels > 1 else own)
+            if levels > 1:
+                shares = own.reshape(*own.shape[:-1], size, levels)
+                own = np.where(np.isnan(shares).any(-1), np.nan, shares.argmax(-1))
+            found.append(own)
         return np.concatenate(found, axis=-1)[..., self._order]
 
     def _filled(self, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -119,12 +119,19 @@ class Likelihood(DistributionHead):
         Raises:
             InputError: `distribution` is no `tfd.Independent`, so that log p is no sum over the values.
         """
+        return self.independent(parameters).distribution.log_prob(value)
+
+    def independent(self, parameters):
+        """Returns `distribution`, a `tfd.Independent`; raises `InputError` if it is none."""
         from tensorflow_probability import distributions as tfd
 
         found = self.distribution(parameters)
         if not isinstance(found, tfd.Independent):
-            raise InputError(f"the likelihood {type(self).__name__} is not that of independent values")
-        return found.distribution.log_prob(value)
+            raise InputError(
+                f"the likelihood {type(self).__name__} is not that of independent values: its distribution must be a "
+                f"tfd.Independent for this, got {type(found).__name__}"
+            )
+        return found
 
     @staticmethod
     def in_support(value: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from iwae_tf.distributions.gaussian import bounded_log_scale
 from iwae_tf.distributions.head import Likelihood, checked_share
 from iwae_tf.errors import InputError, positive_integer
 
+NEAR = 1e-2  # of the step between two levels: a value so near to a level is that level
 COMPONENTS = 5  # as in PixelCNN++
 START_SCALE = 0.2  # of [-1, 1]: a tenth of all levels
 START_LOCATIONS = np.linspace(-0.3, 0.3, COMPONENTS)  # around the training mean, so that the components differ
@@ -57,12 +58,18 @@ class LevelLikelihood(Likelihood):
         from tensorflow_probability import distributions as tfd
 
         outcomes, log_p = self.value(tf.range(self.levels)), self.level_log_probs(parameters)
-        return tfd.Independent(tfd.FiniteDiscrete(outcomes, logits=log_p), reinterpreted_batch_ndims=1)
+        near = {"atol": NEAR / (self.levels - 1.0), "rtol": 0.0}
+        return tfd.Independent(tfd.FiniteDiscrete(outcomes, logits=log_p, **near), reinterpreted_batch_ndims=1)
+
+    def log_prob_of_each(self, parameters, value: tf.Tensor) -> tf.Tensor:
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Categorical(logits=self.level_log_probs(parameters)).log_prob(self.level(value))
 
     def in_support(self, value: tf.Tensor) -> tf.Tensor:
         """Returns True if every value is one of the levels, up to the rounding of float32; a scalar."""
         scaled = value * (self.levels - 1.0)
-        near = tf.abs(scaled - tf.round(scaled)) < 1e-2
+        near = tf.abs(scaled - tf.round(scaled)) < NEAR
         return tf.reduce_all(near & (value >= 0.0) & (value <= 1.0))
 
 

@@ -12,6 +12,7 @@ from iwae_tf.models.checks import check_gaussian, dense_numbers
 
 # The numbers of samples the paper trains and evaluates with, and steps between them.
 PAPER_SAMPLE_SIZES = (1, 5, 50, 500, 5000)
+REFINED = "refined"  # the proposal, in protocols
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,7 +150,7 @@ def refines(model, refine: str) -> bool:
 
 def proposal_name(model, refine: str) -> str:
     """Returns the proposal of scores with this `refine`, as protocols name it."""
-    return "refined" if refines(model, refine) else "q(h|x)"
+    return REFINED if refines(model, refine) else "q(h|x)"
 
 
 def concatenate(estimates: Sequence[LikelihoodEstimate]) -> LikelihoodEstimate:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from iwae_tf.data.files import one_line
+from iwae_tf.distributions.gaussian import StandardNormal
 from iwae_tf.errors import InputError, finite_number, positive_integer
 from iwae_tf.memory import check_training
 from iwae_tf.objectives.objective import Objective
@@ -53,6 +54,20 @@ def one_for_each(log_likelihood, num_rows: int) -> np.ndarray:
     return values
 
 
+def check_latents(model, h) -> None:
+    """Raises `InputError` unless h is a tuple whose first entry can be the layer nearest x, [..., H_1]."""
+    first, units = h[0] if isinstance(h, (tuple, list)) and len(h) else None, model.latent_units[0]
+    if first is None or tuple(tf.convert_to_tensor(first).shape)[-1:] != (units,):
+        found = f"a {type(h).__name__}" if first is None else f"h[0] of shape {tuple(np.shape(first))}"
+        raise InputError(f"h must be a tuple of arrays, one for each layer, with h[0] [..., {units}], got {found}")
+
+
+def check_standard_prior(model) -> None:
+    """Raises `InputError` for a prior without a closed KL divergence."""
+    if not isinstance(model.generative_network.prior, StandardNormal):
+        raise InputError("the KL divergence has a closed form for the prior N(0, I) alone: use 'elbo'")
+
+
 def check_compile(model, optimizer, objective, jit_compile, other_arguments: dict) -> None:
     """Raises `InputError` for arguments of `compile` that do not fit the model."""
     unused = {"loss", "loss_weights", "metrics", "weighted_metrics"} & other_arguments.keys()
@@ -61,6 +76,8 @@ def check_compile(model, optimizer, objective, jit_compile, other_arguments: dic
     if not isinstance(objective, Objective):
         raise InputError(f"objective must be an iwae_tf.objectives.Objective, got {objective!r}")
     objective.check_model(model.latent_units, model.inference_network.stages[0].head.reparameterised)
+    if objective.needs_standard_prior:
+        check_standard_prior(model)
     learned_with = LEARNED_WITH.get(objective) if objective.state is not None else None
     if learned_with is not None and learned_with() is not model:
         raise InputError(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from iwae_tf import replicas, seeds
+from iwae_tf.errors import InputError
 from iwae_tf.objectives.objective import GradientWeights, Objective
 from iwae_tf.seeds import Purpose
 
@@ -56,7 +57,8 @@ def _single_backward(model, objective, x, noise, rows_of, share):
         log_w, target = objective.log_weights_and_target(model, x, noise)
     weights = rows_of(log_w).generative
     gradients = tape.gradient(target, phi + theta, output_gradients=_loss_weights(weights, share))
-    return log_w, gradients[: len(phi)], gradients[len(phi) :]
+    phi_gradients = _checked(gradients[: len(phi)], model.inference_network)
+    return log_w, phi_gradients, _checked(gradients[len(phi) :], model.generative_network)
 
 
 def _three_rows(model, objective, x, noise, rows_of, share):
@@ -76,11 +78,14 @@ def _three_rows(model, objective, x, noise, rows_of, share):
         log_w = model.generative_network.log_prob(x, h) - log_q
     rows = rows_of(log_w).map(lambda row: _loss_weights(row, share))
     theta_gradients, h_gradients = _density_gradients(density, log_w, theta, h, rows)
+    theta_gradients = _checked(theta_gradients, model.generative_network)
     phi_gradients = [tf.zeros_like(variable) for variable in phi]
     if h_gradients is not None:
-        phi_gradients = _sum(phi_gradients, sampling.gradient(h, phi, output_gradients=h_gradients))
+        of_path = sampling.gradient(h, phi, output_gradients=h_gradients)
+        phi_gradients = _sum(phi_gradients, _checked(of_path, model.inference_network))
     if rows.score is not None:
-        phi_gradients = _sum(phi_gradients, density.gradient(log_q, phi, output_gradients=rows.score))
+        of_score = density.gradient(log_q, phi, output_gradients=rows.score)
+        phi_gradients = _sum(phi_gradients, _checked(of_score, model.inference_network))
     del density
     return log_w, phi_gradients, theta_gradients
 
@@ -109,7 +114,7 @@ def _sleep_gradients(model, x, key_of, share):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(phi)
         loss = -tf.reduce_sum(model.inference_network.log_prob(x, h)) / tf.cast(share.size, x.dtype)
-    return tape.gradient(loss, phi)
+    return _checked(tape.gradient(loss, phi), model.inference_network)
 
 
 def _state_gradients(objective, log_w, share):
@@ -131,6 +136,17 @@ def _variables(layer) -> list[tf.Variable]:
     return [variable.value for variable in layer.trainable_variables]
 
 
+def _checked(gradients: list, layer) -> list:
+    """Returns the gradients by a layer's trainable variables; raises `InputError` where one does not exist."""
+    for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
+        if gradient is None:
+            raise InputError(
+                f"the bound has no gradient by the weight {variable.path}: its layer takes no part in the network, or "
+                "an operation after it, such as rounding, has no gradient. Take it out, or set trainable = False on it"
+            )
+    return gradients
+
+
 def _loss_weights(weights: tf.Tensor, share) -> tf.Tensor:
     """Weights in the gradient of the loss: negative, and averaged over the whole batch. [k, B] -> [k, B]."""
     return -weights / tf.cast(share.size, weights.dtype)
@@ -144,9 +160,10 @@ def draw_backward_samples(weights: GradientWeights, uniforms: tf.Tensor) -> tupl
     """Draws m of the k samples of every example, with rows that keep the mean of every weighted sum over the samples.
 
     Sample i is drawn with probability r_i, the mean over the rows in use of |row_i| / sum_j |row_j|, and gets the new
-    weight row_i / (m r_i), so that the sum over the drawn samples has the sum over all samples as its mean. For `iwae`
-    r is the normalised weights and every new weight is 1/m, as in the paper. No new weight exceeds the number of rows
-    times its row's sum over m. The m draws are stratified: draw j takes its uniform number from [j/m, (j+1)/m).
+    weight row_i / (m r_i), so that the sum over the drawn samples has the sum over all samples as its mean. A row of
+    zeros, such as w~ (1 - w~) of one dominating weight, is not in use for its example. For `iwae` r is the normalised
+    weights and every new weight is 1/m, as in the paper. No new weight exceeds the number of rows times its row's sum
+    over m. The m draws are stratified: draw j takes its uniform number from [j/m, (j+1)/m).
 
     Args:
         weights: rows of [k, B].
@@ -160,7 +177,7 @@ def draw_backward_samples(weights: GradientWeights, uniforms: tf.Tensor) -> tupl
     num_drawn = uniforms.shape[0]
     rows = [row for row in weights.rows if row is not None]
     shares = [tf.math.divide_no_nan(tf.abs(row), tf.reduce_sum(tf.abs(row), axis=0)) for row in rows]
-    probabilities = tf.add_n(shares) / len(rows)  # [k, B]
+    probabilities = tf.math.divide_no_nan(tf.add_n(shares), tf.reduce_sum(tf.add_n(shares), axis=0))  # [k, B]
     cumulative = tf.cumsum(probabilities, axis=0)
     strata = tf.range(num_drawn, dtype=uniforms.dtype)[:, None]
     points = (strata + uniforms) / num_drawn * cumulative[-1]  # [m, B]

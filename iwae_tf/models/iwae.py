@@ -18,7 +18,7 @@ from iwae_tf.adam import Adam
 from iwae_tf.config import PAPER_NETWORKS
 from iwae_tf.distributions.bernoulli import BernoulliParameters
 from iwae_tf.distributions.columns import ColumnFeatures, ColumnModel, checked_columns
-from iwae_tf.distributions.gaussian import GaussianParameters, StandardNormal
+from iwae_tf.distributions.gaussian import GaussianParameters
 from iwae_tf.distributions.head import Likelihood, likelihood_name
 from iwae_tf.errors import InputError, check_seed, checked_samples, integer_from, positive_integer
 from iwae_tf.memory import check_fits, count_weights
@@ -285,8 +285,7 @@ class IWAE(keras.Model):
 
     def log_weight_terms_with_analytic_kl(self, x, noise):
         """Returns log p(x | h) [k, B] and -KL(q(h | x) || p(h)) [B], for one Gaussian stochastic layer."""
-        if not isinstance(self.generative_network.prior, StandardNormal):
-            raise InputError("the KL divergence has a closed form for the prior N(0, I) alone: use 'elbo'")
+        checks.check_standard_prior(self)
         (stage,) = self.inference_network.stages
         parameters = stage(x)
         h = (stage.head.transform(parameters, noise),)
@@ -417,6 +416,7 @@ class IWAE(keras.Model):
 
     def likelihood(self, h):
         """Returns p(x | h) as a TFP distribution over x: h a tuple of [..., H_l], whose h[0] is read."""
+        checks.check_latents(self, h)
         stage = self.generative_network.likelihood_stage
         return stage.head.distribution(stage(h[0]))
 

@@ -333,7 +333,9 @@ def check_stateless(layer: keras.layers.Layer, role: str) -> None:
     such state.
     """
     for sublayer in layer._flatten_layers():
-        if sublayer._non_trainable_variables or sublayer._seed_generators:
+        # Recurrent cells have a generator for their dropout even without any.
+        dropouts = [getattr(sublayer, name, None) for name in ("dropout", "recurrent_dropout")]
+        if sublayer._non_trainable_variables or (sublayer._seed_generators and dropouts != [0, 0]):
             state = (
                 "weights that no gradient trains" if sublayer._non_trainable_variables else "random numbers of its own"
             )
@@ -347,6 +349,8 @@ def checked_prior(prior: keras.layers.Layer, units: int) -> keras.layers.Layer:
     """Returns a user's prior of the top layer; raises `InputError` unless its methods give the shapes of a prior."""
     if not isinstance(prior, keras.layers.Layer) or not (hasattr(prior, "log_prob") and hasattr(prior, "sample")):
         raise InputError(f"prior must be a Keras layer with log_prob(h) and sample(n, key), got {prior!r}")
+    if not prior.built:
+        prior.build((None, units))
     drawn = tuple(prior.sample(3, seeds.key(0, seeds.Purpose.SAMPLE)).shape)
     if drawn != (3, units):
         raise InputError(f"prior must give sample(3, key) of shape {(3, units)}, got {drawn}")

@@ -78,6 +78,8 @@ class AnalyticKLELBO(ELBO):
     Reference: Kingma & Welling (2014), equation 7 (estimator B) and appendix B.
     """
 
+    needs_standard_prior = True
+
     def log_weights(self, model, x, noise):
         """Returns log p(x | h_i) - KL(q(h | x) || p(h)) in place of log w_i; [k, B]."""
         return sum(self.log_weight_terms(model, x, noise))
@@ -274,8 +276,12 @@ class VRIWAE(Objective):
         self.alpha = float(alpha)
 
     def bound(self, log_w):
-        power = 1.0 - self.alpha
-        return log_mean_exp(power * log_w, axis=0) / power
+        power, largest = 1.0 - self.alpha, tf.reduce_max(log_w, axis=0)  # [B]
+        largest = tf.where(tf.math.is_finite(largest), largest, tf.zeros_like(largest))
+        shifted = power * (log_w - largest)  # at most 0
+        minus_one = tf.reduce_mean(tf.math.expm1(shifted), axis=0)  # exact for the small powers of an alpha near 1
+        log_mean = tf.where(minus_one > -0.5, tf.math.log1p(minus_one), log_mean_exp(shifted, axis=0))
+        return largest + log_mean / power
 
     def gradient_weights(self, log_w):
         return GradientWeights.of_bound(normalized_weights((1.0 - self.alpha) * log_w))

@@ -83,6 +83,8 @@ class Objective(abc.ABC):
 
     # True if the inference network learns from draws of the generative network in place of the score row.
     sleep_phase = False
+    # True if the prior has to be N(0, I).
+    needs_standard_prior = False
     # Why one sample is not enough, for the error message; empty if it is.
     needs_several_samples = ""
     # A Keras layer that holds the objective's own trainable weights, or None.

@@ -15,8 +15,8 @@ PANEL_WIDTH, PANEL_HEIGHT = 240, 190
 def columns_figure(columns, x, samples, of: str = "test rows") -> Figure:
     """Draws the histogram of each column, of rows and of draws from p(x), on one scale; the first 12 columns.
 
-    A column's range is that of the middle 99% of its rows, so that one outlier does not hide the others; the values
-    outside of it are counted in the bins at the ends.
+    The range of a column of numbers is that of the middle 99% of its rows, so that one outlier does not hide the
+    others; the values outside of it are counted in the bins at the ends.
 
     Args:
         columns: `iwae_tf.data.Column`, D.
@@ -27,7 +27,7 @@ def columns_figure(columns, x, samples, of: str = "test rows") -> Figure:
     shown, more = columns[:MOST], max(len(columns) - MOST, 0)
     notes = [
         f"filled: the rows; line: {len(samples):,} draws from the model",
-        "heights are shares; the bins at both ends hold all that lies beyond",
+        "heights are shares; of numbers, the bins at both ends hold all that lies beyond",
     ]
     if more:
         notes.append(f"the first {MOST} of {len(columns)} columns")
@@ -41,7 +41,7 @@ def columns_figure(columns, x, samples, of: str = "test rows") -> Figure:
             axes.set_visible(False)
             continue
         values, drawn = np.asarray(x, np.float64)[:, number], np.asarray(samples, np.float64)[:, number]
-        edges = _edges(values[~np.isnan(values)])
+        edges = _edges(values[~np.isnan(values)], shown[number])
         for data, look in (
             (values, {"histtype": "stepfilled", "color": style.FILL}),
             (drawn, {"histtype": "step", "color": style.ACCENT, "linewidth": 1.4}),
@@ -50,15 +50,18 @@ def columns_figure(columns, x, samples, of: str = "test rows") -> Figure:
             axes.hist(data, edges, weights=np.full(len(data), 1.0 / max(len(data), 1)), **look)
         categories = shown[number].categories
         if 0 < len(categories) <= MOST_NAMED:
-            axes.set_xticks(range(len(categories)), [_short(name, 30 // len(categories)) for name in categories])
+            words = [_short(name, 30 // len(categories)) for name in categories]
+            axes.set_xticks(range(len(categories)), words, parse_math=False)
         else:
             axes.locator_params(axis="x", nbins=3)
         axes.locator_params(axis="y", nbins=4)
     return figure
 
 
-def _edges(values: np.ndarray) -> np.ndarray:
-    """Returns the edges of the bins: one for each value of few integers, else equal ones over the middle 99%."""
+def _edges(values: np.ndarray, column) -> np.ndarray:
+    """Returns the edges of the bins: one for each category, or value of few integers, else equal ones."""
+    if column.categories or column.kind == "binary":  # a rare one has no neighbour that it could be counted with
+        return np.arange(max(len(column.categories), 2) + 1) - 0.5
     if not len(values):
         return np.array([0.0, 1.0])
     low, high = np.quantile(values, (0.005, 0.995))

@@ -164,7 +164,7 @@ def sweep_figure(scores: dict[str, list[float]], errors, title: str, fixed: str)
 def _draw_lines(axes, names) -> np.ndarray:
     """Names the lines of a figure on the y axis, the first on top; returns their places."""
     lines = np.arange(len(names))
-    axes.set_yticks(lines, list(names), color=style.INK)
+    axes.set_yticks(lines, list(names), color=style.INK, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=style.FAINT, linewidth=0.8)

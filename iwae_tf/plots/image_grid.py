@@ -16,25 +16,26 @@ MIN_BAND, MAX_CELL, MAX_SIDE = 40, 320, 2000  # a row of numbers is drawn as a b
 CAPTION, CHARACTER = 36, 15  # height of a caption; width of a letter
 
 
-def as_pictures(images, image_shape: tuple[int, int], name: str = "images") -> np.ndarray:
-    """Returns float [N, D] images in [0, 1] as [N, height, width].
+def as_pictures(images, image_shape: tuple[int, ...], name: str = "images") -> np.ndarray:
+    """Returns float [N, D] images in [0, 1] as [N, height, width], or [N, height, width, 3].
 
     Args:
         images: float [N, D], N >= 1, values in [0, 1].
-        image_shape: (height, width) with height * width = D.
+        image_shape: (height, width) with height * width = D, or (height, width, 3) with 3 * height * width = D.
         name: of the images in an error.
 
     Raises:
         InputError: the shape does not fit, there is no image, or a value is outside [0, 1] or NaN.
     """
     images = np.asarray(images, dtype=np.float64)
-    height, width = image_shape
-    if images.ndim != 2 or len(images) == 0 or images.shape[1] != height * width:
+    size = math.prod(image_shape)
+    if images.ndim != 2 or len(images) == 0 or images.shape[1] != size:
+        colours = " of 3 colours" if len(image_shape) == 3 else ""
         raise InputError(
-            f"{name} of shape {images.shape} cannot be drawn as {height} x {width} pixels: "
-            f"expected [N, {height * width}] with N >= 1; flatten every image to one row"
+            f"{name} of shape {images.shape} cannot be drawn as {image_shape[0]} x {image_shape[1]} pixels{colours}: "
+            f"expected [N, {size}] with N >= 1; flatten every image to one row"
         )
-    return _in_range(images, name).reshape(-1, height, width)
+    return _in_range(images, name).reshape(-1, *image_shape)
 
 
 def _in_range(images: np.ndarray, name: str) -> np.ndarray:
@@ -58,8 +59,9 @@ def as_grey(images, x=None) -> np.ndarray:
     return np.clip(np.nan_to_num(values), 0.0, 1.0)
 
 
-def cell_size(image_shape: tuple[int, int], columns: int) -> tuple[int, int]:
+def cell_size(image_shape: tuple[int, ...], columns: int) -> tuple[int, int]:
     """Returns height and width in pixels of an image in a row of `columns`."""
+    image_shape = image_shape[:2]
     scale = max(1, min(PAGE // columns - GAP, MAX_CELL) // max(image_shape))
     least = MIN_BAND if min(image_shape) == 1 else 1
     height, width = (min(max(side * scale, least), MAX_SIDE) for side in image_shape)
@@ -70,7 +72,8 @@ def grid_figure(rows, title: str, labels=(), block: int = 1, captions=(), notes=
     """Draws rows of images, white for 1 and black for 0.
 
     Args:
-        rows: list of arrays [n, height, width] with values in [0, 1], all of one image shape.
+        rows: list of arrays [n, height, width] or, with colours, [n, height, width, 3] with values in [0, 1], all of
+            one image shape.
         title: the first line.
         labels: a word at the left of each row, or nothing.
         block: number of rows that belong together; a wider gap follows them.
@@ -112,16 +115,19 @@ def grid_figure(rows, title: str, labels=(), block: int = 1, captions=(), notes=
 def _paste(canvas: np.ndarray, image: np.ndarray, top: int, left: int, height: int, width: int) -> None:
     """Draws `image` with its frame on the canvas; each pixel of the cell is the nearest pixel of the image."""
     canvas[top - GAP : top + height + GAP, left - GAP : left + width + GAP] = FRAME
-    rows, columns = (np.arange(n) * size // n for n, size in zip((height, width), image.shape, strict=True))
-    canvas[top : top + height, left : left + width] = np.round(255 * image[rows[:, None], columns, None])
+    rows, columns = (np.arange(n) * size // n for n, size in zip((height, width), image.shape[:2], strict=True))
+    pixels = image[rows[:, None], columns]
+    canvas[top : top + height, left : left + width] = np.round(
+        255 * (pixels if pixels.ndim == 3 else pixels[..., None])
+    )
 
 
-def samples_figure(images, image_shape: tuple[int, int], title: str = "Means of p(x | h), h from the prior") -> Figure:
+def samples_figure(images, image_shape: tuple[int, ...], title: str = "Means of p(x | h), h from the prior") -> Figure:
     """Draws the first 100 images in a grid about as wide as high.
 
     Args:
         images: float [N, D] in [0, 1], N >= 1, e.g. the means of p(x | h) for h drawn from the prior.
-        image_shape: (height, width) with height * width = D; (1, D) draws each row as a band.
+        image_shape: see `as_pictures`; (1, D) draws each row as a band.
         title: the first line.
 
     Raises:
@@ -134,14 +140,14 @@ def samples_figure(images, image_shape: tuple[int, int], title: str = "Means of 
 
 
 def reconstructions_figure(
-    originals, reconstructions, image_shape: tuple[int, int], title: str = "Test images and their reconstructions"
+    originals, reconstructions, image_shape: tuple[int, ...], title: str = "Test images and their reconstructions"
 ) -> Figure:
     """Draws the first 20 images, each above its reconstruction.
 
     Args:
         originals: float [N, D] in [0, 1], N >= 1.
         reconstructions: float [N, D] in [0, 1], the mean of p(x | h) at the mean of q(h | x).
-        image_shape: (height, width) with height * width = D; images wider than 4 times their height stand in one
+        image_shape: see `as_pictures`; images wider than 4 times their height stand in one
             column, others in at most 10.
         title: the first line.
 
@@ -161,7 +167,7 @@ def reconstructions_figure(
     return grid_figure(rows, title, ("x", "mean of p(x|h)") * (len(rows) // 2), block=2)
 
 
-def extremes_figure(images, log_likelihood, image_shape: tuple[int, int] | None, of: str = "test images"):
+def extremes_figure(images, log_likelihood, image_shape: tuple[int, ...] | None, of: str = "test images"):
     """Draws the 10 images with the highest and the 10 with the lowest log p(x), each above its score.
 
     Of fewer than 20 images the better half stands above and the worse half below. NaN counts as the worst score.
@@ -169,7 +175,7 @@ def extremes_figure(images, log_likelihood, image_shape: tuple[int, int] | None,
     Args:
         images: float [N, D] in [0, 1], N >= 1.
         log_likelihood: float [N], in nats.
-        image_shape: (height, width) with height * width = D; (1, D) draws each row as a band. None draws nothing,
+        image_shape: see `as_pictures`; (1, D) draws each row as a band. None draws nothing,
             for rows that are no images.
         of: name of the images for the title, e.g. "400 test images".
 
@@ -203,5 +209,5 @@ def _chunks(values, size: int) -> list:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def _most_columns(image_shape: tuple[int, int]) -> int:
+def _most_columns(image_shape: tuple[int, ...]) -> int:
     return 1 if image_shape[1] > 4 * image_shape[0] else 10

@@ -18,7 +18,7 @@ WIDTH, ROW = 900, 270  # of the figure; of a row of panels
 
 
 def posteriors_figure(
-    model, x, draws, image_shape: tuple[int, int] | None, of: str = "test images", seed: int = 0
+    model, x, draws, image_shape: tuple[int, ...] | None, of: str = "test images", seed: int = 0
 ) -> Figure:
     """Draws three panels for each of the first 6 rows of x, all about the top layer's two units.
 
@@ -30,7 +30,8 @@ def posteriors_figure(
         model: an `iwae_tf.IWAE` with two Gaussian units in its only or top layer.
         x: [N, D], N >= 1.
         draws: float [n, N, 2], draws from the posterior: the last of `iwae_tf.evaluation.posterior_samples`.
-        image_shape: (height, width) with height * width = D; None for rows that are no images, which are numbered.
+        image_shape: (height, width) with height * width = D, or (height, width, 3); None for rows that are no images,
+            which are numbered.
         of: name of the rows for the title, e.g. "400 test images".
         seed: seed of the draws of the layers below.
 

@@ -92,9 +92,19 @@ def panels(figure: Figure, labels, rows: int = 1) -> list:
     return list(found)
 
 
+def color_of(name: str) -> str:
+    """Returns the colour of a run on every figure of a page: that of its letter."""
+    return SERIES[max(LETTERS.find(name), 0)]
+
+
+def marker_of(name: str) -> str:
+    """Returns the marker of a run on every figure of a page: that of its letter."""
+    return MARKERS[max(LETTERS.find(name), 0)]
+
+
 def legend(axes, names) -> None:
-    """Writes the names of several runs to the right of the axes, where they cover no data."""
-    if len(names) > 1:
+    """Writes the names of runs, if they have any, to the right of the axes, where they cover no data."""
+    if any(names):
         look = {"frameon": False, "fontsize": TEXT, "labelcolor": INK, "borderaxespad": 0.2}
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), **look)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jinja2
 import numpy as np
 
+from iwae_tf.data.dataset import picture_shape
 from iwae_tf.errors import InputError
 from iwae_tf.plots import columns, curves, image_grid, style
 from iwae_tf.report import tables
@@ -129,7 +130,7 @@ class _Model:
     """Model and test rows of a run, for its pictures; both None before training has finished. Needs TensorFlow.
 
     Attributes:
-        shape: (height, width) of an image, or None for rows that are no images.
+        shape: (height, width) or (height, width, 3) of an image, or None for rows that are no images.
         x_test: test rows as scored, [N, D], or None where they cannot be read.
         why_not: the reason, in words.
         activities: of the latent units, one array a layer, measured only where no file of the run holds them.
@@ -137,8 +138,8 @@ class _Model:
 
     def __init__(self, record: Record):
         self.record, self.model, self.x_test, self.why_not = record, None, None, ""
-        shape = record.config["data"].get("image_shape", [])
-        self.shape = tuple(shape) if len(shape) == 2 and min(shape) > 1 else None
+        shape, colours = record.config["data"].get("image_shape", []), record.config["data"].get("colours", False)
+        self.shape = picture_shape(shape, colours) if len(shape) == 2 and min(shape) > 1 else None
         self.dataset = None
         self.activities = record.scores.unit_activities if record.scores else ()
         if not record.has_model:
@@ -167,7 +168,7 @@ class _Model:
             found.append("The model is written when training ends; there are no pictures before.")
         elif self.shape is None and not self.record.config["data"].get("table_columns"):
             size = " x ".join(map(str, self.record.config["data"].get("image_shape", []))) or "unknown"
-            found.append(f"A row of the data has the shape {size}, which is no grey image: there are no image grids.")
+            found.append(f"A row of the data has the shape {size}, which is no image: there are no image grids.")
         elif self.x_test is None:
             found.append(f"No test rows, because they could not be read: {self.why_not}")
         if self.record.scores is None:

@@ -5,7 +5,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
@@ -113,10 +113,20 @@ def paper_schedule(learning_rate: float, total_steps: int) -> keras.optimizers.s
     return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
 
 
-def build_model(config: RunConfig, dataset: Dataset, start: Path | None = None) -> IWAE:
-    """Returns the untrained model; the settings are `resolved`.
+def build_model(
+    config: RunConfig,
+    dataset: Dataset,
+    start: Path | None = None,
+    agreed: Callable[[np.ndarray], np.ndarray] = lambda values: values,
+) -> IWAE:
+    """Returns the untrained model.
 
-    The columns of a table are standardised as in the run `start`, if it has the same columns with the same likelihoods.
+    Args:
+        config: `resolved` settings.
+        dataset: the data set.
+        start: a run as in which the columns of a table are standardised, if it has the same columns with the same
+            likelihoods; None for none.
+        agreed: called with each column's location and scale, [D, 2], returns those of the chief worker.
     """
     model, levels, convolutions = config.model, config.model.levels, {}
     common = {"seed": config.training.seed, "dtype": POLICIES[model.precision]}
@@ -124,6 +134,9 @@ def build_model(config: RunConfig, dataset: Dataset, start: Path | None = None) 
         columns = column_models(config, dataset)
         if start and (start / "config.json").is_file():
             columns = _standardised_as(read_json(start / "config.json"), columns)
+        numbers = agreed(np.array([[column.loc, column.scale] for column in columns]))
+        pairs = zip(columns, numbers.tolist(), strict=True)
+        columns = tuple(column._replace(loc=loc, scale=scale) for column, (loc, scale) in pairs)
         observations = {"likelihood": TABLE_LIKELIHOOD, "columns": columns, "missing": model.missing}
     else:
         if model.missing or model.column_likelihoods:
@@ -145,7 +158,7 @@ def build_model(config: RunConfig, dataset: Dataset, start: Path | None = None) 
             raise InputError(
                 f"--network conv needs images, and {dataset.name} has rows of {dataset.data_dim} values: use mlp"
             )
-        shape = (*dataset.image_shape, 1)
+        shape = dataset.picture_shape if dataset.colours else (*dataset.picture_shape, 1)
         convolutions = {"encoder": ConvEncoder(shape, **common), "decoder": ConvDecoder(shape, **common)}
     return IWAE(
         dataset.data_dim,
@@ -274,6 +287,7 @@ def manifest(config: RunConfig, dataset: Dataset, model: IWAE, steps_per_epoch: 
         "num_test": len(dataset.x_test),
         "sha256": checksums(dataset),
         "image_shape": list(dataset.image_shape),
+        "colours": dataset.colours,
         "scale": dataset.scale,
         "intensity": "values as they are" if dataset.columns else f"value / {dataset.scale:g}",
         "binarization_train": in_training,

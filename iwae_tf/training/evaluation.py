@@ -15,6 +15,7 @@ from iwae_tf.errors import InputError
 from iwae_tf.evaluation.compare import mean_name, monte_carlo_error
 from iwae_tf.evaluation.estimate import (
     PAPER_SAMPLE_SIZES,
+    REFINED,
     LikelihoodEstimate,
     concatenate,
     likelihood_batches,
@@ -71,13 +72,13 @@ def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_f
     if training.early_stopping:
         metrics["best_epoch"] = EarlyStopping(run.path, training.early_stopping).best_epoch
     if run.workers.is_chief:
-        _draw_training(run, estimate, figure_format)
-        write_json(run.path / "metrics.json", metrics)
+        write_json(run.path / "metrics.json", metrics)  # first: a figure that fails costs no score
+        _draw_training(run, estimate, about["proposal"], figure_format)
         shutil.rmtree(run.path / "batches", ignore_errors=True)
     return metrics
 
 
-def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -> None:
+def _draw_training(run: Run, estimate: LikelihoodEstimate, proposal: str, figure_format: str) -> None:
     training, dataset, x = run.config.training, run.dataset, run.x_test
 
     def file(name):
@@ -89,9 +90,9 @@ def _draw_training(run: Run, estimate: LikelihoodEstimate, figure_format: str) -
     else:
         pictures = run.model.sample(100, training.seed, mean=True), x[:20], run.model.reconstruct(x[:20])
         samples, rows, means = (_grey(images, x, dataset) for images in pictures)
-        plots.save_samples(file("samples"), samples, dataset.image_shape)
-        plots.save_reconstructions(file("reconstructions"), rows, means, dataset.image_shape)
-    _draw_bounds(file("bounds"), estimate, _counted(x, "test", dataset))
+        plots.save_samples(file("samples"), samples, dataset.picture_shape)
+        plots.save_reconstructions(file("reconstructions"), rows, means, dataset.picture_shape)
+    _draw_bounds(file("bounds"), estimate, proposal, _counted(x, "test", dataset))
 
 
 def is_table(dataset: Dataset) -> bool:
@@ -148,16 +149,21 @@ def evaluate_run(
     if settings.inference_gap:
         report["inference_gap"] = extras.inference_gap_section(model, x, estimate, settings, verbose)
     if workers.is_chief:
+        _draw_bounds(
+            folder / f"bounds.{figure_format}", estimate, about["proposal"], _counted(x, settings.split, dataset)
+        )
         _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format)
         write_json(folder / "report.json", report)
         shutil.rmtree(folder / "batches", ignore_errors=True)
     return report, folder
 
 
-def _draw_bounds(path: Path, estimate: LikelihoodEstimate, of: str) -> None:
-    """Draws L_k, and the refined estimate of log p(x) as a line if it is another number."""
-    bounds, log_p = estimate.mean_bounds, float(estimate.log_likelihood.mean())
-    line = log_p if log_p != bounds[max(bounds)] else None
+def _draw_bounds(path: Path, estimate: LikelihoodEstimate, proposal: str, of: str) -> None:
+    """Draws L_k, and the estimate of log p(x) as a line if it is another number."""
+    bounds, scores = estimate.mean_bounds, estimate.log_likelihood
+    log_p, name = float(scores.mean()), mean_name(int(estimate.reliable.sum()), len(scores))
+    by = "refined proposals" if proposal == REFINED else "more samples of q(h | x)"
+    line = (f"{name} by {by}", log_p) if log_p != bounds[max(bounds)] else None
     plots.save_bounds(path, {"": (bounds, estimate.bound_standard_errors)}, of, line)
 
 
@@ -168,10 +174,9 @@ def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, 
     def file(name):
         return folder / f"{name}.{figure_format}"
 
-    _draw_bounds(file("bounds"), estimate, of)
     plots.save_scores(file("scores"), log_p, of)
     plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, of)
-    image_shape = None if is_table(dataset) else dataset.image_shape
+    image_shape = None if is_table(dataset) else dataset.picture_shape
     plots.save_extremes(file("extremes"), _grey(x, x, dataset), log_p, image_shape, of)
     plots.save_activities(file("activities"), {"": activities}, of)
     if model.latent_units[-1] == 2 and model.gaussian_latents:

@@ -24,14 +24,14 @@ class EventFiles(keras.callbacks.Callback):
     Args:
         folder: the folder of event files.
         x: rows that the likelihood can observe, [N, D], N >= 2; a hundred are enough.
-        image_shape: (height, width) with height * width = D; None draws nothing.
+        image_shape: (height, width) with height * width = D, or (height, width, 3); None draws nothing.
         seed: seed of the samples.
     """
 
-    def __init__(self, folder: str | os.PathLike, x, image_shape: tuple[int, int] | None = None, seed: int = 0):
+    def __init__(self, folder: str | os.PathLike, x, image_shape: tuple[int, ...] | None = None, seed: int = 0):
         super().__init__()
         self.folder, self.x, self.seed = os.fspath(folder), tf.constant(x, tf.float32), seed
-        self.image_shape = image_shape if image_shape and min(image_shape) > 1 else None
+        self.image_shape = image_shape if image_shape and min(image_shape[:2]) > 1 else None
         self.writer = None
 
     def on_train_begin(self, logs=None):
@@ -93,10 +93,10 @@ def _rows(images: np.ndarray) -> np.ndarray:
     return np.pad(images, ((0, missing), (0, 0))).reshape(-1, COLUMNS, images.shape[-1])
 
 
-def _encoded(images: np.ndarray, image_shape: tuple[int, int]) -> tf.Tensor:
+def _encoded(images: np.ndarray, image_shape: tuple[int, ...]) -> tf.Tensor:
     """Returns a grid of images, 8 in a row, in TensorBoard's form: width, height and PNG as three strings."""
     pictures = as_pictures(np.clip(_rows(images).reshape(-1, images.shape[-1]), 0.0, 1.0), image_shape)
-    height, width = image_shape
-    sheet = pictures.reshape(-1, COLUMNS, height, width).swapaxes(1, 2).reshape(-1, COLUMNS * width)
-    png = tf.io.encode_png(np.round(255 * sheet).astype(np.uint8)[..., None])
+    height, width, channels = (*image_shape, 1)[:3]
+    sheet = pictures.reshape(-1, COLUMNS, height, width, channels).swapaxes(1, 2).reshape(-1, COLUMNS * width, channels)
+    png = tf.io.encode_png(np.round(255 * sheet).astype(np.uint8))
     return tf.stack([str(sheet.shape[1]), str(sheet.shape[0]), png])

@@ -105,8 +105,10 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         raise InputError("--early-stopping needs validation rows, and the data have none: add x_valid, or leave it out")
     config = building.resolved(config, dataset)
     check_sizes(config, dataset, objective)
+    workers.check_same(building.checksums(dataset), "data: give all the same rows in the same order")
+    start = (path if output.resume else Path(training.init_from)) if training.init_from and workers.is_chief else None
     with workers.strategy.scope():
-        model = building.build_model(config, dataset, _start_of(training.init_from, path, output.resume, workers))
+        model = building.build_model(config, dataset, start, workers.same_numbers)
     for split in SPLITS if model.levels is not None or model.columns else ():
         if len(x := dataset.intensities(split)):
             model.checked(x)
@@ -120,13 +122,6 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         run.close()
         raise
     return run
-
-
-def _start_of(init_from: str | None, path: Path, resume: bool, workers: Workers) -> Path | None:
-    """Returns the run whose standardisation the model has; None on several workers, which may not have its folder."""
-    if not init_from or workers.index is not None:
-        return None
-    return path if resume else Path(init_from)
 
 
 def checked_objective(config: RunConfig) -> Objective:
@@ -199,7 +194,7 @@ def fit(run: Run, verbose: int = 1, extra: Sequence[keras.callbacks.Callback] = 
     callbacks = [bar, history, *extra, Checkpoints(run.path / "checkpoints", signals)]  # which saves what extra changes
     if run.tensorboard:
         x = building.scored_images(run.dataset, "train", run.config.model.likelihood, NUM_WATCHED)
-        shape = None if run.dataset.columns else run.dataset.image_shape
+        shape = None if run.dataset.columns else run.dataset.picture_shape
         callbacks.insert(1, EventFiles(run.path / "tensorboard", x, shape, training.seed))
     if training.early_stopping:
         callbacks.insert(1, stopping)

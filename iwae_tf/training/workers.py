@@ -9,6 +9,7 @@ import time
 import zlib
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from iwae_tf.config import WorkersConfig
@@ -110,12 +111,16 @@ class Workers(NamedTuple):
             for variable, value in zip(variables, self._sum(values, of_chief=True), strict=True):
                 variable.assign(value)
 
-    def check_same_settings(self, settings: dict) -> None:
-        """Raises `InputError` on every worker unless all have the same settings."""
+    def same_numbers(self, values: np.ndarray) -> np.ndarray:
+        """Returns the chief worker's values, float64 of one shape everywhere, on every worker."""
+        return np.asarray(self._sum([tf.constant(values, tf.float64)], of_chief=True)[0])
+
+    def check_same(self, settings: dict, remedy: str) -> None:
+        """Raises `InputError` on every worker, with what to do, unless all have the same settings."""
         checksum = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
         total = self._sum([tf.constant(checksum, tf.int64)], of_chief=False)[0]
         if int(total) != checksum * self.strategy.num_replicas_in_sync:
-            raise InputError("the workers were started with different settings: give all the same command")
+            raise InputError(f"the workers were started with different {remedy}")
 
     def _sum(self, values: list[tf.Tensor], of_chief: bool) -> list[tf.Tensor]:
         """Returns sums over all replicas, or the values of the chief worker's first replica, on every worker."""
@@ -148,9 +153,9 @@ def gather_workers(config: WorkersConfig, settings: dict | None = None) -> Worke
         if len(addresses) > 1:
             wait_for_workers(addresses, index, config.worker_timeout)
             workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), index)
-            workers.check_same_settings(settings or {})
+            workers.check_same(settings or {}, "settings: give all the same command")
             return workers
-    if config.strategy == "mirrored":
+    if config.strategy != "none":  # a cluster of one worker has devices of its own
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         if len(devices) > 1:
             return Workers(tf.distribute.MirroredStrategy([device.name for device in devices]))

@@ -66,6 +66,11 @@ def test_an_evaluation_is_a_row_for_each_image_a_report_and_figures(run, capsys)
     assert (protocol["part"], protocol["seed"], protocol["num_rows"]) == ("test", 3, 400)
     assert "deviation" not in report
     (run / "metrics.json").unlink()
+    shutil.move(
+        run / "evaluation" / "report.json", run / "kept.json"
+    )  # as an evaluation that was stopped, of any split
+    assert read_scores(run).protocol == {}  # those of `train`
+    shutil.move(run / "kept.json", run / "evaluation" / "report.json")
     kept = read_scores(run)  # those of the evaluation, not of `train`
     np.testing.assert_array_equal(kept.log_likelihood, columns["log_likelihood"])
     np.testing.assert_array_equal(kept.unit_activities[0], report["unit_activities"][0])

@@ -14,7 +14,7 @@ import pytest
 from served import scores_request, through_python
 from shared_runs import skip_figures
 
-from iwae_tf.commands.export import held_out_of
+from iwae_tf.commands.export import held_out_of, name_of_run
 from iwae_tf.commands.main import main
 from iwae_tf.config import ExportConfig
 from iwae_tf.serving import saved_model
@@ -83,9 +83,16 @@ def test_train_exports_at_the_end_under_a_name_that_it_checks_before(trained, tm
     assert "  export/models/small/1" in output
     provenance = folder / "export" / "models" / "small" / "1" / "assets.extra" / "provenance.json"
     assert json.loads(provenance.read_text())["metrics"]["num_samples"] == 60
-    assert main(["train", *SMALL, "--export", "--output-dir", str(tmp_path / "my run")]) == 2
+    assert main(["export", str(folder / "runs" / "small"), "--name", "my run"]) == 2
     assert "got 'my run'" in capsys.readouterr().err
-    assert not (tmp_path / "my run").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("tfds:iris-k5", "tfds-iris-k5"), ("my table", "my-table"), (".x_1", "x_1"), ("\u00e4", "model")],
+)
+def test_the_name_of_a_run_becomes_one_that_a_server_takes(folder, name):
+    assert name_of_run(Path("runs") / folder) == name
 
 
 def test_the_script_answers_from_any_folder_without_tensorflow(tmp_path):

@@ -7,6 +7,7 @@ import socket
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -111,6 +112,39 @@ def test_workers_with_different_commands_stop_before_anything_is_written(folder)
     assert not (folder / "different").exists()
 
 
+def test_workers_with_other_rows_stop_before_anything_is_written(folder):
+    words = ["train", "--dataset", "rows.npz", "--output-dir", str(folder / "rows"), *FLAGS.split()]
+    for name, seed in (("one", 0), ("two", 1)):
+        (folder / name).mkdir()
+        x = np.random.default_rng(seed).random((60, 30))
+        np.savez(folder / name / "rows.npz", x_train=x[:40], x_valid=x[40:50], x_test=x[50:])
+    own = [("--data-dir", str(folder / name)) for name in ("one", "two")]
+    both_ended(two_workers(folder, words, tuple(own)), (2, 2))
+    for index in (0, 1):
+        assert "started with different data: give all the same rows in the same order" in printed(folder, index)
+    assert not (folder / "rows").exists()
+
+
+def test_two_workers_keep_the_standardisation_of_the_run_that_they_start_from_and_resume(folder):
+    def table(name, mean):
+        values = np.random.default_rng(0).normal(mean, 1.0, (60, 3))
+        np.savetxt(folder / name, values, delimiter=",", header="a,b,c", comments="")
+        return ["train", "--dataset", str(folder / name), *FLAGS.split()]
+
+    def columns(run):
+        return json.loads((folder / run / "config.json").read_text())["model"]["column_models"]
+
+    first = [*table("first.csv", 0.0), "--output-dir", str(folder / "first")]
+    ended(started(first, folder / "first.txt"), 0)
+    second = [*table("second.csv", 50.0), "--output-dir", str(folder / "second"), "--init-from", str(folder / "first")]
+    both_ended(two_workers(folder, second, refine=False), (0, 0))
+    assert columns("second") == columns("first")
+    both_ended(two_workers(folder, [*second, "--epochs", "4", "--resume"], refine=False), (0, 0))
+    assert columns("second") == columns("first")
+    model = keras.saving.load_model(folder / "second" / "model.keras", compile=False)
+    assert [column.loc for column in model.columns] == [column["loc"] for column in columns("first")]
+
+
 def test_a_chief_that_refuses_stops_the_others(folder, together):
     before = state_of(together)
     both_ended(two_workers(folder, train(folder, "together")), (2, 75))
@@ -120,7 +154,9 @@ def test_a_chief_that_refuses_stops_the_others(folder, together):
 
 
 def test_two_workers_score_the_images_of_a_run_as_one_does(folder, alone):
-    both_ended(two_workers(folder, ["evaluate", str(alone), "--num-samples", "60", "--verbose", "0"]), (0, 0))
+    words = ["evaluate", str(alone), "--num-samples", "60", "--verbose", "0"]
+    folders = [("--data-dir", str(path)) for path in (folder, folder.parent)]  # of a file with an absolute path, any
+    both_ended(two_workers(folder, words, tuple(folders)), (0, 0))
     assert "report.json" in files(alone / "evaluation")
     assert not (alone / "evaluation" / "batches").exists()
     assert "done; the chief worker wrote the scores to" in printed(folder, 1)

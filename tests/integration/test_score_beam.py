@@ -134,6 +134,17 @@ def test_rows_of_a_model_of_arrays_are_lists(exports, score_beam, tmp_path):
     assert np.flatnonzero(scores["status"]).tolist() == [7]
 
 
+def test_input_and_output_may_be_in_different_file_systems(trained, score_beam, tmp_path, monkeypatch, capfd):
+    """Beam looks for all patterns of one call in the file system of the first."""
+    calls, match = [], score_beam.FileSystems.match
+    monkeypatch.setattr(score_beam.FileSystems, "match", lambda patterns: calls.append(patterns) or match(patterns))
+    (tmp_path / "part-0.parquet").touch()
+    words = ["--input", f"{trained}/rows-*.csv", "--model", f"{trained}/m", "--output", f"{tmp_path}/part"]
+    assert score_beam.main(words) == 2
+    assert "part-0.parquet exists and is never overwritten" in capfd.readouterr().err
+    assert calls == [[f"{trained}/rows-*.csv"], [f"{tmp_path}/part-*"]]
+
+
 def test_exit_code_1_if_no_row_has_a_score(trained, score_beam, tmp_path):
     rows = pyarrow.parquet.read_table(trained / "rows-1.parquet").slice(4, 1)  # the unseen category
     pyarrow.parquet.write_table(rows, tmp_path / "one.parquet")

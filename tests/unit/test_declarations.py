@@ -1,7 +1,9 @@
 """Declarations: source and registration agree, settings have types and defaults, names are unique, plugins load."""
 
 import importlib
+import inspect
 import sys
+from typing import Optional
 
 import pytest
 
@@ -82,6 +84,34 @@ def test_a_class_from_outside_is_known_by_name_with_its_settings_and_facts(regis
         pass
 
     assert OfCIWAE(4, beta=0.2).get_config() == CIWAE(4, beta=0.2).get_config()
+
+
+def test_what_is_declared_inside_a_function_is_found_again():
+    @declare("likelihood", "tests-local", "a likelihood")
+    class Local(Likelihood):
+        pass
+
+    assert find("likelihood", "tests-local").load() is Local
+
+
+def test_settings_need_arguments_with_plain_types_and_defaults():
+    def made(annotation, default=1):
+        def constructor(size=default):
+            return size
+
+        constructor.__annotations__ = {"size": annotation} if annotation else {}
+        return declare("dataset", f"tests-{annotation}", "data", settings={"size": "of it"})(constructor)
+
+    for annotation, kind in ((Optional[float], float), ("Optional[int]", int), (bool | None, bool), (int, int)):  # noqa: UP045
+        made(annotation)
+        assert find("dataset", f"tests-{annotation}").settings["size"].type is kind
+    for annotation in (None, str, "list[int]", int | float):
+        with pytest.raises(InputError, match="'size': its constructor needs an argument of that name with a default"):
+            made(annotation)
+    with pytest.raises(InputError, match="needs an argument of that name"):
+        made(int, inspect.Parameter.empty)
+    with pytest.raises(InputError, match="declares the setting 'weight'"):
+        declare("dataset", "tests-none", "data", settings={"weight": "none"})(lambda data_dir: None)
 
 
 def test_a_name_is_declared_once_and_the_same_class_may_be_declared_again():

@@ -72,8 +72,12 @@ def test_real_images_keep_their_shape_missing_values_and_order_within_a_split(tm
 def test_colours_lie_side_by_side(tmp_path):
     x = GENERATOR.integers(0, 256, (60, 4, 5, 3), dtype=np.uint8)
     data = load(str(save(tmp_path / "x.npz", x_train=x, x_test=x[:9])))
-    assert data.image_shape == (4, 15)
+    assert (data.image_shape, data.picture_shape, data.colours) == ((4, 15), (4, 5, 3), True)
     np.testing.assert_array_equal(data.x_test.reshape(9, 4, 5, 3), x[:9])
+    grey = load(str(save(tmp_path / "grey.npz", x_train=x[..., :1], x_test=x[:9, ..., :1])))
+    assert (grey.image_shape, grey.picture_shape, grey.colours) == ((4, 5), (4, 5), False)
+    real = load(str(save(tmp_path / "real.npy", GENERATOR.normal(size=(200, 4, 5, 3)))))
+    assert (real.picture_shape, real.colours) == ((4, 5, 3), True)
 
 
 def test_an_array_is_split_by_content_so_that_more_rows_move_none(tmp_path):

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import special, stats
+from tensorflow_probability import distributions as tfd
 
-from iwae_tf import IWAE, evaluation
+from iwae_tf import IWAE, declarations, evaluation
 from iwae_tf.distributions.counts import NegativeBinomial
 from iwae_tf.errors import InputError
-from iwae_tf.layers import ColumnModel
+from iwae_tf.layers import ColumnModel, Likelihood
 from iwae_tf.objectives import IWAEBound
 
 COLUMNS = (
@@ -71,6 +72,53 @@ def test_the_density_of_a_row_is_in_the_units_of_its_columns(model):
     expected = log_densities(model, X, h[0])
     np.testing.assert_allclose(model.likelihood(h).log_prob(X), expected.sum(axis=1), rtol=2e-5)
     np.testing.assert_allclose(model.generative_network.log_likelihood(X, h), expected.sum(axis=1), rtol=2e-5)
+
+
+def test_a_category_near_its_number_is_that_category_everywhere(model, holed):
+    x, h = X.copy(), tf.zeros([3, 3])
+    x[:, 1] += [-0.004, 0.004, -0.004]
+    for each in (model, holed):
+        stage, network = each.generative_network.likelihood_stage, each.inference_network.stages[0]
+        for of in (X, x):
+            assert stage.head.in_support(of)
+        np.testing.assert_array_equal(network.column_features(x), network.column_features(X))
+        np.testing.assert_allclose(stage.log_prob(h[None], x), stage.log_prob(h[None], X), rtol=1e-6)
+        np.testing.assert_array_equal(
+            *(stage.head.log_prob_of_each(stage(h[None]), tf.constant(of))[..., 1] for of in (x, X))
+        )
+
+
+def test_a_category_of_unknown_probabilities_is_unknown(model):
+    head = model.generative_network.likelihood_stage.head
+    shares = np.array(head.expectations(model.generative_network.likelihood_stage(tf.zeros([2, 3]))))
+    shares[1] = np.nan
+    found = head.from_expectations(shares)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+class Joint(Likelihood):
+    """Values that TFP has as one vector."""
+
+    real = True
+
+    def __init__(self, units, initializer_seeds, mean=None, **kwargs):
+        super().__init__(**kwargs)
+        self.loc = self.dense(units, initializer_seeds)
+
+    def call(self, features):
+        return self.loc(features)
+
+    def distribution(self, loc):
+        return tfd.MultivariateNormalDiag(loc, tf.ones_like(loc))
+
+
+def test_a_likelihood_of_a_joint_vector_cannot_leave_values_out(monkeypatch):
+    monkeypatch.setattr(declarations, "_registered", {k: dict(v) for k, v in declarations._registered.items()})
+    declarations.declare("likelihood", "tests-joint", "a vector")(Joint)
+    columns = (ColumnModel("a", "tests-joint"), ColumnModel("b", "tests-joint"))
+    with pytest.raises(InputError, match=r"Joint is not that of independent values: .* tfd.Independent .* got Multi"):
+        mixed_model(missing=True, columns=columns).log_likelihood(np.float32([[1.0, np.nan], [0.0, 0.0]]), 4)
 
 
 def test_other_units_move_the_density_by_the_log_of_their_ratio(model):

@@ -148,6 +148,19 @@ def test_every_level_is_in_the_support_and_keeps_its_number(levels):
     np.testing.assert_allclose(head.value(tf.range(levels)), grid, rtol=1e-7)
 
 
+@pytest.mark.parametrize("levels", [4, 16, 256])
+def test_a_value_near_a_level_has_its_probability_by_every_door(levels):
+    head = layer("categorical", levels, units=levels)
+    value = tf.constant(
+        (np.arange(levels) / (levels - 1)).astype(np.float16 if levels < 256 else np.float32), tf.float32
+    )
+    value += 0.005 / (levels - 1) * tf.constant([1.0] + [-1.0] * (levels - 1))
+    q = head(tf.constant(np.random.default_rng(0).normal(size=(3, FEATURES)), tf.float32))
+    each = head.log_prob_of_each(q, value)
+    np.testing.assert_allclose(tf.reduce_sum(each, axis=-1), head.log_prob(q, value), rtol=1e-5)
+    np.testing.assert_allclose(head.distribution(q).log_prob(value), head.log_prob(q, value), rtol=1e-5)
+
+
 def test_degrees_of_freedom_start_at_10_and_stay_above_1():
     head = layer("student-t")
     np.testing.assert_allclose(head(tf.zeros([1, FEATURES])).df, [10.0] * D, rtol=1e-6)

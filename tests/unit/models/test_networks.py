@@ -12,7 +12,7 @@ from iwae_tf import IWAE, InputError
 from iwae_tf.distributions.head import OutputDense
 from iwae_tf.layers import ConvDecoder, ConvEncoder
 from iwae_tf.models.networks import FlattenBatch, weights_read_once
-from iwae_tf.objectives import AnalyticKLELBO, DReG, IWAEBound
+from iwae_tf.objectives import AnalyticKLELBO, DReG, IWAEBound, RWSSleep
 
 LEADING = pytest.mark.parametrize("leading", [(5,), (3, 2, 5)])
 PRODUCT = {"rtol": 1e-5, "atol": 1e-6}  # float32 matrix products
@@ -189,6 +189,70 @@ def test_a_users_prior_takes_part_in_weights_and_samples_and_the_analytic_kl_doe
     assert (np.abs(drawn.numpy().mean(axis=0) - prior.loc.numpy()) < 4.0 * errors).all()
     with pytest.raises(InputError, match="closed form for the prior N"):
         AnalyticKLELBO(2).log_weights(model, x, noise[:2])
+    with pytest.raises(InputError, match="closed form for the prior N"):
+        model.compile(objective=AnalyticKLELBO(2))
+
+
+class BuiltGaussian(LearnedGaussian):
+    """The same with its weights made in `build`, as Keras' own layers make theirs."""
+
+    def __init__(self, units, **kwargs):
+        keras.layers.Layer.__init__(self, **kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        self.loc, self.log_scale = (
+            self.add_weight(shape=input_shape[-1:], initializer="zeros", name=name) for name in ("loc", "log_scale")
+        )
+        self.built = True
+
+
+def test_a_users_prior_may_make_its_weights_in_build():
+    x = binary_images(4)
+    model, plain = small_model(gain=1.0, prior=BuiltGaussian(5)), small_model(gain=1.0)
+    assert len(model.trainable_variables) == len(plain.trainable_variables) + 2
+    noise = standard_noise(model, 6, 4)
+    found, expected = (each.log_weights_from_noise(x, noise) for each in (model, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_recurrent_layers_without_dropout_are_trained_and_those_with_it_refused():
+    x = binary_images(4)
+
+    def encoder(dropout):
+        return keras.Sequential([keras.layers.Reshape((4, 3)), keras.layers.GRU(6, dropout=dropout)])
+
+    model = small_model(encoder=encoder(0.0))
+    model.compile(keras.optimizers.Adam(1e-2), objective=DReG(3))
+    before = [weight.numpy() for weight in model.inference_network.trainable_variables]
+    model.fit(x, verbose=0)
+    for weight, old in zip(model.inference_network.trainable_variables, before, strict=True):
+        assert (weight.numpy() != old).any()
+    with pytest.raises(InputError, match="with random numbers of its own"):
+        small_model(encoder=encoder(0.1))
+
+
+class WithSpare(keras.layers.Layer):
+    """A dense layer, and a weight that takes no part."""
+
+    def __init__(self, rounded=False):
+        super().__init__()
+        self.dense, self.rounded = keras.layers.Dense(6), rounded
+        self.spare = None if rounded else self.add_weight(shape=(2,), name="spare")
+
+    def call(self, x):
+        return tf.round(self.dense(x)) if self.rounded else self.dense(x)
+
+
+@pytest.mark.parametrize("objective", [IWAEBound(2), DReG(2), IWAEBound(4, backward_samples=2), RWSSleep(2)])
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+def test_a_weight_that_no_gradient_reaches_is_named(objective, rounded, role):
+    model = small_model(**{role: WithSpare(rounded)})
+    model.compile(objective=objective, run_eagerly=True)
+    name = "kernel" if rounded else "spare"
+    with pytest.raises(InputError, match=f"the bound has no gradient by the weight .*{name}: .* set trainable = False"):
+        model.fit(binary_images(4), verbose=0)
 
 
 @pytest.mark.parametrize("kind", ["conv", "functional"])

@@ -73,6 +73,26 @@ def test_equal_weights_are_drawn_once_each_and_a_dominating_one_every_time():
     np.testing.assert_array_equal(drawn, np.full((3, 20), 4))
 
 
+@pytest.mark.parametrize("name", ["dreg", "dreg-alpha", "rws-dreg", "stl", "rws"])
+def test_where_one_weight_dominates_every_sum_stays(name):
+    """It dominates so far that a row such as w~ (1 - w~) is 0, in every place of a vector instruction."""
+    log_w = np.full((K, 20), -300.0, np.float32)
+    log_w[2] = 0.0
+    rows = _rows(name, tf.constant(log_w))
+    _, new = draw_backward_samples(rows, _uniforms(3, 20))
+    for row, new_row in zip(row_list(rows), row_list(new), strict=True):
+        if row is not None:
+            np.testing.assert_allclose(tf.reduce_sum(new_row, axis=0), tf.reduce_sum(row, axis=0), rtol=2e-5, atol=1e-5)
+
+
+def test_a_row_of_exact_zeros_is_not_in_use():
+    weights, zeros = tf.one_hot([1, 3], K, axis=0), tf.zeros([K, 2])
+    drawn, new = draw_backward_samples(GradientWeights(weights, zeros, -weights), _uniforms(2, 2))
+    np.testing.assert_array_equal(drawn, [[1, 3], [1, 3]])
+    np.testing.assert_array_equal(new.generative, np.full((2, 2), 0.5))
+    np.testing.assert_array_equal(new.path, np.zeros((2, 2)))
+
+
 # The largest float32 below 1, and the largest number that TensorFlow's generators return.
 @pytest.mark.parametrize("uniform", [0.0, 1.0 - 2.0**-24, 1.0 - 2.0**-23])
 @pytest.mark.parametrize("num_drawn", [1, 2, 3, 50])

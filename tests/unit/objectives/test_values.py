@@ -55,6 +55,20 @@ def test_every_declared_objective_is_a_public_class_with_cases_and_a_reference()
 
 
 @pytest.mark.parametrize("log_w_of", SETS.values(), ids=SETS)
+@pytest.mark.parametrize("power", [1e-3, 1e-5, 1e-7, 1e-9])
+def test_vr_iwae_near_its_limit_is_not_lost_in_rounding(power, log_w_of):
+    log_w = log_w_of(50)
+    largest = log_w.max(axis=0).astype(np.float64)
+    expected = largest + np.log1p(np.mean(np.expm1(power * (log_w - largest)), axis=0)) / power
+    found = objectives.VRIWAE(50, alpha=1.0 - power).bound(tf.constant(log_w)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4 + ROUNDING * np.ptp(log_w))
+    elbo = objectives.ELBO(50).bound(tf.constant(log_w)).numpy()
+    assert (found >= elbo - 1e-4 - ROUNDING * np.ptp(log_w)).all()
+    dead = tf.constant([[-np.inf, -np.inf], [-np.inf, -80.0]], tf.float32)
+    np.testing.assert_array_equal(np.isneginf(objectives.VRIWAE(2, alpha=0.5).bound(dead)), [True, False])
+
+
+@pytest.mark.parametrize("log_w_of", SETS.values(), ids=SETS)
 @pytest.mark.parametrize(("name", "k", "settings"), table_cases())
 def test_bound_and_rows_equal_the_reference(name, k, settings, log_w_of):
     log_w, objective = log_w_of(k), TABLE[name].cls(k, **settings)

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from iwae_tf.errors import InputError
 from iwae_tf.plots import save_extremes, save_reconstructions, save_rows, save_samples
-from iwae_tf.plots.image_grid import FRAME, GAP, MARGIN, extremes, extremes_figure
+from iwae_tf.plots.image_grid import FRAME, GAP, MARGIN, extremes, extremes_figure, samples_figure
 
 
 def read(path):
@@ -45,6 +45,17 @@ def test_one_is_white_zero_is_black_and_every_pixel_is_a_sharp_rectangle(tmp_pat
     drawn = read(tmp_path / "one.png")[rows, columns]
     side = len(drawn) // 2
     np.testing.assert_array_equal(drawn, np.kron(255 * image, np.ones((side, side)))[..., None] * np.ones(3))
+
+
+def test_colours_are_drawn_as_colours(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 3))
+    save_samples(tmp_path / "one.png", image.reshape(1, 18) / 255, (2, 3, 3))
+    (((rows, columns), _),) = cells(tmp_path / "one.png", (2, 3))
+    drawn = read(tmp_path / "one.png")[rows, columns]
+    side = len(drawn) // 2
+    np.testing.assert_array_equal(drawn, image.repeat(side, axis=0).repeat(side, axis=1))
+    with pytest.raises(InputError, match=r"as 2 x 3 pixels of 3 colours: expected \[N, 18\]"):
+        samples_figure(image.reshape(1, 18)[:, :6] / 255, (2, 3, 3))
 
 
 @pytest.mark.parametrize(

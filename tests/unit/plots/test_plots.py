@@ -8,8 +8,9 @@ import pytest
 from matplotlib.image import imread
 
 from iwae_tf import plots
+from iwae_tf.data.dataset import Column
 from iwae_tf.errors import InputError
-from iwae_tf.plots import comparisons, curves, image_grid, scores, style
+from iwae_tf.plots import columns, comparisons, curves, image_grid, scores, style
 
 INF, NAN = float("inf"), float("nan")
 LONG = "a-name-of-a-run-" * 8
@@ -156,6 +157,45 @@ def test_bounds_stand_at_their_k_with_one_standard_error_either_way_and_their_va
     flat = curves.bounds_figure(curve([1, 5], [-30.0, -30.0], NAN)).axes[0]
     assert np.ptp(flat.get_ylim()) == pytest.approx(0.3)
     assert not flat.collections
+
+
+def test_the_line_of_log_p_has_the_name_that_it_is_given():
+    figure = curves.bounds_figure(curve(), log_p=("lower bound on log p(x) by more samples of q(h | x)", -84.5))
+    assert "line: lower bound on log p(x) by more samples of q(h | x), -84.50" in heading(figure)
+
+
+def test_a_run_has_the_colour_of_its_letter_whichever_others_are_drawn():
+    for figure in (
+        curves.bounds_figure({"B": curve()[""]}),
+        curves.learning_figure({"B": history(8)}),
+        curves.activities_figure({"B": [np.array([0.5, 0.1])]}),
+    ):
+        axes = figure.axes[0]
+        assert {line.get_color() for line in axes.lines if len(line.get_xdata()) > 2 or line.get_label() == "B"} == {
+            style.SERIES[1]
+        }
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["B"]
+    assert curves.bounds_figure(curve()).axes[0].get_legend() is None
+
+
+# ---------------------------------------------------------------------------------------------- columns
+
+
+def test_a_rare_category_has_a_bin_of_its_own_and_its_name_is_no_formula(tmp_path):
+    names = (">$50", "$10_$50", "c")
+    kinds = [Column("price", "category", names), Column("fraud", "binary"), Column("height", "real")]
+    x = np.zeros((1000, 3))
+    x[:3, 0], x[3:400, 0], x[:3, 1], x[:, 2] = 2, 1, 1, np.arange(1000)
+    figure = columns.columns_figure(kinds, x, x)
+    price, fraud, height = figure.axes
+    assert [text.get_text() for text in price.get_xticklabels()] == list(names)
+    for axes, shares in ((price, [0.6, 0.397, 0.003]), (fraud, [0.997, 0.003])):
+        edges = np.unique(axes.patches[0].get_xy()[:, 0])
+        np.testing.assert_allclose(edges, np.arange(len(shares) + 1) - 0.5)
+        found = np.unique(np.round(axes.patches[0].get_xy()[:, 1], 6))
+        np.testing.assert_allclose(found, sorted([0.0, *shares]), atol=1e-6)
+    assert height.patches[0].get_xy()[:, 0].max() < 999  # outliers are counted at the ends
+    plots.save_columns(tmp_path / "columns.png", kinds, x, x)
 
 
 def test_labels_that_would_touch_are_left_out_and_the_ends_stay():

@@ -129,6 +129,14 @@ def test_several_runs_show_what_differs_and_fold_what_is_common(tmp_path):
     assert "active: A 2 of 4; B 2 of 4" in figures(text)[2][1]
 
 
+def test_a_run_keeps_its_colour_beside_one_that_has_no_results(tmp_path):
+    stopped = read_record(write_run(tmp_path / "a", history=history_of(2)))
+    _, (bounds, _), (units, _) = figures(page([stopped, record_of(tmp_path / "b")]))
+    for content in (bounds, units):
+        assert style.SERIES[1].encode() in content
+        assert style.SERIES[0].encode() not in content
+
+
 def test_what_is_missing_or_does_not_compare_is_said(tmp_path):
     one, mnist = record_of(tmp_path / "a"), record_of(tmp_path / "b", config=config_of(data={"dataset": "mnist"}))
     assert "do not compare: they differ in dataset." in page([one, mnist])

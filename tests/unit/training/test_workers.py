@@ -120,10 +120,10 @@ def test_workers_with_different_settings_are_refused(monkeypatch):
     monkeypatch.setattr(Workers, "_sum", lambda self, values, of_chief: checksums.append(int(values[0])) or [0])
     for settings in ({"k": 5, "seed": 1}, {"seed": 1, "k": 5}, {"k": 50, "seed": 1}):
         with pytest.raises(InputError, match="started with different settings: give all the same command"):
-            Workers(strategy, 0).check_same_settings(settings)
+            Workers(strategy, 0).check_same(settings, "settings: give all the same command")
     assert checksums[0] == checksums[1] != checksums[2]
     monkeypatch.setattr(Workers, "_sum", lambda self, values, of_chief: [2 * values[0]])
-    Workers(strategy, 1).check_same_settings({"k": 5})
+    Workers(strategy, 1).check_same({"k": 5}, "settings")
 
 
 @pytest.mark.parametrize("error", [tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError])
