@@ -39,7 +39,8 @@ def measure(cores: list[int], replicas: int) -> dict[int, float]:
 
     import iwae_tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(len(cores))
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # as the commands do
+    tf.config.threading.set_inter_op_parallelism_threads(len(cores))
     if "TF_CONFIG" in os.environ:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     elif replicas > 1:

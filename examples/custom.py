@@ -73,9 +73,12 @@ def main() -> None:
     train, test = counts[:1397], counts[1397:]
     binomial = fitted(train, 1, likelihood=Binomial)
     levels = fitted(train / TRIALS, TRIALS, likelihood="categorical", levels=TRIALS + 1)
+    scores = {}
     for name, model, x in (("binomial", binomial, test), ("categorical", levels, test / TRIALS)):
-        log_p = model.log_likelihood(x, SAMPLES)
-        print(f"{name:<12}{np.mean(log_p):8.2f} +- {np.std(log_p) / len(x) ** 0.5:.2f} nats")
+        scores[name] = iwae_tf.evaluation.estimate_log_likelihood(model, x, SAMPLES).log_likelihood
+    scores["difference"] = scores["categorical"] - scores["binomial"]  # of the same images
+    for name, values in scores.items():
+        print(f"{name:<12}{values.mean():8.2f} +- {values.std() / len(values) ** 0.5:.2f} nats")
     binomial.save("runs/custom.keras")
     same = keras.saving.load_model("runs/custom.keras")
     rows = np.reshape(same.sample(40, mean=True) / TRIALS, (4, 10, 8, 8))

@@ -273,8 +273,9 @@ class TrainingConfig(Settings):
             object.__setattr__(self, "epochs", PAPER_EPOCHS if self.schedule == "paper" else DEFAULT_EPOCHS)
         super().__post_init__()
         rate = self.learning_rate
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (math.isfinite(rate) and rate > 0):
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
             raise InputError(f"learning_rate must be a positive number, got {rate!r}")
+        object.__setattr__(self, "learning_rate", float(rate))  # of NumPy's types too
         check_seed(self.seed)
 
 

@@ -129,7 +129,7 @@ def one_thread_per_operation() -> None:
     nothing later, with more than four cores, with a GPU, or where `TF_NUM_INTRAOP_THREADS` is set.
     """
     on_gpu = tf.config.list_physical_devices("GPU")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if not 1 < cores <= MAX_CORES or "TF_NUM_INTRAOP_THREADS" in os.environ or on_gpu:
         return
     try:
@@ -137,6 +137,11 @@ def one_thread_per_operation() -> None:
         tf.config.threading.set_inter_op_parallelism_threads(cores)
     except RuntimeError:  # TensorFlow has started
         return
+
+
+def available_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_sub_batches(num_samples: int, batch_size: int | None) -> int:
@@ -148,7 +153,7 @@ def num_sub_batches(num_samples: int, batch_size: int | None) -> int:
     """
     if tf.config.threading.get_intra_op_parallelism_threads() != 1:
         return 1
-    concurrent = tf.config.threading.get_inter_op_parallelism_threads()
+    concurrent = tf.config.threading.get_inter_op_parallelism_threads() or available_cores()  # 0: TensorFlow chooses
     if batch_size is None:
         return concurrent if num_samples > 10 else 1
     number = num_samples * batch_size // ROWS_IN_SUB_BATCH

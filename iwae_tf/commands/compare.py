@@ -151,7 +151,7 @@ def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
     """
     if not path.is_dir():
         check_trained(path)  # raises, with the nearest name
-    kept = []
+    kept = None
     for folder, name in ((path / "evaluation", "report.json"), (path, "metrics.json")):
         if not ((folder / name).is_file() and (folder / "scores.parquet").is_file()):
             continue
@@ -173,9 +173,10 @@ def read_scored(path: Path, bound: int | None = None) -> ScoredRun:
             return found
         if f"bound_{bound}" in columns:
             return _of_bound(found, bound)
-        kept += [name.removeprefix("bound_") for name in columns if name.startswith("bound_")] or ["none"]
-    if kept:
-        known = ", ".join(dict.fromkeys(kept))
+        own = [name.removeprefix("bound_") for name in columns if name.startswith("bound_")]
+        kept = dict.fromkeys([*(kept or ()), *own])
+    if kept is not None:
+        known = ", ".join(kept) or "none"
         raise InputError(f"{path} has no L_{bound}: --bound can be {known}; make others by evaluate --num-samples")
     command = f"python -m iwae_tf evaluate {shlex.quote(str(path))}"
     raise InputError(f"{path} has no scores (no scores.parquet with its metrics.json); make them by: {command}")

@@ -21,7 +21,10 @@ _RECORDED = ("data_dim", "latent_units", "hidden_units", "likelihood", "latent")
 def add_flags(parser: flags.Parser) -> None:
     """Adds the flags of the command."""
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--name", metavar="NAME", help="name of the model on the server (default: the run folder's)")
+    text = (
+        "name of the model on the server (default: the run folder's, with - for other than letters, digits and . _ -)"
+    )
+    parser.add_argument("--name", metavar="NAME", help=text)
     flags.add_settings(parser, ExportConfig)
     parser.add_argument("--data-dir", metavar="DIR", help="folder to read the held-out rows from (default: the run's)")
     parser.add_argument(

@@ -22,7 +22,7 @@ from iwae_tf.commands.quiet import import_tensorflow, print_line
 from iwae_tf.config import DataConfig, EvaluationConfig, OutputConfig
 from iwae_tf.errors import exit_code
 from iwae_tf.training.reproduce import TABLES, Reproduction, cells_of, markdown, reproduce
-from iwae_tf.training.sweep import Options
+from iwae_tf.training.sweep import Options, check_none_failed
 
 
 def add_flags(parser: flags.Parser) -> None:
@@ -58,9 +58,13 @@ def run(arguments) -> int:
     import_tensorflow()
     try:
         output = OutputConfig(verbose=arguments.verbose)
-        rows = reproduce(wanted, Options(output, figure_format=arguments.figure_format, report=print_line))
+        rows, failed = reproduce(wanted, Options(output, figure_format=arguments.figure_format, report=print_line))
     except KeyboardInterrupt as stop:
         print(f"\nstopped; resume with: {shlex.join(sys.orig_argv)}")
         return exit_code(stop)
-    print(f"\n{markdown(wanted, rows)}\nwritten: {', '.join(map(str, sorted(folder.glob(f'{arguments.table}.*'))))}")
+    if rows:
+        print(
+            f"\n{markdown(wanted, rows)}\nwritten: {', '.join(map(str, sorted(folder.glob(f'{arguments.table}.*'))))}"
+        )
+    check_none_failed(failed)
     return 0

@@ -66,6 +66,8 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
     typed, words = {word.partition("=")[0] for word in given}, []
     if _lists_seeds(given):
         typed.add("--seed")
+    if "--seed" in typed and isinstance(settings.get("seeds"), list):
+        typed.add("--seeds")
     for name, value in settings.items():
         if name not in flags:
             nearest = nearest_name(name, flags)

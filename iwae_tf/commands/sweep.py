@@ -31,7 +31,8 @@ def add_flags(parser: flags.Parser) -> None:
     flags.add_plugin(parser)
     flags.add_callback(parser)
     add_recipe(parser)
-    parser.add_argument("--output-dir", metavar="DIR", help="folder of the runs (default: runs/sweep-DATASET-VARIED)")
+    text = "folder of the runs (default: runs/sweep-DATASET-VARIED, and words for fixed settings that are no defaults)"
+    parser.add_argument("--output-dir", metavar="DIR", help=text)
     parser.add_argument("--tensorboard", action="store_true", help="as for train")
     parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="as for train (default: 1)")
     parser.set_defaults(export=False, resume=False, overwrite=False)

@@ -19,7 +19,7 @@ from iwae_tf.config import EXPORT_DIR, FIGURE_FORMATS, ExportConfig, OutputConfi
 from iwae_tf.errors import InputError, exit_code
 from iwae_tf.report.record import read_record
 from iwae_tf.training.run_folder import path_of, read_trained, recorded
-from iwae_tf.training.sweep import Options, Sweep, run_sweep
+from iwae_tf.training.sweep import Options, Sweep, check_none_failed, run_sweep
 
 # What to do in place of flags of a single run, with --seeds
 _INSTEAD = {
@@ -131,10 +131,12 @@ def run_all(wanted: Sweep, arguments) -> int:
         write_report([read_record(path)], path / "report.html")
 
     try:
-        text = run_sweep(wanted, Options(output, workers, arguments.figure_format, print_line, write_page))
+        text, failed = run_sweep(wanted, Options(output, workers, arguments.figure_format, print_line, write_page))
     except KeyboardInterrupt as stop:
         print(f"\nstopped; resume with: {shlex.join(sys.orig_argv)}")
         return exit_code(stop)
     written = [wanted.file(ending) for ending in ("csv", "md", *FIGURE_FORMATS)]
-    print(f"\n{text}\nwritten: {', '.join(str(path) for path in written if path.exists())}")
+    if text:
+        print(f"\n{text}\nwritten: {', '.join(str(path) for path in written if path.exists())}")
+    check_none_failed(failed)
     return 0

@@ -152,7 +152,10 @@ def read_npz(
 def read_npy(path: pathlib.Path) -> np.ndarray:
     """Returns the array of an .npy file."""
     with reading(path, "an .npy file of numbers as np.save writes it"):
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it is an archive of arrays, whose ending is .npz")
+        return found
 
 
 def _only_array(names: list[str]) -> str | None:

@@ -19,6 +19,7 @@ from iwae_tf.data.table_files import NUMBER, check_names, is_text, listed, read_
 from iwae_tf.errors import InputError, nearest_name
 
 MOST_CATEGORIES = 100
+TRUTH = {"true": "1", "false": "0"}  # of a column of 0 and 1
 MOST_WORDS = 0.2  # of the values of a column that else holds numbers are taken for mistakes
 LOCAL_FORMS = re.compile(  # of numbers and dates
     r"[-+]?\d[\d.]*,\d+"  # 12,5 and 1.234,5
@@ -335,6 +336,8 @@ def _scored_numbers(rows: _Rows, column: Column) -> np.ndarray:
         _check_type(array.type, f"{rows.first}: column {column.name!r}", column.name)
         return _numbers(array)
     values = _text([array]).to_pylist()
+    if column.kind == "binary":  # a CSV column of true and false is read as text beside a value that is neither
+        values = [TRUTH.get(value.strip().lower(), value) if value else value for value in values]
     for row, value in enumerate(values):
         if value is not None and not NUMBER.fullmatch(value.strip()):
             raise InputError(

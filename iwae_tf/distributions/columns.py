@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from iwae_tf.declarations import declare, find
 from iwae_tf.distributions.head import Likelihood
+from iwae_tf.distributions.levels import NEAR
 from iwae_tf.errors import InputError, positive_integer
 
 SMALLEST_SCALE = 1e-6  # of the location: float32 then has some 16 values within it
@@ -145,8 +146,9 @@ class _Group:
 
     def log_prob_of_each(self, parameters, x: tf.Tensor) -> tf.Tensor:
         """Returns log p of each value of the group: parameters of [k, B, ...], x without NaN [B, D] -> [k, B, G]."""
-        values = _select(x, self.numbers)
-        return self.of_each(parameters).log_prob(tf.round(values) if self.head.needs_levels else values)
+        if self.head.needs_levels:
+            return self.head.log_prob_of_each(parameters, self.seen(x))
+        return self.of_each(parameters).log_prob(_select(x, self.numbers))
 
     def possible(self, seen: tf.Tensor) -> tf.Tensor:
         """Returns whether the head can observe every value; a scalar."""
@@ -167,7 +169,8 @@ class _Group:
         from tensorflow_probability import distributions as tfd
 
         if self.head.needs_levels:
-            return tfd.Categorical(logits=self.head.level_log_probs(parameters), dtype=tf.float32)
+            numbers = tf.range(self.head.levels, dtype=tf.float32)
+            return tfd.FiniteDiscrete(numbers, logits=self.head.level_log_probs(parameters), atol=NEAR, rtol=0.0)
         each = self.head.independent(parameters).distribution
         return tfd.TransformedDistribution(each, tfb.Shift(self.loc)(tfb.Scale(self.scale))) if self.head.real else each
 

@@ -58,7 +58,7 @@ def check_latents(model, h) -> None:
     """Raises `InputError` unless h is a tuple whose first entry can be the layer nearest x, [..., H_1]."""
     first, units = h[0] if isinstance(h, (tuple, list)) and len(h) else None, model.latent_units[0]
     if first is None or tuple(tf.convert_to_tensor(first).shape)[-1:] != (units,):
-        found = f"a {type(h).__name__}" if first is None else f"h[0] of shape {tuple(np.shape(first))}"
+        found = f"type {type(h).__name__}" if first is None else f"h[0] of shape {tuple(np.shape(first))}"
         raise InputError(f"h must be a tuple of arrays, one for each layer, with h[0] [..., {units}], got {found}")
 
 

@@ -17,8 +17,8 @@ def bounds_figure(
     """Draws the mean of L_k against k; of a single run also its value below each k.
 
     Args:
-        runs: name of a run, a letter or "" -> means of L_k over the rows, and their standard errors (NaN or inf where
-            unknown), both by the same k, at least one, in nats.
+        runs: name of a run -> means of L_k over the rows, and their standard errors (NaN or inf where unknown), both
+            by the same k, at least one, in nats.
         of: name of the rows for the title, e.g. "400 test images".
         log_p: name and value of the mean estimate of log p(x), drawn as a line above the bounds; None for none.
 
@@ -34,8 +34,8 @@ def bounds_figure(
         notes.append(f"line: {name}, {log_p:.2f}")
     figure = style.page(f"Mean L_k over {of}", notes)
     (axes,) = style.panels(figure, [("k, number of samples (log scale)", "mean L_k (nats)")])
-    for name, (ks, means, errors) in zip(runs, curves, strict=True):
-        look = {"color": style.color_of(name), "marker": style.marker_of(name), "markersize": 5}
+    for number, (name, (ks, means, errors)) in enumerate(zip(runs, curves, strict=True)):
+        look = {**style.color_and_marker(name, number), "markersize": 5}
         axes.errorbar(ks, means, yerr=errors if errors.any() else None, capsize=3, elinewidth=1, label=name, **look)
     low = min((means - errors).min() for _, means, errors in curves)
     high = max((means + errors).max() for _, means, errors in curves)
@@ -74,8 +74,7 @@ def learning_figure(histories: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Draws the bound on training and validation data after each epoch.
 
     Args:
-        histories: name of a run, a letter or "" -> columns `epoch`, `bound` and `val_bound`, float [epochs]; NaN where
-            unknown.
+        histories: name of a run -> columns `epoch`, `bound` and `val_bound`, float [epochs]; NaN where unknown.
     """
     curves = [history[name] for history in histories.values() for name in ("bound", "val_bound")]
     known = np.concatenate(curves)[np.isfinite(np.concatenate(curves))]
@@ -92,8 +91,12 @@ def learning_figure(histories: dict[str, dict[str, np.ndarray]]) -> Figure:
         notes.append("bounds of different objectives or k do not compare")
     figure = style.page("Mean of the maximised bound by epoch", notes)
     (axes,) = style.panels(figure, [("epoch", "bound (nats)")])
-    for name, history in histories.items():
-        look = {"color": style.color_of(name), "marker": "o" if len(history["epoch"]) < 3 else None, "markersize": 4}
+    for number, (name, history) in enumerate(histories.items()):
+        look = {
+            "color": style.color_and_marker(name, number)["color"],
+            "marker": "o" if len(history["epoch"]) < 3 else None,
+            "markersize": 4,
+        }
         for column, line in (("bound", "-"), ("val_bound", style.DASHED)):
             shown = np.isfinite(history[column])
             label = name if column == "bound" else None
@@ -108,9 +111,8 @@ def activities_figure(runs: dict, of: str = "test data", threshold: float = ACTI
     """Draws the activity of every latent unit in falling order on a log axis, one panel a layer.
 
     Args:
-        runs: name of a run, a letter or "" -> for each stochastic layer, nearest x first, the variance over x of the
-            units' posterior means, float [H_l], H_l >= 1. Values below 1e-8 and estimates below 0 stand at the lower
-            border.
+        runs: name of a run -> for each stochastic layer, nearest x first, the variance over x of the units' posterior
+            means, float [H_l], H_l >= 1. Values below 1e-8 and estimates below 0 stand at the lower border.
         of: name of the rows, e.g. "400 test images".
         threshold: a unit above it is active.
 
@@ -135,11 +137,11 @@ def activities_figure(runs: dict, of: str = "test data", threshold: float = ACTI
     figure = style.page("Activity of the latent units", notes, height=style.BODY * (1 + 0.7 * (depth - 1)))
     names = [f"units of layer {number + 1}, from the most active" for number in range(depth)]
     panels = style.panels(figure, [(name, "activity (log scale)") for name in names], rows=depth)
-    for name, layers in runs.items():
+    for number, (name, layers) in enumerate(runs.items()):
         for axes, layer in zip(panels, layers, strict=False):
             rank, y, active = np.arange(1, len(layer) + 1), np.maximum(layer, 1.15 * floor), layer > threshold
-            look = {"color": style.color_of(name), "linestyle": "none", "markersize": 5 if len(layer) <= 60 else 3}
-            look |= {"marker": style.marker_of(name), "zorder": 3}
+            look = {"linestyle": "none", "zorder": 3, "markersize": 5 if len(layer) <= 60 else 3}
+            look |= style.color_and_marker(name, number)
             axes.plot([], [], label=name, **look)
             for shown, face in ((active, None), (~active, style.PAPER)):
                 if shown.any():  # an unclipped line without points would take all of the layout

@@ -92,14 +92,10 @@ def panels(figure: Figure, labels, rows: int = 1) -> list:
     return list(found)
 
 
-def color_of(name: str) -> str:
-    """Returns the colour of a run on every figure of a page: that of its letter."""
-    return SERIES[max(LETTERS.find(name), 0)]
-
-
-def marker_of(name: str) -> str:
-    """Returns the marker of a run on every figure of a page: that of its letter."""
-    return MARKERS[max(LETTERS.find(name), 0)]
+def color_and_marker(name: str, number: int) -> dict[str, str]:
+    """Returns the look of a run: that of its letter, the same on every figure of a page, else of its number."""
+    place = LETTERS.index(name) if name in tuple(LETTERS) else number
+    return {"color": SERIES[place], "marker": MARKERS[place]}
 
 
 def legend(axes, names) -> None:

@@ -164,20 +164,27 @@ class Reproduction:
         return PlannedRun(name, path, cell.config(self.data, self.scale, self.evaluation, seed, self.folder))
 
 
-def reproduce(wanted: Reproduction, options: Options) -> list[dict]:
-    """Finishes the runs of all cells, one seed after the other, and rewrites the table after each; returns its rows."""
+def reproduce(wanted: Reproduction, options: Options) -> tuple[list[dict], list[Path]]:
+    """Finishes the runs of all cells, one seed after the other, and rewrites the table after each.
+
+    Returns:
+        The rows of the table, and the folders of the runs that failed.
+    """
     options.report(f"{wanted.table} on {wanted.data.dataset}, {wanted.protocol}")
     needed = [each for cell in wanted.cells for each in ((cell.start, cell) if cell.start else (cell,))]
-    plan, found, rows = {}, {}, []
+    plan, found, failed, rows = {}, {}, [], []
     for seed, cell in itertools.product(wanted.seeds, needed):
         run = wanted.planned(cell, seed)
         plan.setdefault(run.path, run)
     for path, metrics in finish([*plan.values()], options):
+        if metrics is None:
+            failed.append(path)
+            continue
         found[path] = metrics
         rows = _rows(wanted, found)
         if rows:
             write_table(wanted, rows, options.figure_format)
-    return rows
+    return rows, failed
 
 
 def _rows(wanted: Reproduction, found: dict[Path, dict]) -> list[dict]:

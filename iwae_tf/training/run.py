@@ -163,8 +163,8 @@ def _prepare_state(run: Run, objective, resume: bool, taken: str | None) -> None
         checkpoint = latest_checkpoint(path / "checkpoints", report)
         if not checkpoint and ((path / "model.keras").is_file() or has_epochs(path / "history.csv")):
             raise InputError(
-                f"--resume: no checkpoint is left in {path / 'checkpoints'}, so training would start again from step "
-                "0; start it with --overwrite or in another --output-dir, or score the model by evaluate"
+                f"no checkpoint is left in {path / 'checkpoints'}, so training would start again from step 0: delete "
+                "the run to do so, train in another folder, or score the model by evaluate"
             )
     if checkpoint:
         load_checkpoint(model, checkpoint)
@@ -174,6 +174,8 @@ def _prepare_state(run: Run, objective, resume: bool, taken: str | None) -> None
     if not checkpoint or stored["training"]["epochs"] < training.epochs:
         content = building.manifest(config, run.dataset, model, run.steps_per_epoch, taken)
         run_folder.write_json(path / "config.json", content)
+    else:
+        run_folder.record_places(path, config)
     if not checkpoint:
         save_checkpoint(model, path / "checkpoints")
 

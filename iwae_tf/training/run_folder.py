@@ -122,9 +122,9 @@ def read_json(path: Path) -> dict:
 def check_same_settings(path: Path, config: RunConfig) -> None:
     """Raises `InputError` that names every setting in which `config` differs from the run in the folder.
 
-    More epochs are no difference at a constant learning rate: the run goes on. Data and runs may have moved to other
-    folders; their content is checked by its checksum. A setting that config.json lacks is newer than the run and has
-    its default value in it.
+    More epochs are no difference at a constant learning rate: the run goes on. The data may have moved, as
+    `check_same_data` knows them by their checksum, and so may the run that it started from, which is known here by
+    its. A setting that config.json lacks is newer than the run and has its default value in it.
     """
     stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
     training, epochs = stored.get("training", {}), config.training.epochs
@@ -135,9 +135,13 @@ def check_same_settings(path: Path, config: RunConfig) -> None:
         name: value for section in sections for name, value in (defaults[section] | stored.get(section, {})).items()
     }
     here = {name: value for values in sections.values() for name, value in values.items()}
-    for name in ("data_dir", "dataset", "init_from"):
-        if name == "data_dir" or Path(there[name] or "").name == Path(here[name] or "").name:
-            here[name] = there[name]
+    there["data_dir"] = here["data_dir"]
+    if Path(there["dataset"]).name == Path(here["dataset"]).name:
+        there["dataset"] = here["dataset"]
+    start = here["init_from"]
+    if start and there["init_from"] not in (None, start) and (Path(start) / "model.keras").is_file():
+        moved = model_checksum(Path(start)) == training.get("init_from_model")
+        there["init_from"] = start if moved else there["init_from"]
     found = differences(there, here)
     if found:
         raise InputError(
@@ -146,15 +150,28 @@ def check_same_settings(path: Path, config: RunConfig) -> None:
         )
 
 
+def record_places(path: Path, config: RunConfig) -> None:
+    """Writes the paths of the data and of the start of a resumed run into its `config.json`: they may have moved."""
+    stored = read_json(path / "config.json")
+    data = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
+    moved = stored | {"data": stored["data"] | data}
+    moved["training"] = stored["training"] | {"init_from": config.training.init_from}
+    if moved != stored:
+        write_json(path / "config.json", moved)
+
+
 def refit_settings(path: Path) -> dict[str, Any]:
     """Returns what runs that differ in the seed of their training alone have in common, by name.
 
-    Those are the settings of model, objective and training, but the run that a run started from, and the checksum of
-    the training rows.
+    Those are the settings of model, objective and training, whether it started from another run's weights, and the
+    checksum of the training rows.
     """
     stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
+    training = stored.get("training", {})
     found = {"training rows": stored.get("data", {}).get("sha256", {}).get("train")}
-    for section in ("model", "training", "objective"):
+    found |= {"started from a run": bool(training.get("init_from"))}
+    found |= training.get("objective_config") or defaults["objective"] | stored.get("objective", {})
+    for section in ("model", "training"):
         values = defaults[section] | stored.get(section, {})
         left_out = ("seed", "init_from", "jit", *RECORDED.get(section, ()))
         found |= {name: value for name, value in values.items() if name not in left_out}

@@ -52,19 +52,18 @@ class Options(NamedTuple):
 # Runs one after the other
 
 
-def finish(plan: Sequence[PlannedRun], options: Options) -> Iterator[tuple[Path, dict]]:
+def finish(plan: Sequence[PlannedRun], options: Options) -> Iterator[tuple[Path, dict | None]]:
     """Yields the folder and the metrics of each run once it is finished: found so, resumed, or trained from the start.
+
+    A run that fails, for example since its learning rate is too high, is reported and has no metrics.
 
     Args:
         plan: runs on the same data, in folders of their own; one that starts from another one's weights comes later.
         options: how they are finished.
 
-    A run that fails, for example since its learning rate is too high, is reported and left out.
-
     Raises:
         InputError: a setting cannot be used, or a folder holds a run with other settings or data, of a changed model,
-            or from changed weights. What the folders hold at the start is checked before anything is trained. After
-            all other runs: runs failed.
+            or from changed weights. What the folders hold at the start is checked before anything is trained.
     """
     from iwae_tf.training.building import load_data, resolved  # needs TensorFlow
     from iwae_tf.training.callbacks import made_by
@@ -75,7 +74,7 @@ def finish(plan: Sequence[PlannedRun], options: Options) -> Iterator[tuple[Path,
     for run in plan:
         check_sizes(run.config, dataset, checked_objective(run.config))
     missing = [run for run in plan if _metrics(run, dataset) is None]
-    scoring, failed = [], []  # seconds; names
+    scoring = []  # seconds
     for run in plan:
         if (metrics := _metrics(run, dataset)) is not None:
             options.report(f"{run.name}: finished before, in {run.path}")
@@ -88,12 +87,16 @@ def finish(plan: Sequence[PlannedRun], options: Options) -> Iterator[tuple[Path,
                 metrics = _trained(run, options, [*callbacks], say_time_left)
             except InputError as error:
                 options.report(f"{run.name}: failed: {error}")
-                failed.append(run.name)
-                continue
-            scoring.append(metrics["eval_seconds"])
+            else:
+                scoring.append(metrics["eval_seconds"])
         yield run.path, metrics
+
+
+def check_none_failed(failed: Sequence[Path]) -> None:
+    """Raises `InputError` that names the runs that failed, if there are any."""
     if failed:
-        raise InputError(f"{len(failed)} of {len(plan)} runs failed, for the reasons above: {', '.join(failed)}")
+        names = ", ".join(map(str, failed))
+        raise InputError(f"{len(failed)} runs failed, for the reasons above, and are not in the table: {names}")
 
 
 def _metrics(run: PlannedRun, dataset) -> dict | None:
@@ -239,18 +242,21 @@ class Sweep:
         return PlannedRun(name, self.folder / name, config)
 
 
-def run_sweep(wanted: Sweep, options: Options) -> str:
-    """Finishes every run, one seed of all settings after the other, and rewrites the table after each; returns it.
+def run_sweep(wanted: Sweep, options: Options) -> tuple[str, list[Path]]:
+    """Finishes every run, one seed of all settings after the other, and rewrites the table after each.
 
-    Raises:
-        InputError: as `finish` does.
+    Returns:
+        The table, and the folders of the runs that failed.
     """
-    found, text = {}, ""
+    found, failed, text = {}, [], ""
     plan = [wanted.planned(config, seed) for seed in wanted.seeds for config in wanted.configs]
     for path, metrics in finish(plan, options):
+        if metrics is None:
+            failed.append(path)
+            continue
         found[path] = metrics
         text = _write_table(wanted, found, options.figure_format)
-    return text
+    return text, failed
 
 
 def _write_table(wanted: Sweep, found: dict[Path, dict], figure_format: str) -> str:

@@ -248,12 +248,13 @@ def test_a_group_whose_runs_differ_in_more_than_the_seed_is_refused(compare, her
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "a-seed2 is no refit of a-seed0" in err
     assert "k is 5 there and 50 here; learning_rate is 0.001 there and 0.1 here" in err
-    settings("a-seed2", rows="other", k=5)
-    assert "training rows is 'abc' there and 'other' here" in compare(*flags)[2]
     settings("a-seed2", k=5)
+    assert "started from a run is True there and False here" in compare(*flags)[2]
+    settings("a-seed2", rows="other", k=5, init_from="start-2")
+    assert "training rows is 'abc' there and 'other' here" in compare(*flags)[2]
     for name in ("a-seed0", "a-seed2"):
         write_run(here / name, first[name], models=2 * ["sha256:1"])
-        settings(name, k=5)
+        settings(name, k=5, init_from="start")
     assert "a-seed0 and a-seed2 have the same weights: a refit needs another seed" in compare(*flags)[2]
 
 

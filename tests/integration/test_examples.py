@@ -156,8 +156,9 @@ def test_the_binomial_is_a_probability_of_counts_with_the_mean_that_it_says(exam
     drawn = np.mean([layer.sample(logits, (0, key))[0, 0] for key in range(100)], axis=0)
     np.testing.assert_allclose(drawn, layer.mean(logits)[0, 0], atol=0.8)  # four standard errors of at most 2 / 10
     module.main()
-    binomial, _, categorical, _ = numbers(capsys.readouterr().out)
+    binomial, _, categorical, _, difference, _ = numbers(capsys.readouterr().out)
     assert binomial < 0 > categorical
+    assert difference == pytest.approx(categorical - binomial, abs=0.011)
     assert Path("runs/custom.png").stat().st_size > 5_000
 
 

@@ -3,6 +3,9 @@
 Logical devices have to be asked for before TensorFlow starts, so the models live in a process of their own.
 """
 
+import json
+import sys
+
 import numpy as np
 import pytest
 from processes import CONTEXT, ended
@@ -10,6 +13,7 @@ from small_models import SMALL_DIM, binary_images, small_model
 
 import iwae_tf
 from iwae_tf import InputError
+from iwae_tf.commands.main import main
 
 pytestmark = pytest.mark.slow
 
@@ -47,14 +51,30 @@ def _fitted(name: str) -> dict:
     return fitted
 
 
-def _on_two_devices(path: str) -> None:
-    """Saves the results of all cases, the messages of what is refused, and whether a refused step changed weights."""
+def _ask_for_two_devices() -> None:
     import tensorflow as tf
 
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    import keras
 
+
+def _train_on_two_devices(folder: str) -> None:
+    """Ends with the exit code of the command."""
+    import tensorflow as tf
+
+    _ask_for_two_devices()
+    np.savez(f"{folder}/mine.npz", **{f"x_{split}": binary_images(40) for split in ("train", "valid", "test")})
+    sizes = "--epochs 1 --k 2 --latent-units 2 --hidden-units 4 --eval-samples 20 --verbose 0 --strategy mirrored"
+    code = main(["train", "--dataset", f"{folder}/mine.npz", "--output-dir", f"{folder}/run", *sizes.split()])
+    sys.exit(code if len(tf.config.list_logical_devices("CPU")) == 2 else 3)
+
+
+def _on_two_devices(path: str) -> None:
+    """Saves the results of all cases, the messages of what is refused, and whether a refused step changed weights."""
+    import keras
+    import tensorflow as tf
+
+    _ask_for_two_devices()
     results, messages, outside = {}, [], keras.optimizers.SGD(0.02)
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         for name in CASES:
@@ -108,6 +128,13 @@ def test_two_replicas_take_the_steps_of_one(mirrored, name):
     np.testing.assert_allclose(together.pop("weights"), alone.pop("weights"), atol=rounding)
     for key, expected in alone.items():
         np.testing.assert_allclose(together[key], expected, rtol=2 * rounding, err_msg=key)
+
+
+def test_the_command_trains_and_scores_on_all_devices(tmp_path):
+    process = CONTEXT.Process(target=_train_on_two_devices, args=(str(tmp_path),), daemon=True)
+    process.start()
+    ended(process, 0)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_test"] == 40
 
 
 def test_what_differs_from_one_device_is_refused_and_a_bound_not_finite_on_one_replica_stops_all(mirrored):

@@ -157,6 +157,8 @@ def test_seeds_of_the_command_line_replace_the_seed_of_a_file_and_a_list_of_one_
 
     assert seeds({"seed": 3}, "--seeds", "0,1") == seeds({"seed": 3}, "--seeds=0,1") == [0, 1]
     assert seeds({"seed": 3}, "--seeds", "2") == [3, 4]  # two from the file's seed on
+    assert seeds({"seeds": [5, 7]}, "--seed", "7") == [7]
+    assert seeds({"seeds": 2}, "--seed", "7") == [7, 8]
     assert seeds({"seeds": [5]}) == [5]
     assert seeds({"seeds": [5, 7]}) == [5, 7]
     assert seeds({"seeds": 2}) == [0, 1]

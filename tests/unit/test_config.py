@@ -121,6 +121,7 @@ def test_a_value_out_of_range_is_refused_by_name_and_value():
     for value in (0.0, -1e-3, NAN, INF, -INF, True, "1"):
         message = f"^learning_rate must be a positive number, got {value!r}$"
         refused(TrainingConfig, message, learning_rate=value)
+    assert type(TrainingConfig(learning_rate=np.float32(0.5)).learning_rate) is float
     for config in (TrainingConfig, ScoringConfig):
         for seed in (-1, 2**31, 1.5, True, "0"):
             refused(config, rf"^seed must be an integer in \[0, 2147483647\], got {seed!r}$", seed=seed)

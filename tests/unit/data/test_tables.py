@@ -377,6 +377,15 @@ def test_categories_that_look_like_numbers_are_found_when_all_scored_values_do(w
     assert read_rows(write("code\n01\n2\n1\n"), columns)[0].tolist() == [[0], [1], [-1]]
 
 
+def test_true_and_false_are_1_and_0_beside_a_value_that_is_neither(write):
+    columns = [Column("b", "binary")]
+    with pytest.raises(InputError, match="row 2, column 'b' is 'yes'; expected a number"):
+        read_rows(write("b\nTrue\nyes\n"), columns)
+    np.testing.assert_array_equal(
+        read_rows(write("b,c\nTrue,1\n,1\n0,1\nfalse,1\n"), columns)[0][:, 0], [1, np.nan, 0, 0]
+    )
+
+
 def test_rows_that_cannot_be_scored_name_the_column(write):
     for text, words in (
         ("age,n\n1,2\n", "table.csv has no column sex, which the model was trained on; it has age, n: add it"),

@@ -69,6 +69,12 @@ def test_real_images_keep_their_shape_missing_values_and_order_within_a_split(tm
     assert places == sorted(places)
 
 
+def test_an_archive_that_is_called_npy_is_named(tmp_path):
+    save(tmp_path / "x.npz", x=REAL).rename(tmp_path / "x.npy")
+    with pytest.raises(InputError, match=r"x.npy .* an archive of arrays, whose ending is .npz"):
+        load(str(tmp_path / "x.npy"))
+
+
 def test_colours_lie_side_by_side(tmp_path):
     x = GENERATOR.integers(0, 256, (60, 4, 5, 3), dtype=np.uint8)
     data = load(str(save(tmp_path / "x.npz", x_train=x, x_test=x[:9])))

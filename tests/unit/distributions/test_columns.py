@@ -83,6 +83,7 @@ def test_a_category_near_its_number_is_that_category_everywhere(model, holed):
             assert stage.head.in_support(of)
         np.testing.assert_array_equal(network.column_features(x), network.column_features(X))
         np.testing.assert_allclose(stage.log_prob(h[None], x), stage.log_prob(h[None], X), rtol=1e-6)
+        np.testing.assert_allclose(each.likelihood((h,)).log_prob(x), stage.log_prob(h[None], X)[0], rtol=1e-5)
         np.testing.assert_array_equal(
             *(stage.head.log_prob_of_each(stage(h[None]), tf.constant(of))[..., 1] for of in (x, X))
         )

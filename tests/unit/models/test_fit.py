@@ -407,6 +407,11 @@ def test_a_sub_batch_is_of_500_rows_and_every_core_has_as_many(monkeypatch, num_
     for threads, number in ((1, expected), (0, 1)):
         monkeypatch.setattr(threading, "get_intra_op_parallelism_threads", lambda threads=threads: threads)
         assert num_sub_batches(num_samples, batch_size) == number
+    # As it is unless someone sets it: TensorFlow takes all cores.
+    monkeypatch.setattr(threading, "get_inter_op_parallelism_threads", lambda: 0)
+    monkeypatch.setattr(threading, "get_intra_op_parallelism_threads", lambda: 1)
+    monkeypatch.setattr(replicas, "available_cores", lambda: 2)
+    assert num_sub_batches(num_samples, batch_size) == expected
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_tfp_distributions_give_the_densities_of_the_hot_path(latent, layers):
     np.testing.assert_allclose(model.inference_network.log_prob(tf.constant(x), h), log_q, **FLOAT32)
     log_likelihood = model.generative_network.log_likelihood(tf.constant(x), h)
     np.testing.assert_allclose(model.likelihood(h).log_prob(x), log_likelihood, **FLOAT32)
-    for bad, found in ((h[0], "a "), ((), "a tuple"), ((h[0][..., :-1],), r"h\[0\] of shape")):
+    for bad, found in ((h[0], "type "), ((), "type tuple"), ((h[0][..., :-1],), r"h\[0\] of shape")):
         with pytest.raises(InputError, match=rf"h must be a tuple of .* h\[0\] \[..., {h[0].shape[-1]}\], got {found}"):
             model.likelihood(bad)
 

@@ -113,7 +113,7 @@ def test_finished_cells_count_only_with_the_weights_data_and_model_that_they_wer
     write(first, cells[0].start, 1.0)
     for taken in (model_checksum(first), None):  # an earlier version recorded none
         write(second, cells[0], 2.0, taken)
-        assert [row["cell"] for row in reproduce(wanted, QUIET)] == [cells[0].name]
+        assert [row["cell"] for row in reproduce(wanted, QUIET)[0]] == [cells[0].name]
     write(second, cells[0], 2.0, model_checksum(first))
     write_model(second, 3.0)
     with pytest.raises(InputError, match=r"iwae-k50-l1 was changed: metrics.json is of model .*, model.keras is of"):
@@ -153,9 +153,10 @@ def test_a_table_resumes_and_finished_cells_are_not_trained_again(
         with pytest.raises(KeyboardInterrupt):
             reproduce(wanted, options)
     assert [row["cell"] for row in _rows(tmp_path)] == names[:1]
-    rows = reproduce(wanted, options)
+    rows, failed = reproduce(wanted, options)
+    assert failed == []
     monkeypatch.setattr("iwae_tf.training.run.start", None)  # nothing is left to be started
-    assert reproduce(wanted, options) == rows
+    assert reproduce(wanted, options) == (rows, [])
     assert [row["cell"] for row in rows] == names
     found = [line.split(": ")[-1].split(",")[0] for line in lines if line.startswith("vae")]
     assert found == ["starts", "starts", "finished before", "resumes", "finished before", "finished before"]
@@ -186,7 +187,7 @@ def test_each_cell_has_the_mean_and_the_spread_of_its_own_seeds_and_one_error_ov
     monkeypatch.setattr("iwae_tf.plots.save_reproduction", lambda *given: figures.append(given[1:]))
     cells = cells_of("table1", "mnist", ["vae-k1-l1", "iwae-k1-l1", "vae-k5-l1"])
     wanted = Reproduction("table1", cells, DataConfig("mnist"), 0.001, EvaluationConfig(50), [2, 0], tmp_path)
-    rows = reproduce(wanted, QUIET)
+    rows, _ = reproduce(wanted, QUIET)
     assert order == ["k1-l1-seed2", "vae-k5-l1-seed2", "k1-l1", "vae-k5-l1"]
     assert [(row["cell"], row["ours_nll"], row["refits"]) for row in rows] == [
         *((name, 112.5, 2) for name in ("vae-k1-l1", "iwae-k1-l1")),

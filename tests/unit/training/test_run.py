@@ -22,7 +22,7 @@ from iwae_tf.training import evaluation
 from iwae_tf.training import run as training
 from iwae_tf.training.building import binarised, paper_schedule
 from iwae_tf.training.evaluation import evaluate_training
-from iwae_tf.training.run_folder import check_same_settings, model_checksum, read_trained
+from iwae_tf.training.run_folder import check_same_settings, model_checksum, read_trained, record_places
 
 FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 
@@ -292,7 +292,16 @@ def test_a_run_goes_on_after_its_data_and_its_start_have_moved(make_run, images,
     shutil.move(first.path, moved.parent / "first")
     run = make_run("second", resume=True, init_from=str(moved.parent / "first"))
     data = {"dataset": str(moved), "data_dir": "/data"}
+    moved_run = read_trained(finish(run).path)
+    assert moved_run.config["training"]["init_from"] == str(moved.parent / "first")
+    other = finish(make_run("other/first", seed=5))
+    with pytest.raises(InputError, match=r"init_from is .*elsewhere/first' there and .*other/first' here"):
+        make_run("second", resume=True, init_from=str(other.path))
+    with pytest.raises(InputError, match=r"init_from is .* there and None here"):
+        make_run("second", resume=True)
     check_same_settings(run.path, dataclasses.replace(run.config, data=DataConfig(**data)))
+    record_places(run.path, dataclasses.replace(run.config, data=DataConfig(**data)))
+    assert read_trained(run.path).config["data"]["dataset"] == str(moved)
     with pytest.raises(InputError, match=r"dataset is .* there and '/b/other.npz' here"):
         check_same_settings(run.path, dataclasses.replace(run.config, data=DataConfig("/b/other.npz")))
 

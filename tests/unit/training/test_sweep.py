@@ -78,7 +78,8 @@ def test_every_setting_has_the_runs_of_its_seeds_and_the_table_is_whole_after_th
     figures = []
     monkeypatch.setattr("iwae_tf.plots.save_sweep", lambda *given: figures.append(given))
     wanted = Sweep(configs({"k": 1}, {"k": 5}), [2, 0, 1], tmp_path)
-    text = run_sweep(wanted, Options(figure_format="svg"))
+    text, failed = run_sweep(wanted, Options(figure_format="svg"))
+    assert failed == []
     assert finished == [(1, 2), (5, 2), (1, 0), (5, 0), (1, 1), (5, 1)]
     with (tmp_path / "sweep.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
@@ -177,8 +178,8 @@ def test_finished_runs_are_taken_over_in_their_order(there, images, tmp_path):
     assert lines == [f"{run.name}: finished before, in {run.path}" for run in plan]
 
 
-def test_runs_after_one_that_fails_are_trained_and_the_failure_is_said_at_the_end(there, images, tmp_path, monkeypatch):
-    plan, lines, found = plan_of(images, tmp_path, seeds=(0, 1, 2), k=5), [], []
+def test_runs_after_one_that_fails_are_trained(there, images, tmp_path, monkeypatch):
+    plan, lines = plan_of(images, tmp_path, seeds=(0, 1, 2), k=5), []
 
     def trained(run, options, callbacks, say_time_left):
         if run.config.training.seed == 1:
@@ -187,10 +188,8 @@ def test_runs_after_one_that_fails_are_trained_and_the_failure_is_said_at_the_en
 
     monkeypatch.setattr(sweep, "_trained", trained)
     runs = finish(plan, Options(report=lines.append))
-    found += [next(runs)[0], next(runs)[0]]
-    with pytest.raises(InputError, match=f"1 of 3 runs failed, for the reasons above: {plan[1].name}$"):
-        next(runs)
-    assert found == [plan[0].path, plan[2].path]
+    found = {path: of_run and of_run["eval_seconds"] for path, of_run in runs}
+    assert found == {plan[0].path: 1.0, plan[1].path: None, plan[2].path: 1.0}
     assert lines == [f"{plan[1].name}: failed: the bound is not finite"]
 
 
@@ -341,6 +340,28 @@ def test_seeds_of_train_go_to_the_folders_of_single_runs(swept):
     assert (wanted.seeds, wanted.folder, wanted.name) == ([5, 0], Path("runs"), "digits-iwae-k3-l1-seeds")
     assert [config.training.k for config in wanted.configs] == [3]
     assert swept("train", "--seeds", "2", "--seed", "3", "--output-dir", "out").seeds == [3, 4]
+
+
+def test_a_sweep_shows_its_table_and_then_what_failed(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    Path("out").mkdir()  # as the first run would
+
+    def fake(plan, options):
+        for run in plan:
+            yield run.path, None if run.config.training.learning_rate > 1 else metrics()
+
+    monkeypatch.setattr(sweep, "finish", fake)
+    assert main(["sweep", "--learning-rate", "1e30,0.001", "--output-dir", "out"]) == 2
+    printed = capsys.readouterr()
+    assert "| 0.001 | 1 | -31.00 |" in printed.out
+    assert "written: out/sweep.csv, out/sweep.md, out/sweep.png" in printed.out
+    assert printed.err == (
+        "error: 1 runs failed, for the reasons above, and are not in the table: "
+        "out/digits-iwae-k50-l1-rate1e+30-seed0\n"
+    )
+    assert main(["sweep", "--learning-rate", "1e30", "--output-dir", "out"]) == 2
+    assert "written" not in capsys.readouterr().out
 
 
 def test_a_stopped_sweep_says_how_to_go_on(monkeypatch, tmp_path, capsys):
