@@ -105,7 +105,8 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         raise InputError("--early-stopping needs validation rows, and the data have none: add x_valid, or leave it out")
     config = building.resolved(config, dataset)
     check_sizes(config, dataset, objective)
-    workers.check_same(building.checksums(dataset), "data: give all the same rows in the same order")
+    if workers.index is not None:
+        workers.check_same(building.checksums(dataset), "data: give all the same rows in the same order")
     start = (path if output.resume else Path(training.init_from)) if training.init_from and workers.is_chief else None
     with workers.strategy.scope():
         model = building.build_model(config, dataset, start, workers.same_numbers)

@@ -122,9 +122,9 @@ def read_json(path: Path) -> dict:
 def check_same_settings(path: Path, config: RunConfig) -> None:
     """Raises `InputError` that names every setting in which `config` differs from the run in the folder.
 
-    More epochs are no difference at a constant learning rate: the run goes on. The data may have moved, as
-    `check_same_data` knows them by their checksum, and so may the run that it started from, which is known here by
-    its. A setting that config.json lacks is newer than the run and has its default value in it.
+    More epochs are no difference at a constant learning rate: the run goes on. The data, and the run that it started
+    from, may have moved: checksums identify them, those of the data in `check_same_data`. A setting that config.json
+    lacks is newer than the run and has its default value in it.
     """
     stored, defaults = read_json(path / "config.json"), RunConfig().to_json()
     training, epochs = stored.get("training", {}), config.training.epochs

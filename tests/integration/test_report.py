@@ -99,7 +99,7 @@ def test_a_run_whose_data_have_gone_shows_samples_and_says_why_and_rows_that_are
     config_with(run, image_shape=[1, 64])
     text = page_of(run)
     assert grids(text) == {}
-    assert "has the shape 1 x 64, which is no grey image" in text
+    assert "has the shape 1 x 64, which is no image" in text
     assert text.count('<li class="score">') == 20
 
 
@@ -119,9 +119,9 @@ def test_binary_units_in_two_layers_over_gaussian_rows_go_next_to_images(trained
     assert capsys.readouterr().out == "written: report.html\n"
     text = Path("report.html").read_text()
     assert "2 runs side by side" in text
-    assert "do not compare: they differ in dataset, source, split" in text
+    assert "do not compare: they differ in test rows" in text
     assert text.count(f'alt="{GRIDS[0]}"') == 1
-    assert "has the shape 1 x 7, which is no grey image" in text
+    assert "has the shape 1 x 7, which is no image" in text
     assert text.count('<li class="score">') == 20 + 9
     assert "Activity of each unit, layer 2" in text
 
