@@ -385,9 +385,8 @@ class RunConfig:
 # What a run's `config.json` records besides settings, by section; `--config` passes over it.
 RECORDED = {
     "data": (
-        *("source", "split", "num_train", "num_valid", "num_test", "sha256", "image_shape", "colours", "scale"),
-        "intensity",
-        *("binarization_train", "binarization_evaluation", "table_columns"),
+        *("source", "split", "num_train", "num_valid", "num_test", "sha256", "image_shape", "colours"),
+        *("scale", "intensity", "binarization_train", "binarization_evaluation", "table_columns"),
     ),
     "model": (
         *("data_dim", "output_bias", "kernel_initializer", "prior", "levels_of_a_pixel", "column_models", "log_scale"),

@@ -1,11 +1,12 @@
-"""Networks and a prior as a user writes them."""
+"""Networks, a prior and a likelihood as a user writes them."""
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from iwae_tf import seeds
-from iwae_tf.layers import ConvDecoder, ConvEncoder
+from iwae_tf.layers import ConvDecoder, ConvEncoder, Likelihood
 
 HEIGHT, WIDTH, CHANNELS = 2, 3, 2  # 12 values, tests' SMALL_DIM
 
@@ -31,6 +32,22 @@ class LearnedGaussian(keras.layers.Layer):
 
     def sample(self, n, key):
         return self.loc + tf.exp(self.log_scale) * seeds.normal([n, self.units], key)
+
+
+class Joint(Likelihood):
+    """A Gaussian that TFP has as one vector: log p(x) is no sum over the values that it knows of."""
+
+    real = True
+
+    def __init__(self, units, initializer_seeds, mean=None, **kwargs):
+        super().__init__(**kwargs)
+        self.loc = self.dense(units, initializer_seeds)
+
+    def call(self, features):
+        return self.loc(features)
+
+    def distribution(self, loc):
+        return tfd.MultivariateNormalDiag(loc, tf.ones_like(loc))
 
 
 def networks(kind: str) -> dict:

@@ -82,11 +82,11 @@ def run(arguments) -> int:
         for letter, group in zip(LETTERS, runs, strict=False)
         for run in group
     ]
-    differences = "; ".join(itertools.chain(*unlike))
-    if differences and not arguments.force:
+    unlike_words = "; ".join(itertools.chain(*unlike))
+    if unlike_words and not arguments.force:
         listed = ", ".join(f"{group[0].path} ({letter})" for letter, group in zip(LETTERS, runs, strict=False))
         raise InputError(
-            f"{listed} were not scored alike: {differences}; score them under one protocol, or compare them all the "
+            f"{listed} were not scored alike: {unlike_words}; score them under one protocol, or compare them all the "
             "same by --force"
         )
     for group in runs if arguments.groups else []:
@@ -101,7 +101,7 @@ def run(arguments) -> int:
         for of_other, other in zip(scores[1:], others, strict=True)
     ]
     refits = [compare_refits(of_runs[0], group) for group in of_runs[1:]] if arguments.groups else []
-    warning = f"FORCED: not scored alike, {differences}" if differences else ""
+    warning = f"FORCED: not scored alike, {unlike_words}" if unlike_words else ""
     if not all(comparison.paired for comparison in found):
         warning += "; the rows do not correspond: they are compared as two samples and NOT PAIRED"
     print(report(found, names, warning, first[0], arguments.bound, refits))

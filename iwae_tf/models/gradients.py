@@ -177,7 +177,8 @@ def draw_backward_samples(weights: GradientWeights, uniforms: tf.Tensor) -> tupl
     num_drawn = uniforms.shape[0]
     rows = [row for row in weights.rows if row is not None]
     shares = [tf.math.divide_no_nan(tf.abs(row), tf.reduce_sum(tf.abs(row), axis=0)) for row in rows]
-    probabilities = tf.math.divide_no_nan(tf.add_n(shares), tf.reduce_sum(tf.add_n(shares), axis=0))  # [k, B]
+    summed = tf.add_n(shares)  # [k, B]
+    probabilities = tf.math.divide_no_nan(summed, tf.reduce_sum(summed, axis=0))
     cumulative = tf.cumsum(probabilities, axis=0)
     strata = tf.range(num_drawn, dtype=uniforms.dtype)[:, None]
     points = (strata + uniforms) / num_drawn * cumulative[-1]  # [m, B]

@@ -149,9 +149,6 @@ def evaluate_run(
     if settings.inference_gap:
         report["inference_gap"] = extras.inference_gap_section(model, x, estimate, settings, verbose)
     if workers.is_chief:
-        _draw_bounds(
-            folder / f"bounds.{figure_format}", estimate, about["proposal"], _counted(x, settings.split, dataset)
-        )
         _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, figure_format)
         write_json(folder / "report.json", report)
         shutil.rmtree(folder / "batches", ignore_errors=True)
@@ -174,6 +171,7 @@ def _draw_evaluation(folder, model, x, dataset, estimate, activities, settings, 
     def file(name):
         return folder / f"{name}.{figure_format}"
 
+    _draw_bounds(file("bounds"), estimate, proposal_name(model, settings.refine), of)
     plots.save_scores(file("scores"), log_p, of)
     plots.save_reliability(file("reliability"), log_p, estimate.pareto_k, of)
     image_shape = None if is_table(dataset) else dataset.picture_shape

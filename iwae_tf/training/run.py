@@ -107,7 +107,9 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
     check_sizes(config, dataset, objective)
     if workers.index is not None:
         workers.check_same(building.checksums(dataset), "data: give all the same rows in the same order")
-    start = (path if output.resume else Path(training.init_from)) if training.init_from and workers.is_chief else None
+    start = None  # the run as in which the columns of a table are standardised
+    if training.init_from and workers.is_chief:
+        start = path if output.resume else Path(training.init_from)
     with workers.strategy.scope():
         model = building.build_model(config, dataset, start, workers.same_numbers)
     for split in SPLITS if model.levels is not None or model.columns else ():

@@ -117,8 +117,6 @@ class Workers(NamedTuple):
 
     def check_same(self, settings: dict, remedy: str) -> None:
         """Raises `InputError` on every worker, with what to do, unless all have the same settings."""
-        if self.index is None:
-            return
         checksum = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
         total = self._sum([tf.constant(checksum, tf.int64)], of_chief=False)[0]
         if int(total) != checksum * self.strategy.num_replicas_in_sync:

@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from served import through_function
 from small_models import SMALL_DIM, binary_images, small_model
-from tensorflow_probability import distributions as tfd
+from user_networks import Joint
 
 from iwae_tf import IWAE, InputError
 from iwae_tf.evaluation import estimate_log_likelihood
 from iwae_tf.evaluation.posterior import posterior_expectation
-from iwae_tf.layers import ColumnModel, Likelihood
+from iwae_tf.layers import ColumnModel
 from iwae_tf.serving import held_out, row
 from iwae_tf.serving.held_out import scored_held_out
 from iwae_tf.serving.row import RowSettings
@@ -134,22 +134,6 @@ def test_rows_are_drawn_from_all_held_out_rows_and_a_column_that_all_lack_adds_n
     assert (found["status"] == 0).all()
     assert (found["contribution"][:, 3] == 0.0).all()
     assert (found["contribution"][:, :3] != 0.0).all()
-
-
-class Joint(Likelihood):
-    """A Gaussian with one scale for all values: log p(x) is no sum that TFP knows of."""
-
-    real = True
-
-    def __init__(self, units, initializer_seeds, mean=None, **kwargs):
-        super().__init__(**kwargs)
-        self.loc = self.dense(units, initializer_seeds)
-
-    def call(self, features):
-        return self.loc(features)
-
-    def distribution(self, loc):
-        return tfd.MultivariateNormalDiag(loc)
 
 
 def test_a_likelihood_of_dependent_values_has_p_values_and_no_explanation(model):
