@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from iwae_tf.declarations import declared
-from iwae_tf.errors import InputError, check_seed, checked_samples, positive_integer
+from iwae_tf.errors import MAX_SAMPLES, InputError, check_seed, checked_samples, finite_number, positive_integer
 
 
 class Network(NamedTuple):
@@ -409,11 +409,11 @@ def most_samples(num_samples: int, target: float | None, max_samples: int | None
         if max_samples is not None:
             raise InputError(f"max_samples = {max_samples} without target_standard_error: give both, or num_samples")
         return num_samples
-    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < float("inf"):
+    if finite_number("target_standard_error", target) <= 0:
         raise InputError(f"target_standard_error must be a number of nats > 0, got {target!r}")
     if num_samples < 2:
         raise InputError("num_samples must be at least 2 with a target_standard_error: one sample has no error")
-    most = 40 * num_samples if max_samples is None else checked_samples(max_samples, "max_samples")
+    most = min(40 * num_samples, MAX_SAMPLES) if max_samples is None else checked_samples(max_samples, "max_samples")
     if most < num_samples:
         raise InputError(f"max_samples must be at least num_samples = {num_samples}, got {max_samples}")
     return most

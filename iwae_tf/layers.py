@@ -29,6 +29,7 @@ class _Conv(keras.layers.Layer):
         if self.compute_dtype == "float16":
             raise InputError("convolutions in float16 would lose small gradients: take float32 or bfloat16")
         self.image_shape = tuple(positive_integer("image_shape", n) for n in image_shape)
+        filters = filters if isinstance(filters, Sequence) else (filters,)
         self.filters = tuple(positive_integer("filters", n) for n in filters)
         if len(self.image_shape) != 3 or not self.filters:
             raise InputError(f"image_shape is (height, width, channels) and filters at least one, got {image_shape}")

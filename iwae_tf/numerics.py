@@ -1,4 +1,4 @@
-"""Log-space arithmetic on log importance weights. The sample axis comes first: `log_w` is [k, B]."""
+"""Arithmetic on log importance weights, in log space. The sample axis comes first: `log_w` is [k, B]."""
 
 import tensorflow as tf
 
@@ -27,6 +27,11 @@ def normalized_weights(log_w: tf.Tensor) -> tf.Tensor:
     Reference: Burda, Grosse, Salakhutdinov (2016), section 3.
     """
     return tf.nn.softmax(log_w, axis=0)
+
+
+def squared_norm(values: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of squares over the last axis: [..., H] -> [...]."""
+    return tf.reduce_sum(tf.square(values), axis=-1)
 
 
 def is_largest(log_w: tf.Tensor) -> tf.Tensor:

@@ -38,6 +38,7 @@ class Purpose(enum.IntEnum):
     PILOT = 19
     LOCAL_FIT = 20
     EXPLANATION = 21
+    IMPUTATION = 22
 
 
 def key(seed, purpose: Purpose, major=0, minor=0) -> tf.Tensor:

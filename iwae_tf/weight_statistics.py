@@ -159,7 +159,10 @@ def _zhang_stephens(excesses: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     position = tf.cast(position, tf.float64)[None]  # [1, G]
     theta = 1.0 / excesses[:, :1] + (1.0 - tf.sqrt(grid_size / (position - 0.5))) / (3.0 * quartile)  # [B, G]
     shape = tf.reduce_sum(tf.math.log1p(-theta[:, :, None] * excesses[:, None, :]), axis=2) / n  # [B, G]
-    log_profile = n * (tf.math.log(-theta / shape) - shape - 1.0)
+    zero = theta == 0.0  # as a point of the grid is for equal excesses: -theta / shape goes to 1 / mean excess
+    mean = tf.reduce_sum(excesses, axis=1, keepdims=True) / n
+    ratio = tf.where(zero, 1.0 / mean, -theta / tf.where(zero, tf.ones_like(shape), shape))
+    log_profile = n * (tf.math.log(ratio) - shape - 1.0)
     log_profile = tf.where(position <= grid_size, log_profile, -float("inf"))
     theta = tf.reduce_sum(tf.where(position <= grid_size, tf.nn.softmax(log_profile, axis=1) * theta, 0.0), axis=1)
     shape = tf.reduce_sum(tf.math.log1p(-theta[:, None] * excesses), axis=1) / n[:, 0]

@@ -255,6 +255,8 @@ def build_likelihood(
     if missing and columns is None:
         raise InputError("missing values are for a likelihood of columns: give columns, or leave missing out")
     if columns is not None:
+        if levels is not None or data_mean is not None:
+            raise InputError("levels and data_mean are for pixels; columns have theirs in each ColumnModel")
         return layer(data_dim, initializer_seeds, columns=columns, missing=missing)
     if layer.needs_levels:
         if levels is None:

@@ -74,6 +74,7 @@ def inference_gap(
     num_steps, blocks = positive_integer("num_steps", num_steps), positive_integer("num_samples", num_samples) // BLOCK
     if num_samples % BLOCK:
         raise InputError(f"num_samples must be a multiple of {BLOCK}, got {num_samples}")
+    batch_size = positive_integer("batch_size", batch_size)
     seed, rows = tf.constant(check_seed(seed), tf.int64), model.checked(x)
     log_likelihood = one_for_each(log_likelihood, len(rows))
     log_ratios = tf.function(functools.partial(_log_ratios, model), reduce_retracing=True)

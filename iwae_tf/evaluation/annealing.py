@@ -19,7 +19,7 @@ from iwae_tf import seeds
 from iwae_tf.errors import check_seed, positive_integer
 from iwae_tf.models.checks import check_gaussian
 from iwae_tf.models.streaming import batch_noise
-from iwae_tf.numerics import log_mean_exp
+from iwae_tf.numerics import log_mean_exp, squared_norm
 
 STEEPNESS = 4.0  # of the sigmoid schedule
 TARGET_ACCEPTANCE = 0.65
@@ -324,7 +324,7 @@ class Chains(NamedTuple):
 
     def log_density(self, beta: tf.Tensor) -> tf.Tensor:
         """Returns log f_beta of the noise up to a constant, [C, B]."""
-        return beta * self.log_w - 0.5 * _squared_norm(self.noise)
+        return beta * self.log_w - 0.5 * squared_norm(self.noise)
 
     def force(self, beta: tf.Tensor) -> tf.Tensor:
         """Returns the derivative of `log_density` by the noise, [C, B, H]."""
@@ -384,7 +384,7 @@ def hmc_transition(log_weights, chains: Chains, momentum, uniform, beta, step, n
     """
     end, end_momentum = leapfrog(log_weights, chains, momentum, beta, step, num_steps)
     energy_lost = end.log_density(beta) - chains.log_density(beta)
-    energy_lost += 0.5 * (_squared_norm(momentum) - _squared_norm(end_momentum))  # [C, B]
+    energy_lost += 0.5 * (squared_norm(momentum) - squared_norm(end_momentum))  # [C, B]
     probability = tf.exp(tf.minimum(energy_lost, 0.0))
     probability = tf.where(tf.math.is_nan(probability), 0.0, probability)
     accepted = uniform < probability
@@ -392,7 +392,3 @@ def hmc_transition(log_weights, chains: Chains, momentum, uniform, beta, step, n
         lambda new, old: tf.where(accepted if new.shape.rank == 2 else accepted[..., None], new, old), end, chains
     )
     return moved, probability
-
-
-def _squared_norm(value):
-    return tf.reduce_sum(tf.square(value), axis=-1)

@@ -173,6 +173,7 @@ def deviation(
     k = positive_integer("k", k)
     if positive_integer("num_estimates", num_estimates) < 2:
         raise InputError(f"num_estimates must be at least 2: one estimate has no spread, got {num_estimates}")
+    x = model.checked(x)
     log_likelihood = one_for_each(log_likelihood, len(x))
     estimates = []
     for log_w in _log_weights(model, x, k * num_estimates, seed, batch_size):
@@ -185,8 +186,8 @@ def deviation(
 
 def _log_weights(model, x, num_samples: int, seed: int, batch_size: int, progress=None) -> Iterator[np.ndarray]:
     """Yields the log-weights of each batch of rows, float32 [num_samples, B]."""
-    batch_size = positive_integer("batch_size", batch_size)
-    for first in range(0, max(len(x), 1), batch_size):  # the model refuses an empty batch
+    x, batch_size = model.checked(x), positive_integer("batch_size", batch_size)
+    for first in range(0, len(x), batch_size):
         chunks = []
         for log_w in model.log_weight_chunks(x[first : first + batch_size], num_samples, seed):
             chunks.append(log_w.numpy())

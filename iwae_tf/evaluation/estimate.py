@@ -21,7 +21,7 @@ class LikelihoodEstimate:
 
     Attributes:
         log_likelihood: log of the mean importance weight, float64.
-        elbo: mean of the log-weights, float64; from a refined proposal it is above the model's own L_1.
+        elbo: mean of the log-weights of the proposal, float64; `bounds[1]` is L_1 of q(h | x).
         standard_error: of `log_likelihood`, by the delta method, float64; NaN for one sample. The largest of that of
             the estimate and those that two pilot runs predict, since a single run often misses the largest weights.
         effective_sample_size: (sum w)^2 / sum w^2, float64.
@@ -125,14 +125,13 @@ def likelihood_batches(
     sizes = {positive_integer("sample_sizes", k) for k in sample_sizes} | {num_samples}
     sizes = tuple(sorted(k for k in sizes if k <= num_samples))
     most = most_samples(num_samples, target_standard_error, max_samples)
+    target = None if target_standard_error is None else float(target_standard_error)
     seed, refined = tf.constant(check_seed(seed), tf.int64), refines(model, refine)
     x = dense_numbers(x)
     in_graph = not tf.executing_eagerly()  # where the number of rows is unknown: one batch, of tensors
     for first in [0] if in_graph else range(first_row, max(len(x), 1), batch_size):  # without rows `checked` raises
         rows = model.checked(x if in_graph else x[first : first + batch_size])
-        found = model._estimate_rows(
-            rows, seed, tf.constant(num_samples), tf.constant(most), sizes, target_standard_error, refined
-        )
+        found = model._estimate_rows(rows, seed, tf.constant(num_samples), tf.constant(most), sizes, target, refined)
         found["bounds"] = dict(zip(sizes, tf.unstack(found["bounds"], len(sizes), axis=1), strict=True))
         if not in_graph:
             found = tf.nest.map_structure(lambda values: values.numpy(), found)

@@ -7,7 +7,6 @@ draws.
 """
 
 import numpy as np
-import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.errors import InputError
@@ -53,11 +52,11 @@ def impute_draws(model, x, n: int, num_samples: int = 5000, seed: int = 0) -> np
     """
     x, stage = _checked(model, x), model.generative_network.likelihood_stage
     h = posterior_samples(model, x, n, num_samples, seed)
-    drawn = stage.head.sample(stage(h[0]), seeds.key(seed, seeds.Purpose.SAMPLE, 0))
+    drawn = stage.head.sample(stage(h[0]), seeds.key(seed, seeds.Purpose.IMPUTATION))
     return np.where(np.isnan(x), drawn.numpy(), x).astype(np.float32)
 
 
 def _checked(model, x) -> np.ndarray:
     if not model.missing:
         raise InputError("this model takes no missing values: train with --missing, or build it with missing=True")
-    return np.asarray(model.checked(tf.convert_to_tensor(np.asarray(x, np.float32))))
+    return model.checked(x).numpy()

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from iwae_tf import seeds
 from iwae_tf.distributions.gaussian import StandardNormal
-from iwae_tf.errors import InputError, check_seed
+from iwae_tf.errors import InputError, check_seed, finite_number, positive_integer
 from iwae_tf.models.checks import check_gaussian
 from iwae_tf.models.networks import MLP
 
@@ -41,7 +41,8 @@ def unit_activities(model, x: np.ndarray, num_samples: int = 100, seed: int = 0)
 
     Reference: Burda, Grosse, Salakhutdinov (2016), section 5.
     """
-    if len(x) < 2 or num_samples < 2 or num_samples % 2:
+    x = model.checked(x)
+    if len(x) < 2 or positive_integer("num_samples", num_samples) % 2:
         raise InputError(
             f"active units need at least 2 rows and an even number of samples, got {len(x)} rows, {num_samples} samples"
         )
@@ -50,7 +51,7 @@ def unit_activities(model, x: np.ndarray, num_samples: int = 100, seed: int = 0)
     batches = []
     for first in range(0, len(x), BATCH_SIZE):
         key = seeds.key(seed, seeds.Purpose.ACTIVE_UNITS, first)
-        batches.append(means_of_halves(model, model.checked(x[first : first + BATCH_SIZE]), key, num_samples))
+        batches.append(means_of_halves(model, x[first : first + BATCH_SIZE], key, num_samples))
     activities = []
     for halves in zip(*batches, strict=True):  # of one layer, for every batch
         one, two = (np.concatenate(half).astype(np.float64) for half in zip(*halves, strict=True))  # [N, H_l]
@@ -67,6 +68,7 @@ def active_units(model, x: np.ndarray, threshold: float = ACTIVE_THRESHOLD, seed
         threshold: the paper's 0.01.
         seed: seed of the noise.
     """
+    threshold = finite_number("threshold", threshold)
     return [int((activity > threshold).sum()) for activity in unit_activities(model, x, seed=seed)]
 
 
@@ -160,8 +162,7 @@ def _checked(model, activities) -> list[np.ndarray]:
 
 def _kept(activities: list[np.ndarray], threshold: float) -> list[np.ndarray]:
     """Returns a mask of the units that stay, bool [H_l] for each layer, at least one in each."""
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not np.isfinite(threshold):
-        raise InputError(f"threshold must be a finite number, got {threshold!r}")
+    threshold = finite_number("threshold", threshold)
     kept = [activity > threshold for activity in activities]
     for number, (mask, activity) in enumerate(zip(kept, activities, strict=True), start=1):
         if not mask.any():

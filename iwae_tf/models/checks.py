@@ -176,7 +176,10 @@ def dense_numbers(x):
     """
     if isinstance(x, tf.data.Dataset):
         check_elements(x.element_spec)
-        return tf.concat([batch[0] if isinstance(batch, tuple) else batch for batch in x], axis=0)
+        batches = [batch[0] if isinstance(batch, tuple) else batch for batch in x]
+        if not batches:
+            raise InputError("x is a dataset with no rows")
+        return tf.concat(batches, axis=0)
     if isinstance(x, tf.Tensor):
         kind = x.dtype
         if not (kind.is_floating or kind.is_integer or kind.is_bool):

@@ -110,6 +110,8 @@ class IWAE(keras.Model):
             hidden_units = (hidden_units,)
         if len(latent_units) == 1 and (not hidden_units or not isinstance(hidden_units[0], Sequence)):
             hidden_units = (hidden_units,)
+        if not all(isinstance(layer, Sequence) for layer in hidden_units):
+            raise InputError(f"hidden_units needs a tuple of widths for each stochastic layer, got {hidden_units}")
         self.latent_units = tuple(positive_integer("latent_units", units) for units in latent_units)
         self.hidden_units = tuple(tuple(positive_integer("hidden_units", n) for n in layer) for layer in hidden_units)
         if len(self.latent_units) != len(self.hidden_units) or not self.latent_units:

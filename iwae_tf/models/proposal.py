@@ -15,7 +15,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from iwae_tf import seeds
-from iwae_tf.numerics import log_mean_exp
+from iwae_tf.numerics import log_mean_exp, squared_norm
 from iwae_tf.seeds import Purpose
 
 FIRST_FITS, FIRST_DRAWS = 5, 50  # from q to a Gaussian at the mode
@@ -50,7 +50,7 @@ class Proposal(NamedTuple):
         """Returns the noise at z and log N(noise; 0, I) - log r there: z [n, 1, H] -> [n, 1, H], [n, 1]."""
         loc, factor, log_det = (tf.cast(value, z.dtype) for value in self)
         noise = loc + tf.matmul(z[:, 0], factor, transpose_b=True)[:, None]
-        return noise, 0.5 * (_squared_norm(z) - _squared_norm(noise)) + log_det
+        return noise, 0.5 * (squared_norm(z) - squared_norm(noise)) + log_det
 
     def log_weights(self, model, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         """Returns log of the weight f / r of the noise at z, float32: x [1, D], z [n, 1, H] -> [n, 1]."""
@@ -107,7 +107,7 @@ def refine(model, x: tf.Tensor, stream: tf.Tensor) -> Proposal:
         z = fit_width * draws(first_draws + number * DRAWS, DRAWS)
         log_ratio, gradient = _log_weights_and_gradient(model, x, proposal, z)
         log_ratio = tf.cast(log_ratio, tf.float64)  # log f / r; the weights are f over the density of the draws
-        weights = tf.nn.softmax(log_ratio - tf.cast(0.5 * (1.0 - fit_width**-2) * _squared_norm(z), tf.float64))
+        weights = tf.nn.softmax(log_ratio - tf.cast(0.5 * (1.0 - fit_width**-2) * squared_norm(z), tf.float64))
         misfit = tf.reduce_sum(weights * tf.square(log_ratio - tf.reduce_sum(weights * log_ratio)))
         rate = tf.where(number == 0, tf.constant(DRAWS, tf.float64), 1.0 / tf.cast(tf.maximum(number, 1), tf.float64))
         return number + 1, matched(proposal, z, gradient, weights, rate), misfit
@@ -139,7 +139,7 @@ def _log_weights_and_gradient(model, x, proposal: Proposal, z: tf.Tensor) -> tup
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(z)
         log_w = proposal.log_weights(model, x, z)  # [n, 1]
-        log_f = log_w - 0.5 * _squared_norm(z)  # up to a constant
+        log_f = log_w - 0.5 * squared_norm(z)  # up to a constant
     return log_w[:, 0], tape.gradient(log_f, z)[:, 0]
 
 
@@ -196,7 +196,3 @@ def matched(proposal: Proposal, z: tf.Tensor, gradient: tf.Tensor, weights: tf.T
 def select(condition: tf.Tensor, chosen: Proposal, other: Proposal) -> Proposal:
     """Returns the first proposal if the condition holds, else the other; a bool scalar."""
     return tf.nest.map_structure(functools.partial(tf.where, condition), chosen, other)
-
-
-def _squared_norm(values):
-    return tf.reduce_sum(tf.square(values), axis=-1)

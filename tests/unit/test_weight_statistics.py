@@ -167,6 +167,14 @@ def test_examples_of_different_numbers_of_samples_share_a_long_buffer_in_a_graph
     np.testing.assert_allclose(in_graph(tf.constant(tails), np.repeat(numbers, 3).astype(np.int32)), expected, **CLOSE)
 
 
+def test_equal_excesses_have_the_shape_of_nearly_equal_ones():
+    log_w = np.full((5000, 13), -1.0, np.float32)
+    for column, number in enumerate([*range(100, 112), 120]):  # from 100 to 120 the grid holds the exponential, theta 0
+        log_w[:number, column] = 0.0
+    nearly = log_w + np.random.default_rng(0).uniform(0.0, 1e-4, log_w.shape).astype(np.float32) * (log_w == 0.0)
+    np.testing.assert_allclose(_shape(log_w), _shape(nearly), rtol=0.01)
+
+
 def test_where_no_tail_stands_out_the_shape_is_infinite():
     for num_samples in (1, 2, 10, 20):  # too few samples
         assert _shape(np.random.default_rng(0).normal(size=(num_samples, 2)).astype(np.float32)).tolist() == [INF] * 2

@@ -271,6 +271,11 @@ def test_unusable_columns_are_refused(columns, words):
         ({"likelihood": "columns"}, "columns needs columns"),
         ({"likelihood": "gaussian", "columns": COLUMNS}, "gaussian takes no columns"),
         ({"likelihood": "gaussian", "missing": True}, "leave missing out"),
+        ({"likelihood": "columns", "columns": COLUMNS, "levels": 256}, "levels and data_mean are for pixels"),
+        (
+            {"likelihood": "columns", "columns": COLUMNS, "data_mean": np.zeros(6)},
+            "levels and data_mean are for pixels",
+        ),
     ],
 )
 def test_columns_and_likelihood_must_fit(settings, words):

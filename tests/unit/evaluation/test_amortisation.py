@@ -74,6 +74,9 @@ def test_what_does_not_exist_is_refused():
         inference_gap(small_model(latent="bernoulli"), x, np.zeros(2))
     with pytest.raises(InputError, match="num_samples must be a multiple of 50, got 30"):
         inference_gap(small_model(), x, np.zeros(2), num_samples=30)
+    for size in (0, 2.5):
+        with pytest.raises(InputError, match="batch_size must be an integer >= 1"):
+            inference_gap(small_model(), x, np.zeros(2), batch_size=size)
     for wrong in (np.zeros((2, 1)), np.zeros(1), 0.0, [0.0, np.nan]):
         with pytest.raises(InputError, match="log_likelihood must be one finite number for each of the 2 rows of x"):
             inference_gap(small_model(), x, wrong)

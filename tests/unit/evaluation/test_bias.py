@@ -125,6 +125,9 @@ class Stub:
     def __init__(self, log_w, cuts=()):
         self.log_w, self.cuts = np.asarray(log_w), list(cuts)
 
+    def checked(self, x):
+        return x
+
     def log_weight_chunks(self, x, num_samples, seed):
         taken = self.log_w[:num_samples][:, np.asarray(x, int)[:, 0]]
         return iter([tf.constant(chunk) for chunk in np.split(taken, self.cuts)])
@@ -152,6 +155,15 @@ def test_estimates_and_errors_are_those_of_the_formulas_whatever_the_batches_and
         assert {value.dtype for value in (*estimate.estimates.values(), *estimate.standard_errors.values())} == {
             np.dtype(np.float64)
         }
+
+
+def test_datasets_are_their_rows():
+    model, x = small_model(), binary_images(5)
+    batches = tf.data.Dataset.from_tensor_slices(x).batch(2)
+    found, expected = (jackknife_log_likelihood(model, rows, 5).estimates[1] for rows in (batches, x))
+    np.testing.assert_array_equal(found, expected)
+    found, expected = (deviation(model, rows, 2, 3, np.zeros(5)).gap for rows in (batches, x))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_both_read_the_samples_of_the_model():

@@ -172,8 +172,9 @@ def test_binary_units_are_scored_with_q_unless_refinement_is_asked_for():
 POSITIVE = "must be an integer >= 1, got"
 REFUSED = [
     ({"target_standard_error": 0.0}, "target_standard_error must be a number of nats > 0, got 0.0"),
-    ({"target_standard_error": float("nan")}, "must be a number of nats > 0, got nan"),
-    ({"target_standard_error": True}, "must be a number of nats > 0, got True"),
+    ({"target_standard_error": float("nan")}, "target_standard_error must be a number, got nan"),
+    ({"target_standard_error": float("inf")}, "target_standard_error must be a number, got inf"),
+    ({"target_standard_error": True}, "target_standard_error must be a number, got True"),
     ({"max_samples": 100}, "max_samples = 100 without target_standard_error"),
     ({"target_standard_error": 0.1, "max_samples": 4}, "max_samples must be at least num_samples = 5, got 4"),
     ({"target_standard_error": 0.1, "num_samples": 1}, "num_samples must be at least 2"),

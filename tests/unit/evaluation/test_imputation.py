@@ -63,6 +63,24 @@ def test_a_category_is_its_most_probable_value():
     np.testing.assert_array_equal(impute(model, x, 100), [[2, 0.5, 0], [0, 0.5, 0]])
 
 
+def test_rows_are_checked_before_their_mask_is_lost(linear):
+    masked = np.ma.masked_array([[9.0, -999.0, 1.0]], mask=[[0, 1, 0]])
+    for fill in (lambda x: impute(linear, x, 50), lambda x: impute_draws(linear, x, 1, 50)):
+        for x, message in ((masked, "mask would be lost"), ([["9", "0.5", "1"]], "array of numbers")):
+            with pytest.raises(InputError, match=message):
+                fill(x)
+
+
+def test_draws_have_other_noise_than_samples_of_the_model():
+    columns = [ColumnModel(f"c{i}", "gaussian") for i in range(3)]
+    model = IWAE(3, (2,), ((),), likelihood="columns", columns=columns, missing=True)
+    (group,) = model.likelihood_head.groups
+    group.head.loc.kernel.assign(np.zeros((2, 3)))  # x does not depend on h, so it is its noise
+    group.head.log_scale.kernel.assign(np.zeros((2, 3)))
+    drawn = impute_draws(model, np.full((1, 3), np.nan, np.float32), 4, 50)[:, 0]
+    assert (np.abs(drawn - model.sample(4).numpy()) > 1e-3).all()
+
+
 def test_a_model_without_missing_values_says_so():
     with pytest.raises(InputError, match="--missing"):
         impute(IWAE(4, (2,), ((3,),)), np.zeros((1, 4)))

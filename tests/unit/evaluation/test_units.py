@@ -86,6 +86,16 @@ def test_a_unit_is_active_above_the_threshold_and_not_at_it():
     activity = np.sort(unit_activities(model, x)[0])
     thresholds = (0.0, activity[2], np.nextafter(activity[2], 0.0), activity[-1])
     assert [active_units(model, x, threshold)[0] for threshold in thresholds] == [5, 2, 3, 0]
+    with pytest.raises(InputError, match="threshold must be a number, got nan"):
+        active_units(model, x, np.nan)
+
+
+def test_a_dataset_has_the_activity_of_its_rows():
+    model, x = small_model(2), binary_images(20)
+    for one, other in zip(
+        unit_activities(model, tf.data.Dataset.from_tensor_slices(x).batch(7)), unit_activities(model, x), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +103,8 @@ def test_a_unit_is_active_above_the_threshold_and_not_at_it():
     [
         ({"x": binary_images(1)}, "even number of samples, got 1 rows, 10 samples"),
         ({"num_samples": 7}, "even number of samples, got 5 rows, 7 samples"),
-        ({"num_samples": 0}, "even number of samples, got 5 rows, 0 samples"),
+        ({"num_samples": 0}, "num_samples must be an integer >= 1, got 0"),
+        ({"num_samples": 4.0}, "num_samples must be an integer >= 1, got 4.0"),
         ({"x": binary_images(5)[:, :7]}, r"x must be \[batch, 12\] with values in \[0, 1\]"),
         ({"x": np.full((5, 12), np.nan, np.float32)}, r"x must be \[batch, 12\] with values in \[0, 1\]"),
         ({"seed": -1}, "seed must be an integer"),
@@ -305,7 +316,7 @@ def test_units_at_the_threshold_go_but_the_most_active_of_a_layer_stays_with_a_w
         ([np.ones(5)], 0.01, r"layers \(5, 3\), got arrays of shapes \[\(5,\)\]: take them from"),
         ([np.ones(3), np.ones(5)], 0.01, r"shapes \[\(3,\), \(5,\)\]"),
         ([np.ones(5), np.full(3, np.nan)], 0.01, "activities must be finite"),
-        ([np.ones(5), np.ones(3)], "much", "threshold must be a finite number, got 'much'"),
+        ([np.ones(5), np.ones(3)], "much", "threshold must be a number, got 'much'"),
     ],
 )
 def test_activities_that_do_not_fit_are_refused(activities, threshold, message):

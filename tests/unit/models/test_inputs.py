@@ -112,6 +112,11 @@ def test_dictionaries_are_answered_with_how_to_take_one_array(model):
         model.log_likelihood(batches({"image": X}), 5)
 
 
+def test_a_dataset_without_rows_is_refused(model):
+    with pytest.raises(InputError, match="no rows"):
+        model.log_likelihood(batches().take(0), 5)
+
+
 @pytest.mark.parametrize("setting", ["steps_per_epoch", "epochs", "batch_size"])
 def test_counts_of_fit_are_checked(model, setting):
     with pytest.raises(InputError, match=f"{setting} must be an integer >= 1, got 0"):
@@ -135,6 +140,11 @@ def test_no_validation_split_is_none(model):
 def test_brackets_of_one_stochastic_layer_may_be_left_out(latent_units, hidden_units, expected):
     model = IWAE(12, latent_units, hidden_units)
     assert (model.latent_units, model.hidden_units) == expected
+
+
+def test_several_stochastic_layers_need_their_brackets():
+    with pytest.raises(InputError, match="a tuple of widths for each stochastic layer"):
+        IWAE(12, (3, 2), (5, 4))
 
 
 def test_an_estimate_in_a_function_is_of_tensors_for_any_number_of_rows(model):

@@ -95,7 +95,8 @@ def test_networks_that_share_a_weight_are_refused():
 )
 def test_an_image_of_any_size_becomes_features_and_features_an_image_of_that_size(shape, filters):
     height, width = (int(np.ceil(n / 2 ** len(filters))) for n in shape[:2])
-    features = ConvEncoder(shape, filters)(tf.ones([2, int(np.prod(shape))]))
+    one = filters[0] if len(filters) == 1 else filters  # a single one needs no brackets
+    features = ConvEncoder(shape, one)(tf.ones([2, int(np.prod(shape))]))
     assert features.shape == (2, height * width * filters[-1])
     assert ConvDecoder(shape, filters)(tf.ones([2, 5])).shape == (2, *shape[:2], filters[0])
 
