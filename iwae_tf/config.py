@@ -109,7 +109,7 @@ def checked_shares(split: Sequence[float]) -> tuple[float, float, float]:
         isinstance(share, numbers.Real) and not isinstance(share, bool) for share in split
     )
     fits = numeric and len(split) == 3 and min(split) >= 0 and split[0] > 0 and split[2] > 0
-    if not fits or abs(math.fsum(split) - 1) > 1e-6:
+    if not (fits and abs(math.fsum(split) - 1) <= 1e-6):  # NaN neither
         got = ",".join(map(str, split)) if isinstance(split, (list, tuple)) else repr(split)
         raise InputError(
             f"split (--split) must be the shares of train, valid and test, which sum to 1, got {got}: give for "

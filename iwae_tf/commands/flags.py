@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,6 +47,17 @@ def flag_of(setting: str) -> str:
     return "--" + setting.replace("_", "-")
 
 
+def read_ahead(words: list[str], *add_flags: Callable[[argparse.ArgumentParser], None]) -> argparse.Namespace:
+    """Returns some flags of a command line before its own parser exists; the defaults if one is malformed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for add in add_flags:
+        add(parser)
+    try:
+        return parser.parse_known_args(words)[0]
+    except argparse.ArgumentError:  # the command's own parser says so
+        return parser.parse_args([])
+
+
 # Flags that several commands share
 
 
@@ -69,14 +81,12 @@ def import_given_plugins(words: list[str]) -> tuple[str, ...]:
     Returns:
         Their names.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    add_plugin(parser)
-    parser.add_argument("--output-dir")
-    parser.add_argument("--resume", action="store_true")
-    try:
-        given, _ = parser.parse_known_args(words)
-    except argparse.ArgumentError:  # a flag without its value: the command's own parser says so
-        return ()
+
+    def add_run(parser):
+        parser.add_argument("--output-dir")
+        parser.add_argument("--resume", action="store_true")
+
+    given = read_ahead(words, add_plugin, add_run)
     plugins = list(given.plugins)
     if given.resume and given.output_dir and (Path(given.output_dir) / "config.json").is_file():
         from iwae_tf.training.run_folder import recorded  # lazy import: `score` needs no filelock

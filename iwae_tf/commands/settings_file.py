@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from iwae_tf.commands.flags import add_seeds, read_ahead
 from iwae_tf.config import RECIPES, RECORDED, word_of
 from iwae_tf.data.files import one_line
 from iwae_tf.errors import InputError, nearest_name
@@ -38,12 +39,7 @@ def read_given(words: list[str]) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         InputError: the file cannot be read, or names a setting twice.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    add_config(parser)
-    try:
-        path = parser.parse_known_args(words)[0].config
-    except argparse.ArgumentError:  # without its value: the command's own parser says so
-        return None
+    path = read_ahead(words, add_config).config
     return None if path is None else (path, _flat(path, _read(path)))
 
 
@@ -64,7 +60,7 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
         if action.option_strings and action.dest not in ("help", "config"):
             flags |= dict.fromkeys([action.dest, *(_plain(flag) for flag in action.option_strings)], action)
     typed, words = {word.partition("=")[0] for word in given}, []
-    if _lists_seeds(given):
+    if isinstance(read_ahead(given, add_seeds).seeds, list):  # which leaves none to --seed
         typed.add("--seed")
     if "--seed" in typed and isinstance(settings.get("seeds"), list):
         typed.add("--seeds")
@@ -73,6 +69,8 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
             nearest = nearest_name(name, flags)
             hint = f"did you mean {nearest}? " if nearest else ""
             raise InputError(f"{path}: unknown setting {name}; {hint}(see {parser.prog} --help)")
+        if name == "overwrite" and "--resume" in typed:  # the typed word wins
+            continue
         if value is not None and not typed & set(flags[name].option_strings):
             words += _words(path, name, value, flags[name])
     return words
@@ -80,12 +78,7 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
 
 def recipe_words(parser: argparse.ArgumentParser, given: list[str]) -> list[str]:
     """Returns the words for the recipe that a command line names by `--recipe`, without those that it has already."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    add_recipe(own)
-    try:
-        name = own.parse_known_args(given)[0].recipe
-    except argparse.ArgumentError:  # no recipe: the command's own parser says so
-        return []
+    name = read_ahead(given, add_recipe).recipe
     known = any("--recipe" in action.option_strings for action in parser._actions)
     return words_of(Path("--recipe"), RECIPES.get(name, {}), parser, given) if known else []
 
@@ -133,16 +126,6 @@ def _flat(path: Path, content: dict) -> dict[str, Any]:
                 raise InputError(f"{path} has the setting {plain} twice; give it once")
             settings[plain] = item
     return settings
-
-
-def _lists_seeds(given: list[str]) -> bool:
-    """Returns whether a command line names its seeds by `--seeds A,B,C`, which leaves none to `--seed`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--seeds", default="")
-    try:
-        return "," in parser.parse_known_args(given)[0].seeds
-    except argparse.ArgumentError:  # without its value: the command's own parser says so
-        return False
 
 
 def _plain(name: str) -> str:

@@ -94,7 +94,7 @@ def run(arguments) -> int:
     written = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     print(
         "",
-        f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs']} epochs, "
+        f"{metrics['dataset']}, {metrics['objective']}, k = {metrics['k']}, {metrics['epochs_done']} epochs, "
         f"{metrics['num_test']} test rows",
         "",
         table(metrics),

@@ -81,11 +81,11 @@ def names_of(paths: list[Path]) -> list[str]:
 def read_record(path: Path) -> Record:
     """Returns the record of a run folder; raises `InputError` if it is not one, or a file is damaged or out of date."""
     check_run(path)
-    metrics = path / "metrics.json"
+    config = _config(path / "config.json")
     return Record(
         path,
-        _config(path / "config.json"),
-        _metrics(metrics) if metrics.is_file() else None,
+        config,
+        _metrics(path / "metrics.json", config),
         _history(path / "history.csv"),
         read_scores(path),
         recorded(path, "plugins"),
@@ -102,9 +102,7 @@ def read_summary(path: Path) -> tuple[dict, dict | None, int]:
         InputError: a file of the folder is damaged.
     """
     config, done = _config(path / "config.json"), len(_history(path / "history.csv")["epoch"])
-    if not (path / "metrics.json").is_file():
-        return config, None, done
-    return config, _metrics(path / "metrics.json"), done
+    return config, _metrics(path / "metrics.json", config), done
 
 
 def _config(path: Path) -> dict:
@@ -117,9 +115,14 @@ def _config(path: Path) -> dict:
     return {name: {**defaults.get(name, {}), **sections.get(name, {})} for name in {**defaults, **sections}}
 
 
-def _metrics(path: Path) -> dict:
+def _metrics(path: Path, config: dict) -> dict | None:
+    """Returns the content of a `metrics.json`, None before the scoring of the run with this `config`."""
+    if not path.is_file():
+        return None
     content = read_json(path)
     if different := different_models(path.parent, {path.name: content.get("model")}):
+        if content.get("epochs") not in (None, config["training"]["epochs"]):  # trained further, and not yet scored
+            return None
         raise InputError(
             f"{path} is not of the run's model ({different}); write it again by python -m iwae_tf train --resume"
         )

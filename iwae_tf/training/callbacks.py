@@ -83,9 +83,9 @@ class TimeLeft(keras.callbacks.Callback):
             self.say(seconds / steps * (self.total_steps - step), seconds / steps * self.total_steps)
 
 
-def has_epochs(path: Path) -> bool:
-    """Returns whether a `history.csv` has a line besides that of its names."""
-    return path.is_file() and len(path.read_text().splitlines()) > 1
+def epochs_in(path: Path) -> int:
+    """Returns the number of epochs in a `history.csv`, whose first line has names; 0 without the file."""
+    return max(len(path.read_text().splitlines()) - 1, 0) if path.is_file() else 0
 
 
 class HistoryFile(keras.callbacks.Callback):
@@ -174,8 +174,10 @@ class StopSignals:
         self._install(dict.fromkeys(self.handlers, self._request))
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, *others):
         self._install(self.handlers)
+        if kind is None:  # it may have come after the last step
+            self.check()
 
     def check(self) -> None:
         """Raises `Stopped` if a signal came."""

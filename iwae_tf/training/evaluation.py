@@ -1,5 +1,7 @@
 """Scores a split of a run's data set, resumable batch by batch: the end of `train`, and `evaluate`."""
 
+import contextlib
+import dataclasses
 import hashlib
 import shutil
 import time
@@ -27,7 +29,7 @@ from iwae_tf.evaluation.units import ACTIVE_THRESHOLD, unit_activities
 from iwae_tf.plots import columns, image_grid
 from iwae_tf.training import evaluation_extras as extras
 from iwae_tf.training.building import check_same_data, load_data, scored_images
-from iwae_tf.training.callbacks import EarlyStopping, StopSignals, progress_bar
+from iwae_tf.training.callbacks import EarlyStopping, StopSignals, epochs_in, progress_bar
 from iwae_tf.training.run import Run
 from iwae_tf.training.run_folder import (
     TrainedRun,
@@ -37,7 +39,7 @@ from iwae_tf.training.run_folder import (
     read_json,
     write_json,
 )
-from iwae_tf.training.scores_file import SCORES, columns_of, read_columns, write_columns
+from iwae_tf.training.scores_file import SCORES, columns_of, model_of, read_columns, write_columns
 from iwae_tf.training.workers import Workers
 
 BATCH_SIZE = 100
@@ -45,30 +47,34 @@ POSTERIOR_ROWS = 4
 
 
 def evaluate_training(run: Run, train_seconds: float, verbose: int = 1, figure_format: str = "png") -> dict:
-    """Scores the test rows at the end of `train`, draws, and writes `metrics.json`; returns its content."""
+    """Scores the test rows at the end of `train`, draws, and writes `metrics.json`; returns its content.
+
+    Scores of the same model under the same protocol are kept, those of some batches as those of all.
+    """
     begin, training = time.perf_counter(), run.config.training
     settings = ScoringConfig(num_samples=run.config.evaluation.eval_samples, seed=training.seed)
     checksum = model_checksum(run.path)
     about = protocol(run.model, read_json(run.path / "config.json"), settings, run.x_test)
     of_batches = {**about, "model": checksum}
     same = _is_begun(run.path) and read_json(run.path / "batches" / "protocol.json") == of_batches
-    # Other workers do not share the folder, so several workers cannot resume the scoring.
-    fresh = not same or run.workers.index is not None
-    _open_batches(run.path, of_batches, delete=run.path / "batches" if fresh else None)
-    estimate, report = _score(
-        run.model, run.x_test, settings, about, checksum, run.path, verbose, run.workers, _named(run.dataset, "test")
-    )
-    metrics = {
+    alone = run.workers.index is None  # other workers do not share the folder, so they cannot resume the scoring
+    finished = _finished(run.path, about, checksum) if alone else None
+    if finished is None:
+        _open_batches(run.path, of_batches, delete=None if same and alone else run.path / "batches")
+        named = _named(run.dataset, "test")
+        finished = _score(run.model, run.x_test, settings, about, checksum, run.path, verbose, run.workers, named)
+    estimate, report = finished
+    of_run = {
         "dataset": run.dataset.name,
         "objective": training.objective,
         "k": training.k,
         "epochs": training.epochs,
+        "epochs_done": epochs_in(run.path / "history.csv"),
         "num_test": len(run.x_test),
         "num_samples": settings.num_samples,
-        **report,
-        "train_seconds": round(train_seconds, 3),
-        "eval_seconds": round(time.perf_counter() - begin, 3),
     }
+    metrics = {**of_run, "eval_seconds": round(time.perf_counter() - begin, 3), **report, **of_run}
+    metrics["train_seconds"] = round(train_seconds, 3)
     if training.early_stopping:
         metrics["best_epoch"] = EarlyStopping(run.path, training.early_stopping).best_epoch
     if run.workers.is_chief:
@@ -258,7 +264,7 @@ def _score(
 
 
 def _estimate(model, x, settings, batches: Path, verbose: int, workers: Workers) -> LikelihoodEstimate:
-    done = [_read_batch(batches, number) for number in range(workers.agree(len(list(batches.glob("[0-9]*.parquet")))))]
+    done = [_estimate_in(_batch(batches, number)) for number in range(workers.agree(_num_readable(batches)))]
     first_row = sum(len(batch.log_likelihood) for batch in done)
     remaining = likelihood_batches(
         model,
@@ -275,7 +281,7 @@ def _estimate(model, x, settings, batches: Path, verbose: int, workers: Workers)
     with StopSignals() as signals, progress_bar("evaluating", len(x), "row", verbose, initial=first_row) as bar:
         for batch in remaining if first_row < len(x) else ():
             if workers.is_chief:
-                write_columns(batches / f"{len(done):06d}.parquet", columns_of(batch, first_row))
+                write_columns(_batch(batches, len(done)), columns_of(batch, first_row))
             done.append(batch)
             first_row += len(batch.log_likelihood)
             bar.update(len(batch.log_likelihood))
@@ -283,11 +289,34 @@ def _estimate(model, x, settings, batches: Path, verbose: int, workers: Workers)
     return concatenate(done)
 
 
-def _read_batch(batches: Path, number: int) -> LikelihoodEstimate:
-    columns = read_columns(batches / f"{number:06d}.parquet")
-    del columns["row"]
-    bounds = {int(name[6:]): columns.pop(name) for name in list(columns) if name.startswith("bound_")}
-    return LikelihoodEstimate(**columns, bounds=bounds)
+def _batch(batches: Path, number: int) -> Path:
+    return batches / f"{number:06d}.parquet"
+
+
+def _num_readable(batches: Path) -> int:
+    """Returns the number of batches from the first to the one before the first that is missing or damaged."""
+    number = 0
+    with contextlib.suppress(InputError):
+        while _batch(batches, number).is_file():
+            _estimate_in(_batch(batches, number))
+            number += 1
+    return number
+
+
+def _estimate_in(file: Path) -> LikelihoodEstimate:
+    columns = read_columns(file)
+    bounds = {int(name[6:]): columns[name] for name in columns if name.startswith("bound_")}
+    names = [field.name for field in dataclasses.fields(LikelihoodEstimate) if field.name != "bounds"]
+    return LikelihoodEstimate(**{name: columns[name] for name in names}, bounds=bounds)
+
+
+def _finished(path: Path, about: dict, checksum: str) -> tuple[LikelihoodEstimate, dict] | None:
+    """Returns the estimate and the metrics of a run, if they are of this model and protocol, else None."""
+    with contextlib.suppress(InputError, KeyError):
+        metrics, estimate = read_json(path / "metrics.json"), _estimate_in(path / SCORES)
+        if (metrics.get("protocol"), metrics.get("model"), model_of(path / SCORES)) == (about, checksum, checksum):
+            return estimate, metrics
+    return None
 
 
 def _prepare_folder(folder: Path, about: dict, overwrite: bool) -> None:
@@ -330,7 +359,6 @@ def _likelihood_section(estimate: LikelihoodEstimate) -> dict:
         "log_likelihood": float(values.mean()),
         "standard_error": standard_error_of_mean(values),
         "monte_carlo_error": monte_carlo_error(values, errors),
-        "elbo": float(estimate.elbo.mean()),
         "bounds": {str(k): value for k, value in estimate.mean_bounds.items()},
         "bound_standard_errors": {str(k): value for k, value in estimate.bound_standard_errors.items()},
         "reliability": {

@@ -25,7 +25,7 @@ from iwae_tf.models.checks import MAX_STEPS_PER_CALL, check_memory, counts_batch
 from iwae_tf.models.iwae import IWAE
 from iwae_tf.objectives import Objective, build_objective
 from iwae_tf.training import building, run_folder
-from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals, has_epochs
+from iwae_tf.training.callbacks import Checkpoints, EarlyStopping, HistoryFile, ProgressBar, StopSignals, epochs_in
 from iwae_tf.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, state_of
 from iwae_tf.training.event_files import EventFiles
 from iwae_tf.training.workers import Workers, gather_workers
@@ -164,7 +164,7 @@ def _prepare_state(run: Run, objective, resume: bool, taken: str | None) -> None
         taken = stored["training"].get("init_from_model")
         report = functools.partial(print, "warning:", file=sys.stderr)
         checkpoint = latest_checkpoint(path / "checkpoints", report)
-        if not checkpoint and ((path / "model.keras").is_file() or has_epochs(path / "history.csv")):
+        if not checkpoint and ((path / "model.keras").is_file() or epochs_in(path / "history.csv")):
             raise InputError(
                 f"no checkpoint is left in {path / 'checkpoints'}, so training would start again from step 0: delete "
                 "the run to do so, train in another folder, or score the model by evaluate"
@@ -218,7 +218,9 @@ def fit(run: Run, verbose: int = 1, extra: Sequence[keras.callbacks.Callback] = 
     except InputError as error:  # the bound is not finite, or the pixels are none that the likelihood can observe
         raise InputError(f"{error}; {_last_checkpoint(run)}") from None
     except OSError as error:
-        raise InputError(f"the run in {run.path} cannot be written ({error}); {_last_checkpoint(run)}") from None
+        raise InputError(
+            f"the run in {run.path} cannot be written ({error}); {_last_checkpoint(run)}, which --resume continues"
+        ) from None
     except KeyboardInterrupt:
         if run.model.step % run.steps_per_epoch or run.model.step == history.last_step:
             save_checkpoint(run.model, run.path / "checkpoints")  # else the epoch, whose line is missing, is repeated
@@ -264,4 +266,4 @@ def _last_checkpoint(run: Run) -> str:
     kept = latest_checkpoint(folder) if folder.is_dir() else None  # the folder may have been removed under the run
     if kept is None:
         return f"no checkpoint is left in {folder}"
-    return f"the last good checkpoint is {kept}, from which the run can be resumed"
+    return f"the last good checkpoint is {kept}"

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import zipfile
@@ -67,11 +68,13 @@ def prepare(path: Path, resume: bool, overwrite: bool) -> FileLock:
             f"{path} already holds a run ({held[0]}); continue it with --resume, replace it with --overwrite, or give "
             "another --output-dir"
         )
+    if held and "config.json" not in held:
+        raise InputError(f"{path} holds {held[0]} but no run (no config.json); give another --output-dir or delete it")
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = locked(path)
         if overwrite:
-            for name in held:
+            for name in sorted(held, key="config.json".__eq__):  # which says that there is a run: last
                 remove = shutil.rmtree if (path / name).is_dir() else os.remove
                 remove(path / name)
         (path / "checkpoints").mkdir(exist_ok=True)
@@ -103,9 +106,17 @@ def _holds(path: Path) -> bool:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes a JSON file by an atomic rename."""
+    """Writes a JSON file by an atomic rename, with null for NaN, which JSON does not have."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(_without_nan(content), indent=2) + "\n")
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def read_json(path: Path) -> dict:
@@ -151,10 +162,11 @@ def check_same_settings(path: Path, config: RunConfig) -> None:
 
 
 def record_places(path: Path, config: RunConfig) -> None:
-    """Writes the paths of the data and of the start of a resumed run into its `config.json`: they may have moved."""
+    """Writes what may change in a resumed run into its `config.json`: places of its data and start, and callbacks."""
     stored = read_json(path / "config.json")
     data = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
-    moved = stored | {"data": stored["data"] | data}
+    callbacks = list(dict.fromkeys([*stored.get("callbacks", []), *config.callbacks]))
+    moved = stored | {"data": stored["data"] | data, "callbacks": callbacks}
     moved["training"] = stored["training"] | {"init_from": config.training.init_from}
     if moved != stored:
         write_json(path / "config.json", moved)
@@ -249,6 +261,12 @@ def check_trained(path: Path) -> None:
     if missing:
         raise InputError(
             f"the run in {path} is not finished: it has no {' and no '.join(missing)}; continue it with "
+            "python -m iwae_tf train, the same flags and --resume"
+        )
+    wanted = read_json(path / "config.json").get("training", {}).get("epochs")
+    if read_json(path / "metrics.json").get("epochs", wanted) != wanted:
+        raise InputError(
+            f"the run in {path} is not finished: its {wanted} epochs are not trained and scored; continue it with "
             "python -m iwae_tf train, the same flags and --resume"
         )
 

@@ -96,7 +96,7 @@ def check_none_failed(failed: Sequence[Path]) -> None:
     """Raises `InputError` that names the runs that failed, if there are any."""
     if failed:
         names = ", ".join(map(str, failed))
-        raise InputError(f"{len(failed)} runs failed, for the reasons above, and are not in the table: {names}")
+        raise InputError(f"not in the table, for the reasons above: {names}")
 
 
 def _metrics(run: PlannedRun, dataset) -> dict | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_files import BOUNDS, ERRORS, config_of, history_of, metrics_of, scores_of, write_run
+from run_files import BOUNDS, ERRORS, config_of, history_of, metrics_of, scores_of, write_model, write_run
 
 from iwae_tf.commands.main import main
 
@@ -73,6 +74,10 @@ def test_a_run_that_is_trained_further_is_not_finished_and_one_without_a_history
     _, bare, further = capsys.readouterr().out.splitlines()
     assert "  5/9  " in further
     assert further.endswith("  not finished, scores of 4 epochs")
+    write_model(tmp_path / "further")  # of more epochs than metrics.json, which is of another model
+    (tmp_path / "further" / "metrics.json").write_text(json.dumps(metrics | {"model": "sha256:0"}))
+    assert main(["runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2].endswith("  not finished")
     assert "  -/4  " in bare
     assert bare.endswith("  finished")
 

@@ -79,7 +79,7 @@ def test_a_run_killed_damaged_stopped_and_without_disk_is_the_run_that_nothing_h
         np.testing.assert_array_equal(found[name], array, err_msg=name)
     assert printed(run).count("is damaged") == printed(run).count("stopped at step") == 2
     assert "cannot be written" in printed(run)
-    assert "from which the run can be resumed" in printed(run)
+    assert "which --resume continues" in printed(run)
 
 
 def test_a_second_process_in_the_same_folder_is_refused_and_changes_nothing(whole):

@@ -141,6 +141,7 @@ def test_a_value_out_of_range_is_refused_by_name_and_value():
         ("a", 0, 1),
         0.8,
         (NAN, 0, 1),
+        (0.8, NAN, 0.2),
     ):
         refused(DataConfig, r"^split \(--split\) must be the shares of train, valid and test", split_shares=split)
 

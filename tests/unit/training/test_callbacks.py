@@ -1,6 +1,7 @@
 """Progress bar, history file, checkpoints and early stopping, each with a stand-in for the model."""
 
 import csv
+import os
 import signal
 import types
 
@@ -41,6 +42,11 @@ def write_history(path, bounds):
     """A history with 30 steps and 10 seconds to an epoch, and these validation bounds."""
     lines = [f"{epoch},{30 * epoch},-9.5,{bound},0.001,{10 * epoch}.0" for epoch, bound in enumerate(bounds, start=1)]
     path.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+
+
+def test_a_signal_after_the_last_check_stops_all_the_same():
+    with pytest.raises(Stopped), StopSignals():
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 # history.csv

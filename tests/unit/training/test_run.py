@@ -22,7 +22,14 @@ from iwae_tf.training import evaluation
 from iwae_tf.training import run as training
 from iwae_tf.training.building import binarised, paper_schedule
 from iwae_tf.training.evaluation import evaluate_training
-from iwae_tf.training.run_folder import check_same_settings, model_checksum, read_trained, record_places
+from iwae_tf.training.run_folder import (
+    check_same_settings,
+    check_trained,
+    model_checksum,
+    read_trained,
+    record_places,
+    recorded,
+)
 
 FLOAT32 = {"rtol": 1e-6}  # Keras keeps learning rates in float32
 
@@ -325,11 +332,63 @@ def test_batches_of_the_model_before_training_went_on_are_not_scores_of_the_mode
     training.fit(longer, verbose=0)
     found = evaluate_training(longer, 0.0, verbose=0)
     assert not left.exists()
-    expected = evaluate_training(longer, 0.0, verbose=0)["log_likelihood"]
-    assert found["log_likelihood"] == expected
+
+    def again():
+        (run.path / "metrics.json").unlink()
+        return evaluate_training(longer, 0.0, verbose=0)["log_likelihood"]
+
+    assert again() == found["log_likelihood"]
     (run.path / "old" / "protocol.json").unlink()  # as a killed process leaves a folder that it was deleting
     (run.path / "old").rename(left)
-    assert evaluate_training(longer, 0.0, verbose=0)["log_likelihood"] == expected
+    assert again() == found["log_likelihood"]
+
+
+def test_a_finished_run_is_not_scored_again_unless_its_files_are_damaged(make_run, monkeypatch):
+    run = finish(make_run())
+    before = json.loads((run.path / "metrics.json").read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "_score", None)  # which would fail
+        finish(make_run(resume=True))
+    after = json.loads((run.path / "metrics.json").read_text())
+    assert after == before | {"train_seconds": after["train_seconds"]}
+    (run.path / "scores.parquet").write_bytes(b"PAR1")
+    again = evaluate_training(make_run(resume=True), 0.0, verbose=0)
+    assert again["log_likelihood"] == before["log_likelihood"]
+
+
+def test_a_damaged_batch_and_those_after_it_are_scored_again(make_run, monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
+    run = make_run()
+    expected = evaluate_training(finish(run), 0.0, verbose=0)["log_likelihood"]
+    (run.path / "metrics.json").unlink()
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "unit_activities", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_training(run, 0.0, verbose=0)
+    batches = sorted((run.path / "batches").glob("*.parquet"))
+    assert len(batches) == 4
+    batches[1].write_bytes(b"PAR1")
+    batches[2].unlink()
+    assert evaluate_training(run, 0.0, verbose=0)["log_likelihood"] == expected
+
+
+def test_a_model_is_not_finished_while_the_run_is_trained_further(make_run):
+    run = finish(make_run())
+    check_trained(run.path)
+    make_run(resume=True, epochs=4)
+    with pytest.raises(InputError, match="is not finished: its 4 epochs are not trained and scored"):
+        check_trained(run.path)
+
+
+def test_callbacks_of_a_resumed_run_are_recorded(make_run):
+    run = make_run()
+    record_places(run.path, dataclasses.replace(run.config, callbacks=("a:b",)))
+    record_places(run.path, dataclasses.replace(run.config, callbacks=("c:d",)))
+    assert recorded(run.path, "callbacks") == ("a:b", "c:d")
 
 
 @pytest.mark.slow

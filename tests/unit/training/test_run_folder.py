@@ -128,9 +128,19 @@ def test_resume_keeps_every_file_and_overwrite_deletes_those_of_the_run_alone(fo
     assert refusal(folder, overwrite=True).startswith(f"another process is at work on the run in {folder}; wait for it")
 
 
+def test_overwrite_deletes_nothing_where_there_is_no_run(tmp_path):
+    path = tmp_path / "run"
+    (path / "evaluation").mkdir(parents=True)
+    (path / "evaluation" / "thesis.txt").write_text("text")
+    assert "holds evaluation but no run (no config.json); give another --output-dir" in refusal(
+        tmp_path, overwrite=True
+    )
+    assert (tmp_path / "evaluation" / "thesis.txt").exists()
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "metrics.json"
-    write_json(path, {"a": [1, 2.5, None, "text"]})
+    write_json(path, {"a": [1, 2.5, float("nan"), "text"]})
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(path, {"a": object()})
     assert read_json(path) == {"a": [1, 2.5, None, "text"]}

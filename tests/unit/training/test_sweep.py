@@ -356,10 +356,7 @@ def test_a_sweep_shows_its_table_and_then_what_failed(monkeypatch, tmp_path, cap
     printed = capsys.readouterr()
     assert "| 0.001 | 1 | -31.00 |" in printed.out
     assert "written: out/sweep.csv, out/sweep.md, out/sweep.png" in printed.out
-    assert printed.err == (
-        "error: 1 runs failed, for the reasons above, and are not in the table: "
-        "out/digits-iwae-k50-l1-rate1e+30-seed0\n"
-    )
+    assert printed.err == ("error: not in the table, for the reasons above: out/digits-iwae-k50-l1-rate1e+30-seed0\n")
     assert main(["sweep", "--learning-rate", "1e30", "--output-dir", "out"]) == 2
     assert "written" not in capsys.readouterr().out
 
