@@ -14,6 +14,7 @@ from pathlib import Path
 
 from iwae_tf.commands import flags
 from iwae_tf.commands.quiet import import_tensorflow
+from iwae_tf.data.dataset import picture_shape
 from iwae_tf.errors import InputError, exit_code, positive_integer
 
 _LONGEST_TIMEOUT = 24 * 3600
@@ -91,20 +92,21 @@ def run(arguments) -> int:
         # Failures come as exceptions; lines of the log would break the progress bar.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import_tensorflow()
-    names = _names(data, x.shape[1])
+    names = value_names(data, x.shape[1])
     with client.ScoringClient(arguments.url, timeout=arguments.timeout) as connected:
         return (_to_stdout if arguments.out is None else _to_file)(connected, x, ids, names, arguments)
 
 
-def _names(data, dim: int):
-    """Returns the names of the values of a row: of columns, or row and column of a pixel; numbers if unknown."""
+def value_names(data, dim: int):
+    """Returns the names of the values of a row: columns, or row, column and colour of a pixel; numbers if unknown."""
     import numpy as np
 
     columns, shape = ((data or {}).get(name) for name in ("table_columns", "image_shape"))
     if columns and len(columns) == dim:
         return np.array([column["name"] for column in columns])
     if shape and shape[0] > 1 and math.prod(shape) == dim:
-        return np.array([f"pixel {row} {column}" for row in range(shape[0]) for column in range(shape[1])])
+        places = np.ndindex(picture_shape(shape, bool(data.get("colours"))))
+        return np.array([f"pixel {' '.join(map(str, place))}" for place in places])
     return np.arange(dim).astype(str)
 
 

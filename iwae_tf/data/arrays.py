@@ -83,11 +83,13 @@ def _real(name: str, arrays: Mapping[str, np.ndarray], source: str, how: str) ->
     """Returns a data set with real columns named "0", "1", ..."""
     for key, x in arrays.items():
         _check_shape(x, f"{source}: {key}")
-        if x.dtype.kind == "f" and np.isinf(x).any():
-            row, *_ = index = [int(i[0]) for i in np.nonzero(np.isinf(x))]
+        with np.errstate(over="ignore"):
+            infinite = np.isinf(x.astype(np.float32, copy=False))
+        if infinite.any():
+            row, *_ = index = [int(i[0]) for i in np.nonzero(infinite)]
             raise InputError(
-                f"{source}: {key}, row {row + 1}, value {tuple(index[1:])} is infinite; expected numbers, or NaN where "
-                "one is missing: correct it"
+                f"{source}: {key}, row {row + 1}, value {tuple(index[1:])} is infinite or beyond float32; expected "
+                "numbers, or NaN where one is missing: correct it"
             )
     shapes = {key: x.shape[1:3] for key, x in arrays.items()}
     if len(set(shapes.values())) > 1:

@@ -137,6 +137,13 @@ def read_npz(
                 raise InputError(
                     f"{path} holds a sparse matrix; expected full arrays: save it with np.savez(path, x.toarray())"
                 )
+            parts = [key for key in npz.files if key.startswith("x_")]
+            unknown = set(parts) - {*required, *optional}
+            if whole and len(npz.files) > 1 and (unknown or (parts and _only_array(npz.files))):
+                raise InputError(
+                    f"{path} has the arrays {', '.join(npz.files)}; expected {', '.join([*required, *optional])}, or "
+                    "one array x: rename or leave out the others"
+                )
             if whole and (key := _only_array(npz.files)):
                 return {WHOLE: _array(npz, key, path)}
             missing = [key for key in required if key not in npz.files]

@@ -18,11 +18,17 @@ def image_paths(folder: pathlib.Path, skipped: Sequence[str] = ()) -> dict[str, 
     Hidden files and folders, subfolders without images, and those named in `skipped` are left out.
 
     Raises:
-        InputError: there are images both in the folder and in subfolders.
+        InputError: there are images both in the folder and in subfolders, or in subfolders of these.
     """
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     places = {"": inside}
     places |= {path.name: sorted(path.iterdir()) for path in inside if path.is_dir() and path.name not in skipped}
+    for path in (path for name, paths in places.items() if name for path in paths if path.is_dir()):
+        if deeper := next(filter(_is_image, path.rglob("*")), None):
+            raise InputError(
+                f"{deeper} is too deep in {folder}; expected images in folders train, valid and test, or one for each "
+                "class, and no folders in classes: move them"
+            )
     found = {name: [path for path in paths if _is_image(path)] for name, paths in places.items()}
     found = {name: paths for name, paths in found.items() if paths}
     if "" in found and len(found) > 1:
@@ -38,7 +44,8 @@ def all_paths(folder: pathlib.Path) -> list[pathlib.Path]:
         InputError: there are none, or both in a folder and in its subfolders.
     """
     places = [folder, *(folder / split for split in SPLITS if (folder / split).is_dir())]
-    found = {path for place in places for paths in image_paths(place).values() for path in paths}
+    classes = [image_paths(place, SPLITS if place == folder else ()) for place in places]
+    found = {path for found in classes for paths in found.values() for path in paths}
     if not found:
         raise InputError(f"{folder} holds no PNG or JPEG images, nor do its subfolders: correct the path")
     return sorted(found)
@@ -53,7 +60,7 @@ def read_images(paths: Sequence[pathlib.Path], shape: tuple[int, ...] = ()) -> n
 
     Args:
         paths: of the images.
-        shape: of the rows that are wanted; with (H, 3 W) grey images get three equal colours too.
+        shape: of the rows of colours that are wanted; with (H, 3 W) grey images get three equal colours too.
 
     Raises:
         InputError: a file cannot be read, or has another size, 16 bits or transparent pixels.

@@ -126,7 +126,7 @@ def _load_images(
     """Returns the data set of the images of a folder: split, or `WHOLE` -> class, or "" -> files."""
     why = "images have no named columns; a subfolder for each class gives the labels, and file names the ids"
     refuse(str(path), chosen, why)
-    other = [name for name in groups.get(WHOLE, ()) if name.lower() in OTHER_SPLITS]
+    other = [name for name in groups.get(WHOLE, ()) if name.lower() in (*SPLITS, *OTHER_SPLITS)]
     if WHOLE not in groups:
         refuse(str(path), {"split": split}, "the images have a folder for each split")
         if "train" not in groups or "test" not in groups:

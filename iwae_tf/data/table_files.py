@@ -5,7 +5,7 @@ import collections
 import csv
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
@@ -17,9 +17,12 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _BLOCK = 1 << 24  # bytes; a row of a CSV file must fit into one
 
 
-def read_table(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
-    """Returns the table of a file after checks of its column names; reads the columns `text` of a CSV file as text."""
-    table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, text)
+def read_table(path: pathlib.Path, text: tuple[str, ...], known: Collection[str] = ()) -> pa.Table:
+    """Returns the table of a file after checks of its column names.
+
+    The columns `text` of a CSV file are read as text, and texts that are `known` are values, also NA and the like.
+    """
+    table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, text, known)
     check_names(table.column_names, path)
     if not table.num_rows:
         raise InputError(f"{path} has column names and no rows; expected at least one row: fill it")
@@ -39,7 +42,7 @@ def _read_parquet(path: pathlib.Path) -> pa.Table:
     return table
 
 
-def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
+def _read_csv(path: pathlib.Path, text: tuple[str, ...], known: Collection[str]) -> pa.Table:
     from pyarrow import csv as arrow_csv
 
     form = "a CSV file with commas and a header, in UTF-8"
@@ -67,7 +70,9 @@ def _read_csv(path: pathlib.Path, text: tuple[str, ...]) -> pa.Table:
                     invalid_row_handler=keep,
                 ),
                 convert_options=arrow_csv.ConvertOptions(
-                    strings_can_be_null=True, column_types={name: pa.string() for name in text if name in names}
+                    strings_can_be_null=True,
+                    null_values=[word for word in arrow_csv.ConvertOptions().null_values if word not in known],
+                    column_types={name: pa.string() for name in text if name in names},
                 ),
             )
             return table if len(names) > 1 else table.slice(0, max(0, table.num_rows - _empty_at_end(path)))

@@ -20,7 +20,9 @@ from iwae_tf.errors import InputError, nearest_name
 
 MOST_CATEGORIES = 100
 TRUTH = {"true": "1", "false": "0"}  # of a column of 0 and 1
-MOST_WORDS = 0.2  # of the values of a column that else holds numbers are taken for mistakes
+# Words in a column that else holds numbers are taken for mistakes, if they are at most these shares
+MOST_WORDS = 0.2  # of the different values
+MOST_ROWS = 0.01  # of the rows
 LOCAL_FORMS = re.compile(  # of numbers and dates
     r"[-+]?\d[\d.]*,\d+"  # 12,5 and 1.234,5
     r"|[-+]?\d[\d,]*,\d{3}(\.\d+)?"  # 1,234.5
@@ -128,7 +130,9 @@ def read_rows(
     Raises:
         InputError: a column is missing, or holds text where the model has numbers.
     """
-    return rows_of_table(read_table(pathlib.Path(path), text_names(columns, id_column)), path, columns, id_column)
+    known = {category for column in columns for category in column.categories}
+    table = read_table(pathlib.Path(path), text_names(columns, id_column), known)
+    return rows_of_table(table, path, columns, id_column)
 
 
 def text_names(columns: Sequence[Column], id_column: str | None = None) -> tuple[str, ...]:
@@ -151,7 +155,8 @@ def rows_of_table(
         )
     x = np.empty((rows.count, len(names)), np.float32)
     for i, column in enumerate(columns):
-        x[:, i] = _codes(rows, column) if column.kind == "category" else _scored_numbers(rows, column)
+        with np.errstate(over="ignore"):  # a number above 3.4e38 becomes inf, and its row gets a status
+            x[:, i] = _codes(rows, column) if column.kind == "category" else _scored_numbers(rows, column)
     return x, None if id_column is None else _outcomes(rows, id_column, "--id-column")
 
 
@@ -234,7 +239,8 @@ def _column(rows: _Rows, name: str) -> tuple[Column, np.ndarray, pa.ChunkedArray
         _check_type(array.type, place, name)
     if any(is_text(array.type) for array in arrays):
         text = _text(arrays)
-        column = Column(name, "category", _categories(rows, name, text))
+        declared = any(pa.types.is_dictionary(array.type) for array in arrays)
+        column = Column(name, "category", _categories(rows, name, text, declared))
         return column, _codes(rows, column), text
     values = np.concatenate([_numbers(array) for array in arrays])
     present = values[~np.isnan(values)]
@@ -264,19 +270,21 @@ def _check_type(kind: pa.DataType, place: str, name: str) -> None:
     raise InputError(f"{place} holds {what}; expected numbers or text: {remedy}, or --drop {name}")
 
 
-def _categories(rows: _Rows, name: str, text: pa.ChunkedArray) -> tuple[str, ...]:
-    """Returns the different values of a text column, sorted."""
+def _categories(rows: _Rows, name: str, text: pa.ChunkedArray, declared: bool) -> tuple[str, ...]:
+    """Returns the different values of a text column, sorted; those of a dictionary are `declared` to be categories."""
     place = f"{rows.first}: column {name!r}"
-    values = sorted(value for value in text.unique().to_pylist() if value is not None)
+    counts = {entry["values"]: entry["counts"] for entry in text.drop_null().value_counts().to_pylist()}
+    values = sorted(counts)
     if len(values) < 2:
         found = f"is constant, {values[0]!r} in every row" if values else "has no values, all are missing"
         raise InputError(f"{place} {found}; expected at least two different values: --drop {name}")
-    words = [value for value in values if not NUMBER.fullmatch(value.strip())]
-    if 0 < len(words) <= MOST_WORDS * len(values):
+    words = [value for value in values if not declared and not NUMBER.fullmatch(value.strip())]
+    few = len(words) <= MOST_WORDS * len(values) or sum(map(counts.get, words)) <= MOST_ROWS * sum(counts.values())
+    if words and few:
         row = pc.index(text, words[0]).as_py()
         raise InputError(
             f"{rows.place(row)}, column {name!r} is {words[0][:40]!r}, and most other values are numbers: correct it, "
-            f"leave it empty where it is missing, or --drop {name}"
+            f"leave it empty where it is missing, or --drop {name}; a Parquet dictionary declares categories"
         )
     local = [value for value in words if LOCAL_FORMS.fullmatch(value.strip())]
     if local and len(words) - len(local) <= MOST_WORDS * len(values):
@@ -353,6 +361,7 @@ def _outcomes(rows: _Rows, name: str, flag: str) -> np.ndarray:
         raise InputError(f"{rows.first}: {flag} {name}: no such column; it has {listed(rows.names)}")
     arrays = rows.arrays(name)
     types = [array.type for array in arrays]
+    arrays = [_text([array]) if is_text(array.type) else array for array in arrays]  # where "" is null
     missing = np.flatnonzero(np.concatenate([pc.is_null(array, nan_is_null=True).to_numpy() for array in arrays]))
     if len(missing):
         raise InputError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from iwae_tf.data import Column, files, images
+from iwae_tf.data.dataset import picture_shape
 from iwae_tf.errors import InputError, check_seed, checked_samples, missing_package
 from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
 from iwae_tf.serving.scores import SCORE_COLUMNS, Scores, concatenate, from_outputs
@@ -232,10 +233,10 @@ def read_rows(
                 raise InputError(f"--array {array} is for .npz files, {path} is a folder of images: leave it out")
             paths = images.all_paths(path)
             ids = np.array([file.relative_to(path).as_posix() for file in paths])
-            shape = tuple((data or {}).get("image_shape") or ())
-            return as_rows(images.read_images(paths, shape), str(path)), ids
+            shape = tuple((data or {}).get("image_shape") or ()) if (data or {}).get("colours") else ()
+            return _as_trained(images.read_images(paths, shape), str(path), data), ids
         x, name = _read_array(path, array)
-        return as_rows(x, name), None
+        return _as_trained(x, name, data), None
     if data is None:
         raise InputError(
             f"{path} is a table, whose columns are found by the names that the model was trained on: give --data-of "
@@ -248,6 +249,18 @@ def read_rows(
     from iwae_tf.data.tables import read_rows as read_table  # lazy import: pyarrow takes 0.2 s, and 170 MB of disk
 
     return read_table(path, recorded_columns(data), id_column)
+
+
+def _as_trained(x: np.ndarray, name: str, data: Mapping | None) -> np.ndarray:
+    """Returns rows as float32 [N, D]; raises `InputError` for images of another shape than those of training."""
+    rows, wanted = as_rows(x, name), tuple((data or {}).get("image_shape") or ())
+    shape = (x.shape[1], int(np.prod(x.shape[2:])))
+    if x.ndim > 2 and len(wanted) == 2 and wanted[0] > 1 and shape != wanted:
+        raise InputError(
+            f"{name} has images of shape {list(x.shape[1:])}; the model was trained on "
+            f"{list(picture_shape(wanted, bool(data.get('colours'))))}"
+        )
+    return rows
 
 
 def recorded_columns(data: Mapping | None) -> list[Column]:

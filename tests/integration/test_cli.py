@@ -110,7 +110,7 @@ def test_a_finished_run_that_is_resumed_scores_the_batches_that_an_interruption_
     assert "stopped at step 52 of 52; resume with: " in capsys.readouterr().out
     assert len(list((run / "batches").glob("*.parquet"))) == 3  # the current batch is finished
     assert main(flags) == 0
-    assert third_batch == [100] * 8  # each batch is scored once, and read once more for the activities of the units
+    assert third_batch == [100] * 4 + [400]  # each batch is scored once, and all are read for the activities of units
     after = json.loads((run / "metrics.json").read_text())
     assert after["log_likelihood"] == pytest.approx(before["bounds"]["60"], abs=1e-4)  # scored with q: L_60
     trained_seconds = float((run / "history.csv").read_text().splitlines()[-1].split(",")[-1])

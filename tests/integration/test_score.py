@@ -13,6 +13,7 @@ import pytest
 from scripted_server import scores_of
 
 from iwae_tf.commands.main import main
+from iwae_tf.commands.score import value_names
 from iwae_tf.serving.backends import RestBackend
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +151,14 @@ def test_a_job_stopped_by_ctrl_c_says_how_to_resume_and_does(server, images, tmp
     job = json.loads(table.schema.metadata[b"job"])
     assert (job["version"], job["signature"], job["num_samples"], job["seed"]) == ("1", "log_prob_k", 9, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"images.npy", "scores.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("colours", "last"), [(False, "pixel 1 5"), (True, "pixel 1 1 2")], ids=["grey values", "colours"]
+)
+def test_values_of_an_image_are_named_by_row_column_and_colour(colours, last):
+    names = value_names({"image_shape": [2, 6], "colours": colours}, 12)
+    assert (len(names), names[-1]) == (12, last)
 
 
 def test_alarms_and_strange_values_of_a_folder(small_folder, tmp_path, capsys):

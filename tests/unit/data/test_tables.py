@@ -218,6 +218,11 @@ BAD = [
     ),
     ("a,b\n1,2\n-inf,3\n", {}, "table.csv: row 2, column 'a' is infinite; .*--drop a"),
     ("a\n1.5\n2.5\n?\n3.5\n4\n", {}, r"table.csv: row 3, column 'a' is '\?', and most other values are numbers"),
+    (
+        "a\n" + "0\n1\n" * 99 + "x\n",
+        {},
+        "row 199, column 'a' is 'x', and most other values .*dictionary declares categories",
+    ),
     ('a\n"12,5"\n7\n"0,25"\n', {}, "table.csv: row [13], column 'a' is '(0,25|12,5)'; expected numbers .* point"),
     ('a\n"1.234,5"\n"2,5"\n', {}, "column 'a' is '1.234,5'; expected .* categories with a letter, or --drop a"),
     ('a\n"-1,234.5"\n"1,000"\n', {}, "column 'a' is '-1,234.5'; expected numbers"),
@@ -293,7 +298,12 @@ def test_texts_with_digits_that_are_no_numbers_are_categories(tmp_path, values):
 
 @pytest.mark.parametrize(
     ("values", "categories"),
-    [([3, 1, 20], ("1", "20", "3")), ([True, False], ("false", "true")), ([0.5, 1.0], ("0.5", "1"))],
+    [
+        ([3, 1, 20], ("1", "20", "3")),
+        ([True, False], ("false", "true")),
+        ([0.5, 1.0], ("0.5", "1")),
+        ([*"12345678", "9+"], (*"12345678", "9+")),
+    ],
 )
 def test_a_dictionary_in_a_parquet_file_is_a_category_whatever_its_values(tmp_path, values, categories):
     values = values * 20
@@ -370,6 +380,20 @@ def test_rows_to_be_scored_are_read_by_name_with_unknown_categories_as_minus_1(w
     nan = np.nan
     np.testing.assert_array_equal(x, np.float32([[1.5, 1, 1], [2, -1, nan], [nan, nan, 3], [7, 0, 4]]))
     assert read_rows(path, COLUMNS)[1] is None
+
+
+def test_a_category_that_csv_files_have_for_missing_is_found_in_them(write, tmp_path):
+    columns = (Column("area", "category", ("AS", "EU", "NA")), Column("n", "count"))
+    path = write("area,n\nNA,1\nnull,null\nEU,2\n")
+    np.testing.assert_array_equal(read_rows(path, columns)[0], np.float32([[2, 1], [np.nan, np.nan], [1, 2]]))
+    with pytest.raises(InputError, match="row 1, column 'n' is 'NA'; expected a number"):
+        read_rows(write("area,n\nNA,NA\n"), columns)
+
+
+@pytest.mark.parametrize("flag", ["id_column", "label_column"])
+def test_an_empty_text_is_no_id_and_no_label(tmp_path, flag):
+    path = parquet(tmp_path / "t.parquet", {"v": GENERATOR.normal(size=40), "w": ["a", ""] + ["b"] * 38})
+    refused("row 2 has no value in column 'w', which --" + flag.replace("_", "-"), path, **{flag: "w"})
 
 
 def test_categories_that_look_like_numbers_are_found_when_all_scored_values_do(write):

@@ -145,7 +145,16 @@ BAD = [
         r"pixel \(0, 0\) is constant, -5 in every row .*: crop the images, or save uint8 or floats in \[0, 1\], whose",
     ),
     ({"x_train": np.array([[1.6e9], [1.6e9 + 9]]), "x_test": REAL[:, :1]}, "float32 would lose these differences"),
-    ({"x_train": np.array([[1e300], [2.0]]), "x_test": REAL[:, :1]}, r"reaches 1e\+300, beyond float32"),
+    ({"x_train": np.array([[1e300], [2.0]]), "x_test": REAL[:, :1]}, "row 1, value .* is infinite or beyond float32"),
+    (
+        {"x_train": REAL, "x_test": np.where(np.isclose(REAL, REAL[2, 3]), 1e39, REAL)},
+        r"x_test, row 3, value \(3,\) is infinite or",
+    ),
+    (
+        {"x_train": REAL, "x_val": REAL, "x_test": REAL},
+        "has the arrays x_train, x_val, x_test; expected x_train, x_test",
+    ),
+    ({"x": REAL, "x_test": REAL}, "has the arrays x, x_test; expected x_train, x_test, x_valid, or one array x"),
 ]
 
 
@@ -256,6 +265,11 @@ def test_paths_are_ids_and_subfolders_are_labels(draw, tmp_path):
     assert (one.labels, one.ids["train"][0][-4:]) == ({}, ".png")
     draw(3, where="plain/val")
     refused("plain has images in val and elsewhere, in a; expected folders train, test and", tmp_path / "plain")
+    draw(2, where="capital/Train")
+    draw(2, where="capital/Test")
+    refused("capital has images in Test, Train and elsewhere, in Test; expected folders train", tmp_path / "capital")
+    draw(1, where="own/train/cat/deeper")
+    refused("deeper/000.png is too deep in .*own/train; expected images in folders", tmp_path / "own")
     draw(1, where="plain")
     refused("plain has images both in itself and in a, b, val: move them", tmp_path / "plain")
 

@@ -128,11 +128,17 @@ def test_folders_of_images_are_read_as_for_training(tmp_path):
     x, ids = read_rows(tmp_path / "splits")
     assert ids.tolist() == names
     np.testing.assert_array_equal(x, np.tile(image.reshape(1, 6), (4, 1)))
-    x, _ = read_rows(tmp_path / "splits", {"image_shape": [2, 9]})  # of a model of colours
+    x, _ = read_rows(tmp_path / "splits", {"image_shape": [2, 9], "colours": True})  # of a model of colours
     np.testing.assert_array_equal(x, np.tile(np.repeat(image.reshape(1, 6), 3, axis=1), (4, 1)))
     np.testing.assert_array_equal(read_rows(tmp_path / "splits", {"image_shape": [2, 3]})[0], x[:, ::3])
+    for shape, colours in ([3, 2], False), ([2, 9], False):  # as many values, or thrice as many
+        with pytest.raises(InputError, match=r"has images of shape \[2, 3\]; the model was trained on \["):
+            read_rows(tmp_path / "splits", {"image_shape": shape, "colours": colours})
     write("splits/test/a/2.png", (2, 3, 3))
     assert read_rows(tmp_path / "splits")[0].shape == (5, 18)
+    write("deep/train/a/b/0.png")
+    with pytest.raises(InputError, match=r"a/b/0\.png is too deep in"):
+        read_rows(tmp_path / "deep")
     for number in range(3):
         write(f"flat/{number}.png")
         write(f"valid/train/{number}.png")  # a class of that name
