@@ -193,7 +193,7 @@ def checked_share(mean) -> np.ndarray:
     if mean.size and not (mean.min() >= 0.0 and mean.max() <= 1.0):
         raise InputError(
             f"data_mean must be in [0, 1] as the data are, got {mean.min():g} to {mean.max():g}: divide 8-bit grey "
-            "values by 255"
+            "values by 255, or take a likelihood of other values"
         )
     return mean
 

@@ -51,7 +51,7 @@ def model_card(provenance: Mapping[str, Any]) -> str:
         "Use": _INTENDED,
         "Model": _bullets(_model(provenance)),
         "Data": _bullets(_data(_section(provenance, "config", "data"))),
-        "Training": _bullets(_training(_section(provenance, "config", "training"))),
+        "Training": _bullets(_training(_section(provenance, "config", "training"), _section(provenance, "metrics"))),
         "Results on the test split": _results(_section(provenance, "metrics")),
         "Input": _bullets(_input(provenance)),
         "Status of a row": _bullets(provenance.get("statuses", {})),
@@ -100,9 +100,12 @@ def _data(data: Mapping) -> dict[str, Any]:
     return facts | {f"SHA-256 of the {split} rows": value for split, value in checksums.items()}
 
 
-def _training(training: Mapping) -> dict[str, Any]:
+def _training(training: Mapping, metrics: Mapping) -> dict[str, Any]:
     names = ("objective", "k", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "seed")
-    return {name.replace("_", " "): training.get(name) for name in names}
+    facts = {name.replace("_", " "): training.get(name) for name in names}
+    if (epochs := metrics.get("best_epoch", metrics.get("epochs_done"))) not in (None, facts["epochs"]):
+        facts["epochs"] = f"{epochs}, of at most {facts['epochs']}"
+    return facts
 
 
 def _results(metrics: Mapping) -> str:

@@ -201,7 +201,10 @@ def column_models(config: RunConfig, dataset: Dataset) -> tuple[ColumnModel, ...
                     "the column out with --drop"
                 )
         elif declaration.facts.get("needs_levels"):
-            levels = config.model.levels or int(x.max()) + 1
+            highest = max(
+                np.nanmax(of[:, number], initial=0) for of in (dataset.x_train, dataset.x_valid, dataset.x_test)
+            )
+            levels = config.model.levels or int(highest) + 1
         elif not declaration.facts.get("real"):
             loc, scale = float(x.mean()), float(x.std())  # of counts; also where the initial mean comes from
         elif config.model.scaling == "none":

@@ -114,7 +114,10 @@ def start(config: RunConfig, output: OutputConfig, workers_config: WorkersConfig
         model = building.build_model(config, dataset, start, workers.same_numbers)
     for split in SPLITS if model.levels is not None or model.columns else ():
         if len(x := dataset.intensities(split)):
-            model.checked(x)
+            try:
+                model.checked(x)
+            except InputError as error:
+                raise InputError(f"{dataset.source}, {split} split: {error}") from None
     x_valid, x_test = (building.scored_images(dataset, split, config.model.likelihood) for split in ("valid", "test"))
     taken = building.take_weights(model, Path(training.init_from)) if takes_weights else None
     lock = run_folder.prepare(path, output.resume, output.overwrite)  # after all checks of the data and the model

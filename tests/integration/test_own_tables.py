@@ -13,11 +13,13 @@ from shared_runs import skip_refinement
 
 from iwae_tf import evaluation
 from iwae_tf.commands.main import main
+from iwae_tf.config import DataConfig, ModelConfig, OutputConfig, RunConfig
 from iwae_tf.data.tables import read_rows
 from iwae_tf.errors import InputError
 from iwae_tf.serving.client import ScoringClient
 from iwae_tf.serving.local_server import predict
 from iwae_tf.serving.model_folder import load
+from iwae_tf.training import run as training
 from iwae_tf.training.building import load_data
 from iwae_tf.training.run_folder import read_trained
 from iwae_tf.training.scores_file import read_columns
@@ -280,6 +282,26 @@ def test_a_table_that_cannot_be_trained_on_is_one_line_and_leaves_nothing(change
     assert words in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_value_that_no_likelihood_takes_is_named_with_its_split_and_categories_are_those_of_all_splits(tmp_path):
+    (tmp_path / "own").mkdir()
+    rng = np.random.default_rng(0)
+    for split, low, high in (("train", 0, 4), ("test", -1, 7)):
+        codes, values = rng.integers([0, low], [high, 4], (60, 2)), rng.normal(size=60)
+        lines = [f"{code},{count},{value:.3f}" for (code, count), value in zip(codes, values, strict=True)]
+        (tmp_path / "own" / f"{split}.csv").write_text("\n".join(["code,count,value", *lines]))
+
+    def start(*likelihoods):
+        data, model = DataConfig(str(tmp_path / "own")), ModelConfig(column_likelihoods=likelihoods)
+        run = training.start(RunConfig(data=data, model=model), OutputConfig(output_dir=str(tmp_path / "run")))
+        run.close()
+        return run
+
+    with pytest.raises(InputError, match=r"own/test.csv, test split: x must be .* got -1 in column 'count' of row"):
+        start("count=negative-binomial")
+    assert not (tmp_path / "run").exists()
+    assert start("code=categorical").model.columns[0].levels == 7
 
 
 def test_pixels_that_never_change_have_no_density(tmp_path, capsys):

@@ -34,7 +34,11 @@ def test_the_card_has_the_numbers_of_the_run_with_their_errors(provenance):
     assert "- reliable scores: 15 of 20\n- active units: 3\n- proposal: refined\n- seed: 3" in card
     assert "- rows: 60 train, 10 valid, 20 test\n" in sections["Data"]
     assert "- split: a split\n" in sections["Data"]
-    assert "- k: 7\n" in sections["Training"]
+    assert "- k: 7\n- epochs: 60\n" in sections["Training"]
+    for ended in ({"epochs_done": 23}, {"epochs_done": 33, "best_epoch": 23}):
+        assert "- epochs: 23, of at most 60\n" in model_card(
+            provenance | {"config": config_of(), "metrics": metrics_of(**ended)}
+        )
     assert "- latent units: 5 + 3, gaussian\n- likelihood: bernoulli;" in sections["Model"]
     assert "x: float32 [B, 12], as they are" in sections["Input"]
     assert "- 3: the score is not finite" in sections["Status of a row"]
