@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from iwae_tf.commands.flags import Parser
 from iwae_tf.commands.quiet import import_tensorflow
 from iwae_tf.data.files import reading
-from iwae_tf.data.table_files import read_table
-from iwae_tf.data.tables import rows_of_table, text_names
+from iwae_tf.data.tables import rows_of_table, table_of_rows
 from iwae_tf.errors import InputError, exit_code
 from iwae_tf.serving.backends import parse_model_url
 from iwae_tf.serving.client import MAX_BYTES, MAX_ROWS, as_rows, recorded_columns
@@ -97,7 +96,7 @@ class Reader:
             with FileSystems.open(path) as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target)
             try:
-                yield read_table(copy, text_names(self.columns, self.id_column))
+                yield table_of_rows(copy, self.columns, self.id_column)
             except InputError as error:
                 raise InputError(str(error).replace(str(copy), path)) from None
 

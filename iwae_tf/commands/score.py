@@ -110,15 +110,19 @@ def value_names(data, dim: int):
     return np.arange(dim).astype(str)
 
 
-def _added(client, x, scores, names, arguments) -> dict:
+def added_columns(client, x, scores, names, arguments) -> dict:
     """Returns the columns that flags ask for beside the scores, of rows x."""
+    import numpy as np
+
     from iwae_tf.serving.scores import alarms, strangest
 
     found = {}
     if arguments.false_alarm_rate is not None:
         found["alarm"] = alarms(scores, arguments.false_alarm_rate)
     if arguments.explain is not None:
-        found |= strangest(client.explain(x), names, arguments.explain)
+        contributions = client.explain(x)
+        contributions[np.isnan(x)] = np.nan  # a missing value is not strange
+        found |= strangest(contributions, names, arguments.explain)
     return found
 
 
@@ -127,7 +131,7 @@ def _to_stdout(client, x, ids, names, arguments) -> int:
 
     finished = []
     for first, scores in _score(client, x, arguments, 0):
-        added = _added(client, x[first : first + len(scores.status)], scores, names, arguments)
+        added = added_columns(client, x[first : first + len(scores.status)], scores, names, arguments)
         columns = columns_of(first, scores, ids, added)
         if first == 0:
             print(",".join(columns))
@@ -137,11 +141,13 @@ def _to_stdout(client, x, ids, names, arguments) -> int:
 
 
 def _to_file(client, x, ids, names, arguments) -> int:
+    import numpy as np
+
     from iwae_tf.serving.client import signature_of
     from iwae_tf.serving.scores import ScoreFile, alarms
 
     job = {
-        "content": "sha256:" + hashlib.sha256(x.tobytes()).hexdigest(),
+        "content": "sha256:" + hashlib.sha256(np.ascontiguousarray(x)).hexdigest(),
         "rows": len(x),
         "url": client.url,
         "version": client.version,
@@ -161,7 +167,7 @@ def _to_file(client, x, ids, names, arguments) -> int:
             if arguments.false_alarm_rate is not None:
                 alarms(scores, arguments.false_alarm_rate)  # likewise
             file.append(scores, client.version)
-        added = _added(client, x, file.scores, names, arguments)
+        added = added_columns(client, x, file.scores, names, arguments)
     except InputError as error:
         if not file.rows:
             raise

@@ -130,14 +130,14 @@ def read_rows(
     Raises:
         InputError: a column is missing, or holds text where the model has numbers.
     """
+    return rows_of_table(table_of_rows(path, columns, id_column), path, columns, id_column)
+
+
+def table_of_rows(path: pathlib.Path | str, columns: Sequence[Column], id_column: str | None = None) -> pa.Table:
+    """Returns the table that `read_rows` reads, in which categories and ids are text."""
+    text = (*(column.name for column in columns if column.kind == "category"), *([id_column] if id_column else []))
     known = {category for column in columns for category in column.categories}
-    table = read_table(pathlib.Path(path), text_names(columns, id_column), known)
-    return rows_of_table(table, path, columns, id_column)
-
-
-def text_names(columns: Sequence[Column], id_column: str | None = None) -> tuple[str, ...]:
-    """Returns the names of the columns that `read_rows` reads as text."""
-    return (*(column.name for column in columns if column.kind == "category"), *([id_column] if id_column else []))
+    return read_table(pathlib.Path(path), text, known)
 
 
 def rows_of_table(

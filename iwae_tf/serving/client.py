@@ -10,7 +10,7 @@ import numpy as np
 from iwae_tf.data import Column, files, images
 from iwae_tf.data.dataset import picture_shape
 from iwae_tf.errors import InputError, check_seed, checked_samples, missing_package
-from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url
+from iwae_tf.serving.backends import Backend, RequestTimeoutError, RestBackend, parse_model_url, shapes
 from iwae_tf.serving.scores import SCORE_COLUMNS, Scores, concatenate, from_outputs
 
 FIRST_ROWS = 8
@@ -174,9 +174,11 @@ class ScoringClient:
             InputError: the inputs do not fit, the server failed, or the request took too long.
         """
         if signature == SCORE_COLUMNS:
-            arrays = {name: _as_column(name, np.asarray(values)) for name, values in inputs.items()}
+            arrays = {name: _as_column(name, _as_array(name, values)) for name, values in inputs.items()}
         else:
-            arrays = {name: _as_input(name, np.asarray(values)) for name, values in inputs.items()}
+            arrays = {name: _as_input(name, _as_array(name, values)) for name, values in inputs.items()}
+        if len({array.shape[:1] for array in arrays.values()}) > 1:
+            raise InputError(f"the inputs have different numbers of rows: {shapes(arrays)}")
         try:
             return self._backend.predict(signature, arrays)
         except RequestTimeoutError as error:
@@ -306,7 +308,16 @@ def as_integers(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array.astype(dtype)
 
 
+def _as_array(name: str, values) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name} has rows of different lengths") from None
+
+
 def _as_input(name: str, array: np.ndarray) -> np.ndarray:
+    if name == "x" and array.dtype.kind not in "biuf":
+        raise InputError(f"{name} has dtype {array.dtype}; expected numbers: convert it with .astype")
     if name in _INTEGERS and array.size:
         return as_integers(name, array, _INTEGERS[name])
     with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
@@ -318,7 +329,8 @@ def _as_column(name: str, values: np.ndarray) -> np.ndarray:
         return values.astype(str)
     if values.dtype.kind not in "biuf":
         raise InputError(f"column {name!r} has dtype {values.dtype}; expected numbers or text, all of one kind")
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # a float64 above 3.4e38 becomes inf, and its row gets a status
+        return values.astype(np.float32)
 
 
 def as_rows(x: np.ndarray, name: str = "x") -> np.ndarray:

@@ -118,7 +118,7 @@ def _parsed(body: bytes) -> dict:
 
 def _integer(text: str) -> int | float:
     """Returns an integer, or the nearest float of one with more digits than int64 has: NumPy has no type for it."""
-    return int(text) if len(text) <= 19 else float(text)
+    return int(text) if len(text.lstrip("-")) <= 19 else float(text)
 
 
 def _columns_of_rows(rows, specs: dict) -> dict:

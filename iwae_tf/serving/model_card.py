@@ -22,8 +22,7 @@ _LIMITS = """\
 - log p(x) compares rows under this model. It compares models only with the same likelihood, the same units of the
   values and the same protocol.
 - Rows unlike the training data can have high scores, e.g. images that are smoother than those of the training data.
-- The numbers above are of the test split of the training data. Other data, and data that drift, need a test of their
-  own.
+- Other data than those of training, and data that drift, need a test of their own.
 - Whoever trained the model knows where its data come from, whether they may be used, and which groups are
   under-represented; none of it is recorded here."""
 
@@ -59,7 +58,6 @@ def model_card(provenance: Mapping[str, Any]) -> str:
         "Limits": (_MISSING if provenance.get("missing") else "") + _LIMITS,
         "Software": _bullets(provenance.get("versions", {})),
     }
-    # No date: it is part of the checksum, by which two exports of one model are the same.
     title = f"# {provenance['model_name']}"
     return "\n\n".join([title, *(f"## {name}\n\n{text}" for name, text in sections.items() if text)]) + "\n"
 
@@ -122,7 +120,10 @@ def _results(metrics: Mapping) -> str:
     ]
     table = ["| mean, in nats | estimate | standard error |", "|---|---|---|"]
     table += [f"| {name} | {value:.3f} | {error:.3f} |" for name, value, error in rows]
-    facts = {"rows": metrics.get("num_test"), "samples for each row": metrics.get("num_samples")}
+    facts = {"rows": metrics.get("num_test"), "samples of L_k for each row": metrics.get("num_samples")}
+    if {"mean_num_samples", "largest_num_samples"} <= set(reliability):
+        average, most = reliability["mean_num_samples"], reliability["largest_num_samples"]
+        facts["samples of an estimate for each row"] = f"{average:.0f} on average, at most {most}"
     if counted:
         facts["reliable scores"] = f"{reliability['reliable']} of {reliability['num_rows']}"
     facts["active units"] = " + ".join(map(str, metrics.get("active_units", ())))

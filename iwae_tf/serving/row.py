@@ -62,7 +62,7 @@ def p_values(rows: int) -> np.ndarray:
 
 def values_taken(model) -> str:
     """Returns in words the values that a client sends, for the provenance and for errors."""
-    return "as they are" if model.scale == 1.0 else f"integers from 0 to {model.scale:g}, divided by it"
+    return "as they are" if model.scale == 1.0 else f"integers from 0 to {model.scale:g}, which the model divides"
 
 
 def observe(model, x: tf.Tensor, seed: tf.Tensor, rule: str) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,14 +6,15 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from scripted_server import scores_of
 
+from iwae_tf.commands import score
 from iwae_tf.commands.main import main
-from iwae_tf.commands.score import value_names
 from iwae_tf.serving.backends import RestBackend
 
 ROOT = Path(__file__).parents[2]
@@ -157,8 +158,15 @@ def test_a_job_stopped_by_ctrl_c_says_how_to_resume_and_does(server, images, tmp
     ("colours", "last"), [(False, "pixel 1 5"), (True, "pixel 1 1 2")], ids=["grey values", "colours"]
 )
 def test_values_of_an_image_are_named_by_row_column_and_colour(colours, last):
-    names = value_names({"image_shape": [2, 6], "colours": colours}, 12)
+    names = score.value_names({"image_shape": [2, 6], "colours": colours}, 12)
     assert (len(names), names[-1]) == (12, last)
+
+
+def test_a_missing_value_is_not_strange():
+    client = SimpleNamespace(explain=lambda x: np.float32([[0.0, 2.0, 1.0]]))
+    asked = SimpleNamespace(false_alarm_rate=None, explain=3)
+    found = score.added_columns(client, np.float32([[np.nan, 1, 1]]), None, np.array(["a", "b", "c"]), asked)
+    assert [found[f"strange_{place}"][0] for place in (1, 2, 3)] == ["c", "b", ""]
 
 
 def test_alarms_and_strange_values_of_a_folder(small_folder, tmp_path, capsys):

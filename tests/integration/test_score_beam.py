@@ -18,6 +18,8 @@ from shared_runs import skip_refinement
 from test_own_tables import SMALL, table, write_csv
 
 from iwae_tf.commands.main import main
+from iwae_tf.data import Column
+from iwae_tf.data.tables import read_rows
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install -r requirements-beam.txt")
 ROOT = Path(__file__).parents[2]
@@ -97,7 +99,7 @@ def test_the_rows_of_shards_have_the_bits_of_score(ending, trained, reference, s
     assert output.out == ""
     assert output.err.splitlines() == [
         "158 rows with status 0 (ok)",
-        "2 rows with status 1 (x has NaN or values that the model does not take)",
+        "2 rows with status 1 (x has values that the model does not take)",
     ]
     scores = scores_in(tmp_path / "out")
     check_bits(scores, reference)
@@ -109,6 +111,14 @@ def test_the_rows_of_shards_have_the_bits_of_score(ending, trained, reference, s
 
 
 @pytest.mark.slow
+def test_a_category_that_csv_files_have_for_missing_is_read_as_by_score(score_beam, tmp_path):
+    columns = [Column("area", "category", ("AS", "NA")), Column("n", "count")]
+    (tmp_path / "rows.csv").write_text("area,n\nNA,1\nAS,\n")
+    ((_, x),) = score_beam.Reader(columns, None).chunks((str(tmp_path / "rows.csv"), None, 0))
+    np.testing.assert_array_equal(x, read_rows(tmp_path / "rows.csv", columns)[0])
+    np.testing.assert_array_equal(x, np.float32([[1, 1], [0, np.nan]]))
+
+
 def test_the_command_takes_flags_of_beam_and_scores_in_two_processes(trained, reference, tmp_path):
     command = [sys.executable, SCRIPT, "--input", "rows-*.parquet", "--model", "m", "--output", tmp_path / "part"]
     command += ["--id-column", "name", "--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]

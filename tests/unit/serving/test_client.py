@@ -211,6 +211,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(server, client):
     ]:
         with pytest.raises(InputError, match=message):
             client.score(x, *arguments)
+    for inputs, message in [
+        ({"x": [["1", "2", "3", "4"]]}, "x has dtype <U1; expected numbers"),
+        ({"x": [[1.0, 2.0], [3.0]]}, "x has rows of different lengths"),
+        ({"x": X, "num_samples": [5], "seed": [0, 1]}, "the inputs have different numbers of rows: x "),
+    ]:
+        with pytest.raises(InputError, match=message):
+            client.predict("log_prob_k", inputs)
     assert not server.predictions()
 
 

@@ -77,10 +77,10 @@ def test_a_single_output_has_no_name(ask):
 
 
 def test_several_inputs_go_by_name_in_their_own_types(ask):
-    seed = 2**62 + 1
-    row = {"x": X[0].tolist(), "num_samples": 7, "seed": seed}
-    (answer,) = ask({"instances": [row], "signature_name": "log_prob_k"})["predictions"]
-    assert (answer["num_samples"], answer["seed"]) == (7, seed)
+    for seed in (2**62 + 1, -(2**62) - 1):
+        row = {"x": X[0].tolist(), "num_samples": 7, "seed": seed}
+        (answer,) = ask({"instances": [row], "signature_name": "log_prob_k"})["predictions"]
+        assert (answer["num_samples"], answer["seed"]) == (7, seed)
     columns = {"x": X.tolist(), "num_samples": [1, 2, 3], "seed": [4, 5, 6]}
     assert ask({"inputs": columns, "signature_name": "log_prob_k"})["outputs"]["seed"] == [4, 5, 6]
 

@@ -22,7 +22,8 @@ def _sections(card: str) -> dict[str, str]:
 
 
 def test_the_card_has_the_numbers_of_the_run_with_their_errors(provenance):
-    metrics = metrics_of(reliability={"reliable": 15, "num_rows": 20}, protocol={"seed": 3, "proposal": "refined"})
+    reliability = {"reliable": 15, "num_rows": 20, "mean_num_samples": 613.4, "largest_num_samples": 2000}
+    metrics = metrics_of(reliability=reliability, protocol={"seed": 3, "proposal": "refined"})
     card = model_card(provenance | {"config": config_of(training={"k": 7}), "metrics": metrics})
     assert card.startswith("# small\n\n## Use\n")
     sections = _sections(card)
@@ -31,6 +32,8 @@ def test_the_card_has_the_numbers_of_the_run_with_their_errors(provenance):
     assert f"| lower bound on log p(x) | {BOUNDS[50]:.3f} | {ERRORS[50]:.3f} |" in sections["Results on the test split"]
     metrics["reliability"]["reliable"] = 18
     assert f"| log p(x) | {BOUNDS[50]:.3f} |" in model_card(provenance | {"metrics": metrics})
+    samples = "samples of L_k for each row: 50\n- samples of an estimate for each row: 613 on average, at most 2000\n"
+    assert samples in card
     assert "- reliable scores: 15 of 20\n- active units: 3\n- proposal: refined\n- seed: 3" in card
     assert "- rows: 60 train, 10 valid, 20 test\n" in sections["Data"]
     assert "- split: a split\n" in sections["Data"]

@@ -17,7 +17,7 @@ from served import scores_request, through_function
 from small_models import SMALL_DIM, binary_images, small_model
 
 import iwae_tf
-from iwae_tf import InputError
+from iwae_tf import IWAE, InputError
 from iwae_tf.data import Dataset
 from iwae_tf.serving import export_saved_model, saved_model
 from iwae_tf.serving.model_folder import checksum, find_version, load
@@ -224,6 +224,15 @@ def test_an_export_takes_the_integers_of_the_data_and_divides_them_as_training_d
     wild[:, 3] = [1.5, -1, scale + 1, np.nan, scale]
     answer = through_function(signatures(scaled, settings)["reconstruct"], ("", {"x": wild}))
     np.testing.assert_array_equal(answer["status"], [1, 1, 1, 1, 0])
+
+
+def test_drawn_grey_values_are_the_integers_that_the_model_takes():
+    model = IWAE(12, 2, 4, likelihood="discretized-logistic", levels=256, scale=255)
+    served = signatures(model, RowSettings(60, 50, "real"))
+    drawn = tf.function(served["sample"].function, autograph=False)(tf.range(50, dtype=tf.int64))["x"]
+    np.testing.assert_array_equal(drawn, np.round(drawn))
+    answer = through_function(served["reconstruct"], ("", {"x": drawn.numpy()}))
+    np.testing.assert_array_equal(answer["status"], np.zeros(50))
 
 
 def test_drawn_pixels_follow_their_intensity_and_depend_on_the_seed_and_the_image(model):

@@ -133,6 +133,9 @@ def test_the_part_of_another_job_is_refused_and_kept(tmp_path):
             ScoreFile(path, {**JOB, **change})
     assert file.part.read_bytes() == before
     assert ScoreFile(path, {**JOB, "version": None}).version == "1"  # not known yet: that of the part
+    file = ScoreFile(tmp_path / "other.csv", JOB | {"false_alarm_rate": 0.05})
+    file.append(_rows(_scores(6), 0, 2), "1")
+    assert ScoreFile(tmp_path / "other.csv", JOB | {"false_alarm_rate": 0.01}).rows == 2  # no score depends on it
 
 
 def test_a_file_that_is_no_part_of_a_job_is_refused_and_kept(tmp_path):
