@@ -196,7 +196,7 @@ def test_the_summary_counts_unreliable_and_bad_rows():
     reliable, status = np.array([1, 0, 0, 1, 0], np.int32), np.array([0, 0, 1, 3, 0], np.int32)
     line = summary(Scores(*[values] * 6, reliable, status))
     assert line == (
-        "5 rows; mean log_prob -3.000 over 3 good rows; 1 of them reliable; 1 with status 1 (x has NaN or "
+        "5 rows; mean log_prob -3.000 over 3 good rows; 1 of them reliable; 1 with status 1 (x has "
         "values that the model does not take); 1 with status 3 (the score is not finite)"
     )
 
