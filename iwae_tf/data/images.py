@@ -23,7 +23,8 @@ def image_paths(folder: pathlib.Path, skipped: Sequence[str] = ()) -> dict[str, 
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     places = {"": inside}
     places |= {path.name: sorted(path.iterdir()) for path in inside if path.is_dir() and path.name not in skipped}
-    for path in (path for name, paths in places.items() if name for path in paths if path.is_dir()):
+    in_classes = [path for name, paths in places.items() if name for path in paths if path.name[0] != "."]
+    for path in filter(pathlib.Path.is_dir, in_classes):
         if deeper := next(filter(_is_image, path.rglob("*")), None):
             raise InputError(
                 f"{deeper} is too deep in {folder}; expected images in folders train, valid and test, or one for each "

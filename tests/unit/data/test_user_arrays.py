@@ -268,6 +268,8 @@ def test_paths_are_ids_and_subfolders_are_labels(draw, tmp_path):
     draw(2, where="capital/Train")
     draw(2, where="capital/Test")
     refused("capital has images in Test, Train and elsewhere, in Test; expected folders train", tmp_path / "capital")
+    draw(1, where="own/train/cat/.thumbnails")
+    assert len(load(str(tmp_path / "own")).x_train) == 5
     draw(1, where="own/train/cat/deeper")
     refused("deeper/000.png is too deep in .*own/train; expected images in folders", tmp_path / "own")
     draw(1, where="plain")
