@@ -71,6 +71,9 @@ def words_of(path: Path, settings: dict[str, Any], parser: argparse.ArgumentPars
             raise InputError(f"{path}: unknown setting {name}; {hint}(see {parser.prog} --help)")
         if name == "overwrite" and "--resume" in typed:  # the typed word wins
             continue
+        twice = [other for other in settings if other != name and flags.get(other) is flags[name]]
+        if twice:
+            raise InputError(f"{path} has the setting {name} twice, also as {twice[0]}; give it once")
         if value is not None and not typed & set(flags[name].option_strings):
             words += _words(path, name, value, flags[name])
     return words

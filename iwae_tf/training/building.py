@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from iwae_tf.adam import Adam
-from iwae_tf.config import RunConfig
+from iwae_tf.config import ModelConfig, RunConfig
 from iwae_tf.data import Dataset, load
 from iwae_tf.data.binarization import EVALUATION_SEED
 from iwae_tf.data.columns import location_and_scale
@@ -139,9 +139,10 @@ def build_model(
         columns = tuple(column._replace(loc=loc, scale=scale) for column, (loc, scale) in pairs)
         observations = {"likelihood": TABLE_LIKELIHOOD, "columns": columns, "missing": model.missing}
     else:
-        if model.missing or model.column_likelihoods:
-            flag = "--missing" if model.missing else "--column-likelihoods"
-            raise InputError(f"{flag} is for tables and real values; {dataset.name} holds pixels: leave it out")
+        for name in ("missing", "column_likelihoods", "scaling"):
+            if getattr(model, name) != getattr(ModelConfig, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise InputError(f"{flag} is for tables and real values; {dataset.name} holds pixels: leave it out")
         facts = find("likelihood", model.likelihood).facts
         if facts.get("real"):
             _check_varying(dataset, model.likelihood)

@@ -220,6 +220,9 @@ def test_an_unknown_command_is_answered_with_the_nearest(capsys):
         ({"x_test": np.zeros((1, 30))}, [], "at least 2 rows"),
         ({}, ["--early-stopping", "2"], "--early-stopping needs validation rows"),
         ({}, ["--network", "conv"], "--network conv needs images, and mine has rows of 30 values: use mlp"),
+        ({}, ["--missing"], "--missing is for tables and real values; mine holds pixels"),
+        ({}, ["--column-likelihoods", "a=gaussian"], "--column-likelihoods is for tables"),
+        ({}, ["--scaling", "none"], "--scaling is for tables"),
         ({}, ["--likelihood", "categorical"], "needs levels (--levels), the number of values"),
     ],
 )

@@ -125,6 +125,7 @@ def test_a_toml_file_names_settings_as_flags_do(tmp_path):
         ("a.toml", "k = 0", "k must be an integer >= 1, got 0"),
         ("a.toml", 'k = "many"', "invalid integer value: 'many'"),
         ("a.toml", "k = 1\n[training]\nk = 2", "has the setting k twice"),
+        ("a.toml", "split = [0.8, 0.1, 0.1]\nsplit_shares = [0.6, 0.2, 0.2]", "split twice, also as split_shares"),
         ("a.toml", "export = 1", "export must be true or false, got 1"),
         ("a.toml", "seed = 2026-01-01", "seed must be a text, a number or a list of them"),
         ("a.toml", 'objective = "iwea"', "did you mean 'iwae'?"),
