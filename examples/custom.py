@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
+from tensorflow_probability import distributions as tfd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -37,16 +38,8 @@ class Binomial(iwae_tf.layers.Likelihood):
     def call(self, features):
         return self.logits(features)  # [..., D]
 
-    def log_prob(self, logits, value):
-        log_choose = tf.math.lgamma(TRIALS + 1.0) - tf.math.lgamma(value + 1.0) - tf.math.lgamma(TRIALS - value + 1.0)
-        return tf.reduce_sum(log_choose + value * logits - TRIALS * tf.nn.softplus(logits), axis=-1)
-
-    def mean(self, logits):
-        return TRIALS * tf.sigmoid(logits)
-
-    def sample(self, logits, key):
-        coins = tf.random.stateless_uniform(tf.concat([[TRIALS], tf.shape(logits)], axis=0), key)
-        return tf.reduce_sum(tf.cast(coins < tf.sigmoid(logits), tf.float32), axis=0)
+    def distribution(self, logits):
+        return tfd.Independent(tfd.Binomial(TRIALS, logits=logits), 1)  # log_prob, mean and sample follow
 
     def in_support(self, value):
         return tf.reduce_all((value >= 0.0) & (value <= TRIALS) & (value == tf.round(value)))

@@ -30,6 +30,7 @@ PAPER_NETWORKS = {
     2: Network(latent_units=(100, 50), hidden_units=((200, 200), (100, 100))),
 }
 PAPER_EPOCHS = sum(3**stage for stage in range(8))  # 3,280 passes over the training data
+PAPER_SAMPLES = 5000  # of the L_k that it reports
 RELIABLE_PARETO_K = 0.7  # Vehtari et al. (2024), section 3.2: above it an importance weighted mean is unreliable
 REFINE = ("auto", "on", "off")
 EXPORT_DIR = "export/models"
@@ -304,6 +305,9 @@ def _objective_config(names: tuple[str, ...]) -> type:
             for (text, _, default), names in variants.items()
         ]
         kind = next(iter(variants))[1]
+        if any(other is not kind for _, other, _ in variants):
+            of_each = ", ".join(f"{names[0]} has {other.__name__}" for (_, other, _), names in variants.items())
+            raise InputError(f"objectives declare the setting {field!r} with several types ({of_each}): rename one")
         flag = (False, {}) if kind is bool else (None, {"parse": kind})
         fields.append((field, Any, setting(flag[0], "; ".join(lines), **flag[1])))
     return dataclasses.make_dataclass("ObjectiveConfig", fields, bases=(_ObjectiveConfig,), frozen=True)
@@ -331,7 +335,7 @@ ObjectiveConfig = objective_config()
 class EvaluationConfig(Settings):
     """Estimation of log p(x) of the test rows."""
 
-    eval_samples: int = count(5000, "importance samples for each test row")
+    eval_samples: int = count(PAPER_SAMPLES, "importance samples for each test row")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,7 +86,7 @@ def declare(kind: str, name: str, help: str, *, settings: Mapping[str, str] | No
 
     Raises:
         InputError: the name is taken by something else, or a setting is no argument that is annotated int, float or
-            bool, or one of them or None.
+            bool, or one of them or None, or is a bool that is True by default.
     """
     if kind not in PACKAGES:
         raise unknown_name("kind", kind, PACKAGES)
@@ -103,6 +103,11 @@ def declare(kind: str, name: str, help: str, *, settings: Mapping[str, str] | No
                 raise InputError(
                     f"the {kind} {name!r} declares the setting {setting!r}: its constructor needs an argument of that "
                     "name with a default, annotated int, float or bool (or one of them or None)"
+                )
+            if kind_of_value is bool and arguments[setting].default is True:
+                raise InputError(
+                    f"the {kind} {name!r}: the setting {setting!r} is True by default, and a flag cannot make it "
+                    "False: name it for the opposite"
                 )
             own[setting] = Setting(text, kind_of_value, arguments[setting].default)
         declaration = Declaration(kind, name, help, decorated.__module__, decorated.__qualname__, own, facts, decorated)

@@ -26,8 +26,11 @@ class _Conv(keras.layers.Layer):
 
     def __init__(self, image_shape: Sequence[int], filters: Sequence[int] = FILTERS, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
-        if self.compute_dtype == "float16":
-            raise InputError("convolutions in float16 would lose small gradients: take float32 or bfloat16")
+        if self.dtype_policy.name not in ("float32", "mixed_bfloat16"):
+            raise InputError(
+                f"convolutions take the dtype float32 or mixed_bfloat16, got {self.dtype_policy.name}: float16 would "
+                "lose small gradients, and weights are float32"
+            )
         self.image_shape = tuple(positive_integer("image_shape", n) for n in image_shape)
         filters = filters if isinstance(filters, Sequence) else (filters,)
         self.filters = tuple(positive_integer("filters", n) for n in filters)
@@ -65,7 +68,7 @@ class ConvEncoder(_Conv):
         **kwargs: `name` and `dtype`, "float32" or "mixed_bfloat16".
 
     Raises:
-        InputError: (a `ValueError`) for a shape or a number out of range, or a dtype of float16.
+        InputError: (a `ValueError`) for a shape or a number out of range, or another dtype.
     """
 
     part = 1

@@ -27,14 +27,15 @@ class IWAEDensity(OutlierMixin, BaseEstimator):
     """Density of the rows of a table of real values, and outliers among them.
 
     Scores are log p(x) in nats, in the units of X: standardisation is part of the model. A scaler before it in a
-    pipeline changes every score by the same constant, the sum of the logs of its scales, and the training by rounding
-    alone.
+    pipeline changes log p(x) of every row by the same constant, the sum of the logs of its scales, the training by
+    rounding alone, and a score by its sampling error as well, since the noise of a score depends on the row's values.
 
     Args:
         latent_units: H, units of the stochastic layer; or a sequence, one entry for each layer, nearest x first.
         hidden_units: widths of the tanh layers below the stochastic layer; or a sequence of such, one for each layer.
         likelihood: of every column given h, a declared likelihood of real values: "student-t" or "gaussian".
-        missing: whether NaN in X is a missing value; log p(x) is then that of the observed values.
+        missing: whether NaN in X is a missing value; log p(x) is then that of the observed values, which is not
+            comparable between rows that lack different columns, and so neither is `predict`.
         objective: name of a declared objective; `python -m iwae_tf objectives` lists them.
         k: importance samples for each row in training.
         epochs: passes over the training rows.
@@ -42,6 +43,7 @@ class IWAEDensity(OutlierMixin, BaseEstimator):
         learning_rate: Adam's step size.
         num_samples: importance samples for each row when it is scored.
         refine: "auto" or "on" refines the proposal of each row before it is scored, "off" takes samples of q(h | x).
+            Scores by another `num_samples` or `refine` than in `fit` have no threshold.
         contamination: share of the training rows that `predict` calls outliers, in (0, 0.5].
         random_state: int, `numpy.random.RandomState` or None: seed of the initial weights, the order of the rows and
             the noise in training. The noise of a score depends on the row alone, so equal rows have equal scores.
@@ -134,6 +136,7 @@ class IWAEDensity(OutlierMixin, BaseEstimator):
             verbose=0,
         )
         self.model_ = model
+        self._offset_of = self.num_samples, self.refine
         self.offset_ = float(np.quantile(self._log_likelihood(x), self.contamination))
         return self
 
@@ -154,7 +157,18 @@ class IWAEDensity(OutlierMixin, BaseEstimator):
         return float(self.score_samples(X).mean())
 
     def decision_function(self, X):
-        """Returns log p(x) - `offset_` of every row, float64 [N]: negative for outliers."""
+        """Returns log p(x) - `offset_` of every row, float64 [N]: negative for outliers.
+
+        Raises:
+            InputError: `num_samples` or `refine` are others than in `fit`, which `offset_` is for.
+            ValueError: as `score_samples`.
+        """
+        check_is_fitted(self)
+        if self._offset_of != (self.num_samples, self.refine):
+            raise InputError(
+                f"offset_ is a threshold of scores by num_samples and refine {self._offset_of}, not "
+                f"{(self.num_samples, self.refine)}: fit again, or choose a threshold of score_samples"
+            )
         return self.score_samples(X) - self.offset_
 
     def predict(self, X):

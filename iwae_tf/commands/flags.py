@@ -161,10 +161,13 @@ def add_settings(parser: argparse.ArgumentParser, settings: type) -> None:
     for field in dataclasses.fields(settings):
         names = {"dest": field.name, "help": _help(field)}
         flag = flag_of(field.metadata.get("flag", field.name))
-        if isinstance(field.default, bool):
-            group.add_argument(flag, action="store_true", **names)
-        else:
-            group.add_argument(flag, default=field.default, **names, **_options(field))
+        options = {"action": "store_true"} if isinstance(field.default, bool) else _options(field)
+        try:
+            group.add_argument(flag, **{"default": field.default} | names | options)
+        except argparse.ArgumentError:  # of a plugin's objective
+            raise InputError(
+                f"an objective declares the setting {field.name!r}, and {flag} exists: rename it"
+            ) from None
 
 
 def settings_from(arguments: argparse.Namespace, settings: type):

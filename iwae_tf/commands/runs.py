@@ -12,7 +12,9 @@ from typing import Any
 
 from iwae_tf.commands import flags
 from iwae_tf.errors import InputError
+from iwae_tf.evaluation.compare import mean_name
 from iwae_tf.report.record import read_summary
+from iwae_tf.words import percent
 
 COLUMNS = (
     *("run", "dataset", "objective", "k", "layers", "seed", "epochs_done", "epochs", "log_likelihood"),
@@ -77,5 +79,7 @@ def _words(row: dict[str, Any]) -> tuple[str, ...]:
         words["log p(x)"] = f"{row['log_likelihood']:.2f} +- {row['standard_error']:.2f}"
         words["L_k"] = f"{row['bound']:.2f} (k={row['bound_k']})"
     if row.get("reliable") is not None:
-        words["reliable"] = f"{row['reliable']:.0%}"
+        words["reliable"] = percent(row["reliable"])
+        if mean_name(row["reliable"], 1) != "log p(x)":  # it is too low
+            words["log p(x)"] = f">= {words['log p(x)']}"
     return tuple(words.get(name, "-") for name in HEADER)

@@ -6,6 +6,8 @@ from iwae_tf.errors import InputError
 
 MOST_COUNT = 1000  # columns of larger integers are real
 SMALLEST_SPREAD = 1e-4  # of the magnitude; float32 keeps 24 bits, a relative 6e-8
+SMALLEST_MAGNITUDE = 1e-30  # float32 goes down to 1e-38
+LARGEST_ROUNDING = 1e-3  # of the interquartile range, where the range is that of outliers
 
 
 def number_kind(present: np.ndarray) -> str:
@@ -39,10 +41,17 @@ def check_precision(present: np.ndarray, place: str, remedy: str) -> None:
     magnitude = max(abs(low), abs(high))
     if magnitude > np.finfo(np.float32).max:
         raise InputError(f"{place} reaches {magnitude:g}, beyond float32: divide it by a constant, or {remedy}")
-    if high - low < SMALLEST_SPREAD * magnitude:
+    if magnitude < SMALLEST_MAGNITUDE:
         raise InputError(
-            f"{place} runs from {low:.10g} to {high:.10g}, and float32 would lose these differences: subtract its "
-            f"minimum, or {remedy}"
+            f"{place} reaches {magnitude:g}, too small for float32: multiply it by a constant, or {remedy}"
+        )
+    first, third = np.quantile(present, (0.25, 0.75))
+    lost = np.median(np.abs(present - present.astype(np.float32))) > LARGEST_ROUNDING * (third - first) > 0.0
+    if high - low < SMALLEST_SPREAD * magnitude or lost:
+        half = f", half of it from {first:.10g} to {third:.10g}" if lost else ""
+        raise InputError(
+            f"{place} runs from {low:.10g} to {high:.10g}{half}, and float32 would lose these differences: subtract a "
+            f"constant, such as its median, or {remedy}"
         )
 
 

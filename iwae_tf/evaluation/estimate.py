@@ -127,7 +127,7 @@ def likelihood_batches(
     most = most_samples(num_samples, target_standard_error, max_samples)
     target = None if target_standard_error is None else float(target_standard_error)
     seed, refined = tf.constant(check_seed(seed), tf.int64), refines(model, refine)
-    x = dense_numbers(x)
+    x = dense_numbers(x, model.columns)
     in_graph = not tf.executing_eagerly()  # where the number of rows is unknown: one batch, of tensors
     for first in [0] if in_graph else range(first_row, max(len(x), 1), batch_size):  # without rows `checked` raises
         rows = model.checked(x if in_graph else x[first : first + batch_size])

@@ -31,7 +31,8 @@ def checked_mean(data_mean, data_dim: int) -> list[float]:
     """Returns `data_mean` as a list; raises `InputError` unless it is `data_dim` finite numbers."""
     mean = np.asarray(data_mean, np.float64)
     if mean.shape != (data_dim,) or not np.isfinite(mean).all():
-        raise InputError(f"data_mean must be {data_dim} finite numbers, got an array of shape {mean.shape}")
+        found = f"an array of shape {mean.shape}" if mean.shape != (data_dim,) else "NaN or infinity"
+        raise InputError(f"data_mean must be {data_dim} finite numbers, got {found}")
     return mean.tolist()
 
 
@@ -168,12 +169,19 @@ def input_requirements(model, came: str) -> str:
     )
 
 
-def dense_numbers(x):
+def dense_numbers(x, columns=None):
     """Returns x as a tensor, or as an array of numbers; `tf.data` batches as one tensor.
+
+    Args:
+        x: anything that may be rows.
+        columns: of the model, or None; a data frame may not have them in another order.
 
     Raises:
         InputError: x has no rows of numbers, or not in one dense array.
     """
+    names, own = [column.name for column in columns or ()], list(getattr(x, "columns", ()))
+    if own != names and set(own) == set(names):
+        raise InputError(f"x has the columns {own}, and the model takes them as {names}: give x[{names}]")
     if isinstance(x, tf.data.Dataset):
         check_elements(x.element_spec)
         batches = [batch[0] if isinstance(batch, tuple) else batch for batch in x]
@@ -259,7 +267,7 @@ def _checked_source(model, x, name: str):
         return x
     if isinstance(x, keras.utils.PyDataset) or (hasattr(x, "__next__") and not hasattr(x, "shape")) or callable(x):
         return x
-    x = flattened(model, dense_numbers(x))
+    x = flattened(model, dense_numbers(x, model.columns))
     if x.shape[0] == 0:
         raise InputError(f"{name} has no rows, shape {tuple(x.shape)}")
     return x
@@ -286,7 +294,7 @@ def checked_rows(model, x) -> tf.Tensor:
     Raises:
         InputError: x is no dense array of numbers, has another size, impossible values, or eagerly no rows.
     """
-    x = flattened(model, tf.cast(dense_numbers(x), tf.float32))
+    x = flattened(model, tf.cast(dense_numbers(x, model.columns), tf.float32))
     if not tf.executing_eagerly():
         return _asserted_rows(model, x)
     check_size(model, x)

@@ -190,7 +190,7 @@ class IWAE(keras.Model):
             jit_compile: True compiles the forward and backward pass with XLA, False does not, "auto" compiles on a
                 GPU. With several replicas it is False.
             steps_per_execution: as in Keras; None lets `fit` choose: up to 20, and 1 where a callback counts batches.
-            **kwargs: `run_eagerly` as in Keras.
+            **kwargs: `run_eagerly` as in Keras; XLA then compiles nothing.
 
         Raises:
             InputError: (a `ValueError`) for `loss` or `metrics`, for something that is no objective, for an objective
@@ -214,10 +214,12 @@ class IWAE(keras.Model):
         self._compiled_for = tuple(map(id, self.trainable_variables))
         self._jit_argument = jit_compile
         on_gpu = bool(tf.config.list_physical_devices("GPU")) and not self.distributed
-        self.uses_xla = on_gpu if jit_compile == "auto" else jit_compile
-        self._forward_backward = tf.function(
-            self._bound_and_gradients, jit_compile=self.uses_xla, reduce_retracing=True, autograph=False
-        )
+        self.uses_xla = (on_gpu if jit_compile == "auto" else jit_compile) and not self.run_eagerly
+        self._forward_backward = self._bound_and_gradients
+        if not self.run_eagerly:
+            self._forward_backward = tf.function(
+                self._bound_and_gradients, jit_compile=self.uses_xla, reduce_retracing=True, autograph=False
+            )
 
     def fit(self, *args, **kwargs):
         """Trains as `keras.Model.fit` does: x in arrays, tf.data, generators; labels are ignored.
@@ -294,7 +296,11 @@ class IWAE(keras.Model):
         return self.generative_network.log_likelihood(x, h), -stage.head.kl_to_standard_normal(parameters)
 
     def evaluate(self, *args, **kwargs):
-        """Computes the mean of the objective's bound over the data as `keras.Model.evaluate` does, one draw each."""
+        """Computes the mean of the objective's bound over the data as `keras.Model.evaluate` does, one draw each.
+
+        Returns:
+            The loss, which is minus the bound, and the bound; by name with `return_dict=True`.
+        """
         in_fit = kwargs.get("_use_cached_eval_dataset")  # whose batches come as those of training do
         steps = self.steps_per_execution if in_fit else self._steps_per_call.usual
         with self.steps_in_a_call(steps):
@@ -472,8 +478,8 @@ class IWAE(keras.Model):
         """Returns n draws from p(x), [n, D]; with `mean=True` the means of p(x | h) at n draws of h."""
         n, seed = positive_integer("n", n), check_seed(seed)
         check_fits({"draws": n * (self.data_dim + sum(self.latent_units))}, "lower n")
-        x, x_mean, _ = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
-        return x_mean if mean else x
+        x, parameters, _ = self.generative_network.sample(n, lambda layer: seeds.key(seed, seeds.Purpose.SAMPLE, layer))
+        return self.likelihood_head.mean(parameters) if mean else x
 
     def checked(self, x) -> tf.Tensor:
         """Returns x as float32 [B, D]; raises `InputError` if it is anything else or empty.
@@ -543,6 +549,14 @@ class IWAE(keras.Model):
         return [self.bound_tracker]
 
     @property
+    def metrics_names(self):
+        """The order of the numbers of `evaluate`, as in Keras the loss first."""
+        return ["loss", "bound"]
+
+    def _flatten_metrics_in_order(self, logs):
+        return [logs[name] for name in self.metrics_names]
+
+    @property
     def objective_state(self):
         """The Keras layer with the compiled objective's own weights, or None; an attribute so that Keras saves it."""
         return self.objective.state if self.compiled else None
@@ -606,6 +620,8 @@ class IWAE(keras.Model):
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "objective": keras.saving.serialize_keras_object(self.objective),
             "jit_compile": self._jit_argument,
+            "steps_per_execution": None if self._fit_chooses_steps else self._steps_per_call.usual,
+            "run_eagerly": self.run_eagerly,
         }
 
     def compile_from_config(self, config):

@@ -1,5 +1,7 @@
 """The two networks: q(h | x) and p(x, h), chains of conditional distributions."""
 
+import math
+import re
 from collections.abc import Callable, Iterator
 
 import keras
@@ -141,6 +143,9 @@ class GenerativeNetwork(keras.layers.Layer):
         self.stages = []  # stages[l] is p(h[l-1] | h[l]); stages[0] is the likelihood
         for number, units in enumerate(latent_units):
             if number == 0 and decoder is not None:
+                shape = getattr(decoder, "image_shape", (data_dim,))
+                if math.prod(shape) != data_dim:
+                    raise InputError(f"the decoder is for images of {shape}, {math.prod(shape)} values, not {data_dim}")
                 below = FlattenBatch(decoder, "decoder")
             else:
                 below = MLP(tuple(reversed(hidden_units[number])), initializer_seeds, dtype=self.dtype_policy)
@@ -173,7 +178,14 @@ class GenerativeNetwork(keras.layers.Layer):
 
     def log_likelihood(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """Returns log p(x | h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
-        return self.likelihood_stage.log_prob(h[0], x)
+        log_p = self.likelihood_stage.log_prob(h[0], x)
+        rank = tf.TensorShape(h[0].shape).rank
+        if rank is not None and log_p.shape.rank not in (None, rank - 1):
+            raise InputError(
+                f"log_prob of the likelihood {type(self.likelihood_stage.head).__name__} must be [k, B], a sum over "
+                f"the values of x, got {log_p.shape}: its distribution must be a tfd.Independent(..., 1)"
+            )
+        return log_p
 
     def log_prob(self, x: tf.Tensor, h: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """Returns log p(x, h): x [B, D], h a tuple of [k, B, H_l] -> [k, B]."""
@@ -192,8 +204,8 @@ class GenerativeNetwork(keras.layers.Layer):
             h.insert(0, stage.head.sample(stage(h[0]), key_of(number)))
         return tuple(h)
 
-    def sample(self, n: int, key_of: Callable[[int], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
-        """Returns n draws of p(x, h): x and the means of p(x | h) that it is drawn from, [n, D], and h, [n, H_l] each.
+    def sample(self, n: int, key_of: Callable[[int], tf.Tensor]) -> tuple:
+        """Returns n draws of p(x, h): x [n, D], the parameters of p(x | h) that it is drawn from, and h, [n, H_l] each.
 
         Args:
             n: number of draws.
@@ -202,7 +214,7 @@ class GenerativeNetwork(keras.layers.Layer):
         h = self.sample_latents(n, key_of)
         head, parameters = self.likelihood_stage.head, self.likelihood_stage(h[0])
         x = tf.cast(head.sample(parameters, key_of(0)), tf.float32)  # a user's distribution may give integers
-        return x, head.mean(parameters), h
+        return x, parameters, h
 
 
 class Conditional(keras.layers.Layer):
@@ -299,9 +311,11 @@ class FlattenBatch(keras.layers.Layer):
     def build(self, input_shape):
         try:
             features = self.layer(tf.zeros([2, input_shape[-1]]))
-        except (ValueError, tf.errors.InvalidArgumentError) as error:  # raised by the layer's own shapes
-            first_line = str(error).strip().splitlines()[0]
-            raise InputError(f"the {self.role} must take rows [N, {input_shape[-1]}]: {first_line}") from error
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # raised by the layer's own shapes
+            # Keras names the layer in the first line, and the reason below it.
+            lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+            reason = " ".join(lines[:2]) if lines and lines[0].startswith("Exception encountered") else lines[0]
+            raise InputError(f"the {self.role} must take rows [N, {input_shape[-1]}]: {reason}") from error
         if not tf.is_tensor(features) or features.shape.rank < 2 or features.shape[0] != 2:
             found = features.shape if tf.is_tensor(features) else type(features).__name__
             raise InputError(f"the {self.role} must give features [N, ...] for rows [N, ...], got {found} for 2 rows")
@@ -335,10 +349,16 @@ def check_stateless(layer: keras.layers.Layer, role: str) -> None:
     for sublayer in layer._flatten_layers():
         # Recurrent cells have a generator for their dropout even without any.
         dropouts = [getattr(sublayer, name, None) for name in ("dropout", "recurrent_dropout")]
-        if sublayer._non_trainable_variables or (sublayer._seed_generators and dropouts != [0, 0]):
-            state = (
-                "weights that no gradient trains" if sublayer._non_trainable_variables else "random numbers of its own"
-            )
+        state = (
+            "weights that no gradient trains"
+            if sublayer._non_trainable_variables
+            else "random numbers of its own"
+            if sublayer._seed_generators and dropouts != [0, 0]
+            else "a state that it keeps between calls"
+            if getattr(sublayer, "stateful", False)
+            else ""
+        )
+        if state:
             raise InputError(
                 f"the {role} has the layer {sublayer.name!r} ({type(sublayer).__name__}) with {state}: a score must "
                 "not depend on its batch or on chance. Leave out dropout; replace batch by layer normalisation"

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import inspect
 
 import keras
 import tensorflow as tf
@@ -128,8 +129,26 @@ class Objective(abc.ABC):
 
     @functools.cached_property
     def _row_structure(self) -> tuple[bool, bool]:
-        """`needs_path` and `is_bound_derivative`, from the rows of equal weights: they do not depend on log_w."""
-        rows = self.gradient_weights(tf.zeros([self.num_samples, 1]))
+        """`needs_path` and `is_bound_derivative`, from the rows of equal weights: they do not depend on log_w.
+
+        Raises:
+            InputError: `gradient_weights` or `bound` return something else than [k, B] and [B].
+        """
+        shape = (self.num_samples, 2 if self.num_samples != 2 else 3)
+        rows, bound = self.gradient_weights(tf.zeros(shape)), self.bound(tf.zeros(shape))
+        if not isinstance(rows, GradientWeights):
+            raise InputError(f"gradient_weights of {self.name} must return GradientWeights, got {type(rows).__name__}")
+        for name, row in zip(("generative", "path", "score"), rows.rows, strict=True):
+            if row is not None and tuple(row.shape) != shape:
+                raise InputError(
+                    f"gradient_weights of {self.name} must give rows of the shape of log_w, {shape}, got {name} of "
+                    f"shape {tuple(row.shape)}"
+                )
+        if tuple(bound.shape) != shape[1:]:
+            raise InputError(
+                f"bound of {self.name} must reduce the samples, axis 0: {shape} to {shape[1:]}, got "
+                f"{tuple(bound.shape)}"
+            )
         return rows.path is not None, rows.is_bound_derivative
 
     @property
@@ -143,7 +162,10 @@ class Objective(abc.ABC):
         return self._row_structure[1]
 
     def log_weights(self, model, x: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """Returns the log importance weights that `bound` reads: x [B, D], noise [k, B, H] -> [k, B]."""
+        """Returns the log importance weights that `bound` reads: x [B, D], noise [k, B, H] -> [k, B].
+
+        A subclass may replace them where its rows are those of the bound (`GradientWeights.of_bound`).
+        """
         return model.log_weights_from_noise(x, noise)
 
     def log_weights_and_target(self, model, x: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -171,17 +193,45 @@ class Objective(abc.ABC):
                 f"{self.name} needs samples that a gradient can pass through, and binary units have none: "
                 "use vimco, tvo, rws or rws-sleep"
             )
+        own = [
+            name
+            for name in ("log_weights", "log_weights_and_target")
+            if getattr(type(self), name) is not getattr(Objective, name)
+        ]
+        if own and not self.is_bound_derivative:  # their three rows are of the model's own log-weights
+            raise InputError(
+                f"{self.name} replaces {own[0]}, which training reads only where gradient_weights returns "
+                "GradientWeights.of_bound: derive it from such an objective, e.g. IWAEBound"
+            )
 
     def get_config(self) -> dict:
-        """Returns the constructor arguments, for Keras serialisation: attributes with the names of declared settings.
+        """Returns the constructor arguments, for Keras serialisation: the attributes of their names.
 
-        A subclass adds arguments that it does not declare as settings.
+        Raises:
+            InputError: an argument is no attribute; a subclass that keeps it otherwise overrides this method.
         """
-        declarations = [vars(cls)["declaration"] for cls in type(self).__mro__ if "declaration" in vars(cls)]
-        names = {"num_samples", "backward_samples", *(name for each in declarations for name in each.settings)}
-        return {name: value for name, value in vars(self).items() if name in names}
+        names = _arguments(type(self))
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing and type(self).get_config is Objective.get_config:
+            raise InputError(
+                f"{self.name} cannot be saved: keep its argument {missing[0]} as an attribute, or define get_config"
+            )
+        return {name: getattr(self, name) for name in names if name not in missing}
 
     @classmethod
     def from_config(cls, config: dict) -> "Objective":
         """Builds the objective from the result of `get_config`."""
         return cls(**config)
+
+
+def _arguments(cls: type) -> list[str]:
+    """Returns the names of the constructor's arguments, and of its bases' where it passes on others."""
+    names: list[str] = []
+    for each in cls.__mro__:
+        if "__init__" in vars(each):
+            parameters = list(inspect.signature(each.__init__).parameters.values())[1:]
+            passed_on = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+            names += [p.name for p in parameters if p.kind not in passed_on]
+            if not passed_on & {p.kind for p in parameters}:
+                break
+    return list(dict.fromkeys(names))

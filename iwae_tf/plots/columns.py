@@ -41,17 +41,21 @@ def columns_figure(columns, x, samples, of: str = "test rows") -> Figure:
             axes.set_visible(False)
             continue
         values, drawn = np.asarray(x, np.float64)[:, number], np.asarray(samples, np.float64)[:, number]
-        edges = _edges(values[~np.isnan(values)], shown[number])
+        edges, categories = _edges(values[~np.isnan(values)], shown[number]), shown[number].categories
         for data, look in (
             (values, {"histtype": "stepfilled", "color": style.FILL}),
             (drawn, {"histtype": "step", "color": style.ACCENT, "linewidth": 1.4}),
         ):
-            data = np.clip(data[~np.isnan(data)], edges[0], edges[-1])
-            axes.hist(data, edges, weights=np.full(len(data), 1.0 / max(len(data), 1)), **look)
-        categories = shown[number].categories
+            data, total = data[~np.isnan(data)], np.count_nonzero(~np.isnan(data))
+            known = data[data >= 0] if categories else data  # an unknown category is -1
+            known = np.clip(known, edges[0], edges[-1])
+            axes.hist(known, edges, weights=np.full(len(known), 1.0 / max(total, 1)), **look)
         if 0 < len(categories) <= MOST_NAMED:
             words = [_short(name, 30 // len(categories)) for name in categories]
             axes.set_xticks(range(len(categories)), words, parse_math=False)
+        elif categories:
+            ends = [_short(categories[0], 12), _short(categories[-1], 12)]
+            axes.set_xticks([0, len(categories) - 1], ends, parse_math=False)
         else:
             axes.locator_params(axis="x", nbins=3)
         axes.locator_params(axis="y", nbins=4)

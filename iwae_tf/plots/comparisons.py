@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from iwae_tf.errors import InputError
 from iwae_tf.plots import style
+from iwae_tf.words import percent
 
 WIDTH, ROW = 900, 360  # of a figure of two panels in each row; of a row
 
@@ -32,7 +33,7 @@ def differences_figure(scores, names, intervals, notes=(), warning: str = "", me
     labels = []
     for letter, other in zip(style.LETTERS[1:], others, strict=False):
         count = int((first > other).sum())
-        share = style.percent(count, len(first))
+        share = percent(count / len(first))
         notes.append(f"A is better than {letter} on {count:,} of {len(first):,} rows ({share})")
         labels.append((f"A − {letter} (nats)", "rows"))
         labels.append((f"{measure} under {letter} (nats)", f"{measure} under A (nats)"))

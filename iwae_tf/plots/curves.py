@@ -49,7 +49,8 @@ def bounds_figure(
     place = np.log(ks / ks[0]) / max(np.log(ks[-1] / ks[0]), 1e-9)
     axes.set_xscale("log")
     axes.set_xlim(*np.exp(np.log(ks[[0, -1]]) + 0.06 * max(np.log(ks[-1] / ks[0]), 1e-2) * np.array([-1, 1])))
-    shown = style.spaced(place, 0.12 if len(runs) == 1 else 0.07)
+    widest = max(len(label.strip()) for label in values) if len(runs) == 1 else 5
+    shown = style.spaced(place, max(0.12 if len(runs) == 1 else 0.1, 0.02 * widest))
     axes.set_xticks(ks, [f"{k:.0f}{v}" if s else "" for k, v, s in zip(ks, values, shown, strict=True)])
     axes.minorticks_off()
     style.legend(axes, runs)

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from iwae_tf.errors import InputError
 from iwae_tf.plots import style
+from iwae_tf.words import percent
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 VARIANCE_LIMIT, TRUST_LIMIT = 0.5, 0.7  # above: standard errors are too small; above: scores are unreliable
@@ -80,7 +81,7 @@ def reliability_figure(log_likelihood, pareto_k, of: str = "test data") -> Figur
 def _notes(scores, shapes) -> list[str]:
     def above(limit: float) -> str:
         count = int((shapes > limit).sum())
-        return f"above {limit:g}: {count:,} of {len(shapes):,} scores ({style.percent(count, len(shapes))})"
+        return f"above {limit:g}: {count:,} of {len(shapes):,} scores ({percent(count / len(shapes))})"
 
     notes = [
         f"dashed: {above(TRUST_LIMIT)}, more samples hardly help",

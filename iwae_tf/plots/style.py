@@ -143,12 +143,6 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "not finite"
 
 
-def percent(count: int, total: int) -> str:
-    """Returns a share with one decimal; some but not all is never 0.0% nor 100.0%."""
-    share = 100 * count / total
-    return f"{min(max(share, 0.1), 99.9) if 0 < count < total else share:.1f}%"
-
-
 def number_of_bins(values: np.ndarray) -> int:
     """Returns bins for a histogram of float [N], as wide as N^(1/3) bins over the middle nine tenths.
 

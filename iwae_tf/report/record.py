@@ -25,7 +25,7 @@ class Record:
         path: its folder.
         config: `config.json`; settings that are newer than the run have their defaults.
         metrics: `metrics.json` with bounds and their standard errors by int k, or None before the evaluation; number
-            of `reliable` scores and median `effective_sample_size`, None where they were not recorded.
+            of `reliable` scores, median `effective_sample_size` and mean and most `samples`, None where not recorded.
         history: columns of `history.csv`, float64 [epochs]; NaN where nothing was written.
         scores: of each test row, or None without scores.
         plugins: modules that `train` imported.
@@ -134,10 +134,12 @@ def _metrics(path: Path, config: dict) -> dict | None:
         active = [int(count) for count in content["active_units"]]
         best = int(content["best_epoch"]) if "best_epoch" in content else None
         counts, labels = content.get("reliability"), content.get("labels")
-        metrics |= {"reliable": None, "effective_sample_size": None}
+        metrics |= {"reliable": None, "effective_sample_size": None, "samples": None}
         if counts:
             metrics["reliable"] = int(counts["reliable"])
             metrics["effective_sample_size"] = float(counts["median_effective_sample_size"])
+            if "mean_num_samples" in counts:
+                metrics["samples"] = float(counts["mean_num_samples"]), int(counts["largest_num_samples"])
         if labels:
             labels = {"rarer": str(labels["rarer"])} | {n: float(labels[n]) for n in ("auroc", "average_precision")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -148,6 +150,7 @@ def _metrics(path: Path, config: dict) -> dict | None:
             "--resume"
         )
     metrics |= {"bounds": bounds, "bound_standard_errors": errors, "epochs": content.get("epochs")}
+    metrics["protocol"] = content.get("protocol", {})
     return metrics | {"active_units": active, "best_epoch": best, "labels": labels}
 
 

@@ -76,7 +76,7 @@ def _results(record: Record) -> dict[str, str]:
     active = [f"{n} of {units[i]}" if same else str(n) for i, n in enumerate(metrics["active_units"])]
     reliable = metrics["reliable"]
     log_p = f"{with_error(metrics['log_likelihood'], metrics['standard_error'])} nats"
-    values = {mean_name(reliable or 0, metrics["num_test"]): log_p, "k of the estimate": f"{metrics['num_samples']:,}"}
+    values = {mean_name(reliable or 0, metrics["num_test"]): log_p, "largest k of L_k": f"{metrics['num_samples']:,}"}
     values["test rows"] = f"{metrics['num_test']:,}"
     if 1 in metrics["bounds"]:
         elbo = with_error(metrics["bounds"][1], metrics["bound_standard_errors"][1])
@@ -85,6 +85,8 @@ def _results(record: Record) -> dict[str, str]:
     if reliable is not None:
         values["reliable scores"] = f"{reliable:,} of {metrics['num_test']:,}"
         values["effective samples"] = number(metrics["effective_sample_size"], 0)
+    if metrics["samples"]:
+        values["samples of an estimate"] = "{:,.0f} on average, at most {:,}".format(*metrics["samples"])
     if labels := metrics["labels"]:
         values[f"AUROC of low scores for label {labels['rarer']}"] = number(labels["auroc"], 3)
         values["their average precision"] = number(labels["average_precision"], 3)

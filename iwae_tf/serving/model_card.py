@@ -101,6 +101,7 @@ def _data(data: Mapping) -> dict[str, Any]:
 def _training(training: Mapping, metrics: Mapping) -> dict[str, Any]:
     names = ("objective", "k", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "seed")
     facts = {name.replace("_", " "): training.get(name) for name in names}
+    facts["starts from the weights of"] = training.get("init_from")
     if (epochs := metrics.get("best_epoch", metrics.get("epochs_done"))) not in (None, facts["epochs"]):
         facts["epochs"] = f"{epochs}, of at most {facts['epochs']}"
     return facts

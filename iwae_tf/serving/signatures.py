@@ -69,13 +69,13 @@ def signatures(model, settings: RowSettings) -> dict[str, Signature]:
         return row.with_status({"x_mean": model(pixels)[0] * model.scale}, status)
 
     def sample(seed):
-        drawn, mean, _ = model.generative_network.sample(
+        drawn, parameters, _ = model.generative_network.sample(
             1, lambda layer: seeds.stream_key(seed, seeds.Purpose.REQUEST_SAMPLE, layer)
         )
         x = drawn[0] * model.scale
         if model.levels is not None and model.scale != 1.0:  # integers, up to rounding: a graph multiplies by inverses
             x = tf.round(x)
-        return {"x_mean": mean[0] * model.scale, "x": x}
+        return {"x_mean": model.likelihood_head.mean(parameters)[0] * model.scale, "x": x}
 
     p_value = {"p_value": tf.float32}
     scores = {name: tf.as_dtype(dtype) for name, dtype in DTYPES.items() if name not in p_value}

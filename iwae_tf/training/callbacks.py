@@ -47,17 +47,20 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar = progress_bar("training", total_steps, "step", verbose, initial=first_step)
 
     def on_train_batch_end(self, batch, logs=None):
-        step = self.model.step
-        epoch = -(-step // self.steps_per_epoch)
-        text = f"epoch {epoch}/{self.epochs} bound {logs['bound']:.2f}{self.validation}"
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(step - self.bar.n)
+        self._show(logs)
+        self.bar.update(self.model.step - self.bar.n)
 
     def on_epoch_end(self, epoch, logs=None):
         if "val_bound" in logs:
             self.validation = f" validation {logs['val_bound']:.2f}"
+            self._show(logs)
         if self.verbose == 2:
             self.bar.write(f"epoch {epoch + 1}/{self.epochs}: bound {logs['bound']:.3f}{self.validation}")
+
+    def _show(self, logs):
+        epoch = -(-self.model.step // self.steps_per_epoch)
+        text = f"epoch {epoch}/{self.epochs} bound {logs['bound']:.2f}{self.validation}"
+        self.bar.set_postfix_str(text, refresh=False)
 
 
 class TimeLeft(keras.callbacks.Callback):

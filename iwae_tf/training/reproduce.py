@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iwae_tf import config as settings
-from iwae_tf.config import FIGURE_FORMATS, PAPER_EPOCHS, DataConfig, EvaluationConfig
+from iwae_tf.config import FIGURE_FORMATS, PAPER_EPOCHS, PAPER_SAMPLES, DataConfig, EvaluationConfig
 from iwae_tf.errors import InputError, finite_number, unknown_name
 from iwae_tf.training.sweep import Options, PlannedRun, finish, summary, with_spread, write_csv
 
@@ -149,12 +149,14 @@ class Reproduction:
 
     @property
     def protocol(self) -> str:
-        """A line for every output: the length of the runs."""
-        if self.scale == 1.0:
+        """A line for every output: the length of the runs, and the bound if it is another than the paper's."""
+        samples = self.evaluation.eval_samples
+        if self.scale == 1.0 and samples == PAPER_SAMPLES:
             return f"the paper's protocol: {PAPER_EPOCHS:,} passes over the data"
+        bound = "" if samples == PAPER_SAMPLES else f", and -L_{samples} where it has -L_{PAPER_SAMPLES}"
         return (
             f"scale {self.scale:g}: {passes(PAPER_EPOCHS, self.scale):,} passes over the data where the paper has "
-            f"{PAPER_EPOCHS:,}; not the paper's protocol, compare the order and not the level"
+            f"{PAPER_EPOCHS:,}{bound}; not the paper's protocol, compare the order and not the level"
         )
 
     def planned(self, cell: Cell, seed: int) -> PlannedRun:
@@ -193,11 +195,11 @@ def _rows(wanted: Reproduction, found: dict[Path, dict]) -> list[dict]:
     for cell in wanted.cells:
         paths = [wanted.planned(cell, seed).path for seed in wanted.seeds]
         if of_cell := [found[path] for path in paths if path in found]:
-            rows.append(_row(cell, summary(of_cell), wanted.scale))
+            rows.append(_row(cell, summary(of_cell), wanted))
     return rows
 
 
-def _row(cell: Cell, ours: dict, scale: float) -> dict:
+def _row(cell: Cell, ours: dict, wanted: Reproduction) -> dict:
     return {
         "cell": cell.name,
         "refits": ours["refits"],
@@ -209,7 +211,8 @@ def _row(cell: Cell, ours: dict, scale: float) -> dict:
         "ours_active": ours["active_units"],
         "paper_active": "+".join(map(str, cell.active_units or ())),
         "minutes": ours["minutes"],
-        "scale": f"{scale:g}",
+        "scale": f"{wanted.scale:g}",
+        "num_samples": wanted.evaluation.eval_samples,
     }
 
 

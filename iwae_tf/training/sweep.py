@@ -19,6 +19,7 @@ from iwae_tf.config import FIGURE_FORMATS, OutputConfig, RunConfig, WorkersConfi
 from iwae_tf.errors import InputError
 from iwae_tf.evaluation.compare import mean_name
 from iwae_tf.training import run_folder
+from iwae_tf.words import percent
 
 VARIED = ("objective", "k", "learning_rate")  # settings that a sweep can vary
 
@@ -319,6 +320,6 @@ def _markdown(wanted: Sweep, rows: list[dict], metrics: dict) -> str:
         words = [*(str(row[name]) for name in varied), str(row["refits"])]
         for name in ("bound", "log_likelihood"):
             words += [with_spread(row[name], row[f"{name}_sd"]), f"{row[f'{name}_standard_error']:.2f}"]
-        words += [f"{row['reliable']:.1%}", row["active_units"], f"{row['minutes']:.1f}"]
+        words += [percent(row["reliable"]), row["active_units"], f"{row['minutes']:.1f}"]
         lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines) + "\n"

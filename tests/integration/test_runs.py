@@ -43,7 +43,7 @@ def test_every_run_is_a_line_of_the_table(folder, capsys):
     words = [finished[start:end].strip() for start, end in zip(columns, [*columns[1:], None], strict=True)]
     assert words == [
         *(str(folder / "a"), "digits", "iwae", "5", "1", "7", "4/4"),
-        *(f"{BOUNDS[50]:.2f} +- {ERRORS[50]:.2f}", f"{BOUNDS[50]:.2f} (k=50)", "75%", "finished"),
+        *(f">= {BOUNDS[50]:.2f} +- {ERRORS[50]:.2f}", f"{BOUNDS[50]:.2f} (k=50)", "75.0%", "finished"),
     ]
     assert [line[columns[-1] :] for line in damaged if str(folder / "c") in line or str(folder / "d") in line]
     assert all("damaged: " in line for line in damaged)

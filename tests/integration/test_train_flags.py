@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,10 @@ def test_the_list_names_every_objective_with_its_flags_without_tensorflow():
         ("--latent bernoulli", "use vimco, tvo, rws or rws-sleep"),
         ("--objective elbo-kl --layers 2", "needs a model with one stochastic layer, got 2"),
         ("--levels 17", "levels (--levels 17) are for likelihoods over levels, not for bernoulli"),
-        ("--network conv --precision float16", "convolutions in float16 would lose small gradients"),
+        (
+            "--network conv --precision float16",
+            "convolutions take the dtype float32 or mixed_bfloat16, got mixed_float16",
+        ),
     ],
 )
 def test_a_wrong_combination_is_refused_in_one_line_with_what_to_do(tmp_path, capsys, flags, message):
@@ -196,6 +200,32 @@ def test_the_own_settings_of_a_plugins_objectives_become_flags(plugin):
     assert parsed(objective_config())[0].given == {}
     assert "--temperature TEMPERATURE" in text
     assert "tempered, hot: of the weights (default: 2.0)" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("epochs: int = 3", "an objective declares the setting 'epochs', and --epochs exists: rename it"),
+        (
+            "temperature: int = 3",
+            r"the setting 'temperature' with several types \(tempered has float, cool-temperature has int\)",
+        ),
+    ],
+)
+def test_a_setting_of_a_plugin_that_cannot_be_a_flag_is_one_line(plugin, setting, words, capsys):
+    source = Path("tempered.py").read_text()
+    name = setting.partition(":")[0]
+    Path("tempered.py").write_text(
+        f"{source}@declare('objective', 'cool-{name}', 'the same, cooler', settings={{'{name}': 'a number'}})\n"
+        "class Cool(Tempered):\n"
+        f"    def __init__(self, num_samples=1, {setting}):\n"
+        "        super().__init__(num_samples)\n"
+    )
+    try:
+        assert main(["train", "--plugin", plugin]) == 2
+        assert re.search(words, capsys.readouterr().err)
+    finally:
+        declarations._registered["objective"].pop(f"cool-{name}", None)
 
 
 def test_a_default_of_0_is_named_and_a_field_may_have_another_flag():

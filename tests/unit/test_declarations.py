@@ -105,6 +105,8 @@ def test_settings_need_arguments_with_plain_types_and_defaults():
     for annotation, kind in ((Optional[float], float), ("Optional[int]", int), (bool | None, bool), (int, int)):  # noqa: UP045
         made(annotation)
         assert find("dataset", f"tests-{annotation}").settings["size"].type is kind
+    with pytest.raises(InputError, match="'size' is True by default, and a flag cannot make it False"):
+        made(bool, True)
     for annotation in (None, str, "list[int]", int | float):
         with pytest.raises(InputError, match="'size': its constructor needs an argument of that name with a default"):
             made(annotation)

@@ -121,6 +121,20 @@ def test_scores_are_the_estimates_of_log_p_and_decisions_their_difference_from_t
     assert [column.name for column in fitted.model_.columns] == list(fitted.feature_names_in_) == list(TABLE)
 
 
+def test_one_value_far_off_loses_no_differences_of_the_others():
+    quick().fit(TABLE.assign(height=TABLE["height"] + 1e9 * (TABLE.index == 0)))
+
+
+def test_a_threshold_is_for_scores_that_are_made_as_in_fit(fitted):
+    other = copy.deepcopy(fitted).set_params(num_samples=6)
+    assert np.isfinite(other.score_samples(TABLE)).all()
+    with pytest.raises(
+        InputError, match=r"threshold of scores by num_samples and refine \(5, 'off'\), not \(6, 'off'\)"
+    ):
+        other.predict(TABLE)
+    other.set_params(num_samples=5).predict(TABLE)
+
+
 def test_the_share_of_outliers_among_the_training_rows_is_the_contamination(fitted):
     labels = fitted.predict(TABLE)
     assert set(labels) == {-1, 1}
@@ -236,6 +250,8 @@ def test_settings_that_cannot_be_used_are_refused_before_the_training(settings, 
         (np.array([[1.0, 7.0], [2.0, 7.0]]), "X: column 1 is constant, 7 in every row"),
         (TABLE.assign(height=1.7e9 + TABLE["height"]), "column 'height' runs from .* float32 would lose these"),
         (TABLE.assign(height=TABLE["height"] * 1e300), "column 'height' reaches .*, beyond float32"),
+        (TABLE.assign(height=TABLE["height"] * 1e-40), "column 'height' reaches .*, too small for float32: multiply"),
+        (TABLE.assign(height=1.7e9 * (TABLE.index > 0) + TABLE["height"]), "half of it from 1.* float32 would lose"),
         (TABLE.head(1), "minimum of 2 is required"),
         (TABLE.mask(TABLE["height"] > 1.0), "contains NaN"),
         (TABLE.assign(height=np.inf), "contains infinity"),

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas
 import pytest
 import tensorflow as tf
 from scipy import special, stats
@@ -39,6 +40,25 @@ def model():
 @pytest.fixture(scope="module")
 def holed():
     return mixed_model(missing=True)
+
+
+def test_a_data_frame_with_the_columns_in_another_order_is_refused(model):
+    frame = pandas.DataFrame(X, columns=[column.name for column in COLUMNS])
+    np.testing.assert_array_equal(model.log_likelihood(frame, 4), model.log_likelihood(X, 4))
+    turned = frame[frame.columns[::-1]]
+    for method in (lambda x: model.log_likelihood(x, 4), model.predict, evaluation.estimate_log_likelihood):
+        arguments = (model, turned) if method is evaluation.estimate_log_likelihood else (turned,)
+        with pytest.raises(InputError, match=r"x has the columns .*'age'.*, and the model takes them as .'height'"):
+            method(*arguments)
+
+
+def test_one_row_is_drawn_in_a_graph_as_eagerly():
+    model = mixed_model(columns=(ColumnModel("a", "gaussian"), ColumnModel("b", "student-t", 5.0, 2.0), COLUMNS[1]))
+    drawn = tf.function(lambda: model.sample(1, seed=3))()
+    np.testing.assert_allclose(drawn, model.sample(1, seed=3), rtol=1e-6)
+    many = model.sample(4000, seed=1).numpy()
+    assert np.unique(many[:, 2]).tolist() == [0, 1, 2]
+    assert abs(np.corrcoef(many[:, 0], many[:, 1])[0, 1]) < 0.9  # the groups have numbers of their own
 
 
 def log_densities(model, x, h):

@@ -223,6 +223,35 @@ def test_steps_that_are_asked_for_stay_and_eager_steps_are_single(keras_fit, arg
     assert model.steps_per_execution == arguments.get("steps_per_execution", 1)
 
 
+def test_evaluate_and_batches_give_the_loss_first(shared):
+    x = images(32)
+    loss, bound = shared.evaluate(x, verbose=0)
+    assert shared.metrics_names == ["loss", "bound"]
+    assert (loss, bound) == (-bound, pytest.approx(shared.evaluate(x, verbose=0, return_dict=True)["bound"]))
+    assert shared.test_on_batch(x)[0] == -shared.test_on_batch(x)[1] > 0.0
+
+
+def test_an_objective_can_be_looked_into_eagerly_and_the_choice_is_saved(tmp_path):
+    seen = []
+
+    class Looked(IWAEBound):
+        def bound(self, log_w):
+            if seen is not None and hasattr(log_w, "numpy"):
+                seen.append(log_w.numpy().shape)
+            return super().bound(log_w)
+
+    model = compiled(Looked(5), run_eagerly=True, steps_per_execution=3)
+    seen.clear()
+    model.fit(images(32), batch_size=16, verbose=0)
+    assert seen == [(5, 16), (5, 16)]
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert (again.run_eagerly, again.steps_per_execution) == (True, 3)
+    compiled().save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert (again.run_eagerly, again._fit_chooses_steps) == (False, True)
+
+
 def test_every_batch_is_evaluated_and_predicted_whatever_fit_has_compiled():
     x = images(400)
     x = x[np.argsort(x.sum(axis=1))]  # so that some of the batches have another bound than all

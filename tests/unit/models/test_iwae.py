@@ -45,7 +45,8 @@ def test_log_weights_and_their_terms_equal_the_numpy_reference(latent, layers, l
         weights = generative_weights(model)
         expected = reference_bernoulli.log_weights(x, by_layer(model, noise), inference_weights(model), **weights)
     log_w = model.log_weights_from_noise(tf.constant(x), tf.constant(noise))
-    np.testing.assert_allclose(log_w, expected, rtol=2e-5, atol=2e-4)  # Gaussian terms reach thousands here
+    # Terms of a Gaussian reach millions here: (x - loc)^2 exp(-2 log_scale) magnifies how a processor rounds log_scale.
+    np.testing.assert_allclose(log_w, expected, rtol=1e-4, atol=2e-4)
     np.testing.assert_allclose(sum(model.log_weight_terms(x, noise)), log_w, rtol=2e-5, atol=2e-4)
 
 
@@ -195,7 +196,7 @@ REFUSED = [
     ({"hidden_units": ((7, -1),)}, "hidden_units must be an integer >= 1, got -1"),
     ({"latent": "bernouli"}, "unknown latent 'bernouli': did you mean 'bernoulli'"),
     ({"data_mean": np.zeros(11)}, r"data_mean must be 12 finite numbers, got an array of shape \(11,\)"),
-    ({"data_mean": np.full(SMALL_DIM, np.nan)}, "data_mean must be 12 finite numbers"),
+    ({"data_mean": np.full(SMALL_DIM, np.nan)}, "data_mean must be 12 finite numbers, got NaN"),
     ({"seed": -1}, "seed must be"),
     ({"seed": 1.5}, "seed must be"),
     ({"likelihood": "student"}, "unknown likelihood 'student': did you mean 'student-t'"),
@@ -207,7 +208,7 @@ REFUSED = [
     *(({"scale": scale}, "scale must be an integer from 1 to 65535") for scale in (0, -1, 1.5, 65_536)),
     ({"levels": 256}, r"levels \(--levels 256\) are for likelihoods over levels, not for bernoulli"),
     ({"encoder": ConvEncoder((8, 8, 1))}, r"the encoder must take rows \[N, 12\]: "),
-    ({"decoder": ConvDecoder((8, 8, 1))}, "features for 8 x 8 positions cannot make 12 values"),
+    ({"decoder": ConvDecoder((8, 8, 1))}, r"the decoder is for images of \(8, 8, 1\), 64 values, not 12"),
     ({"decoder": keras.layers.Dropout(0.1)}, "the decoder has the layer"),
     ({"prior": keras.layers.Dense(5)}, r"prior must be a Keras layer with log_prob\(h\) and sample\(n, key\), got"),
     ({"prior": LearnedGaussian(4)}, r"prior must give sample\(3, key\) of shape \(3, 5\), got \(3, 4\)"),

@@ -7,6 +7,7 @@ import tensorflow as tf
 from poisson import Poisson
 from scipy import stats
 from small_models import SMALL_DIM, small_model, standard_noise
+from tensorflow_probability import distributions as tfd
 
 import iwae_tf
 from iwae_tf import InputError
@@ -100,6 +101,48 @@ def test_a_likelihood_that_could_not_be_loaded_again_or_lacks_a_method_is_refuse
         Unregistered()(tf.zeros([1, 2]))
     with pytest.raises(NotImplementedError, match=r"Unregistered must define distribution\(parameters\)"):
         Unregistered().log_prob(tf.zeros([1, 2]), tf.zeros([1, 2]))
+
+
+class Real(iwae_tf.layers.Likelihood):
+    """A density of values in (0, 1), to be completed."""
+
+    def __init__(self, units, initializer_seeds, mean=None, **kwargs):
+        super().__init__(**kwargs)
+        self.loc = self.dense(units, initializer_seeds)
+
+    def call(self, features):
+        return self.loc(features)
+
+
+@keras.saving.register_keras_serializable("tests")
+class NotSummed(Real):
+    def distribution(self, loc):
+        return tfd.LogitNormal(loc, 1.0)
+
+
+@keras.saving.register_keras_serializable("tests")
+class WithoutMean(Real):
+    def distribution(self, loc):
+        return tfd.Independent(tfd.LogitNormal(loc, 1.0), 1)
+
+
+@pytest.mark.parametrize("data_dim", [1, 3])  # with one value, B = k would let it be added
+def test_a_log_prob_that_is_no_sum_over_the_values_is_refused(data_dim):
+    model, x = iwae_tf.IWAE(data_dim, 2, 4, likelihood=NotSummed), np.full((4, data_dim), 0.3, np.float32)
+    model.compile(objective=DReG(4))
+    for method in (lambda: model.fit(x, batch_size=4, verbose=0), lambda: model.log_likelihood(x, 4)):
+        with pytest.raises(InputError, match=r"log_prob of the likelihood NotSummed must be \[k, B\].*Independent"):
+            method()
+
+
+def test_a_distribution_without_a_mean_is_scored_and_sampled():
+    model, x = iwae_tf.IWAE(3, 2, 4, likelihood=WithoutMean), np.full((4, 3), 0.3, np.float32)
+    assert np.isfinite(model.log_likelihood(x, 4)).all()
+    drawn = model.sample(5).numpy()
+    assert drawn.shape == (5, 3)
+    assert ((drawn > 0.0) & (drawn < 1.0)).all()
+    with pytest.raises(NotImplementedError, match="mean"):
+        model.sample(5, mean=True)
 
 
 @pytest.mark.parametrize(

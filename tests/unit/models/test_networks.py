@@ -73,6 +73,12 @@ def test_a_users_layer_sees_one_batch_axis_and_its_features_keep_the_leading_one
         (keras.layers.Dropout(0.5), r"'dropout\w*' \(Dropout\) with random numbers of its own: .* Leave out dropout"),
         (keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()]), "with weights that no gradient"),
         (keras.layers.Reshape((7,)), r"the encoder must take rows \[N, 6\]: "),
+        (ConvEncoder((4, 4, 1)), r"the encoder must take rows \[N, 6\]: Exception encountered .*12 values"),
+        (keras.layers.Lambda(lambda x: len(3.0)), r"the encoder must take rows \[N, 6\]: .*float"),
+        (
+            keras.Sequential([keras.layers.Reshape((2, 3)), keras.layers.LSTM(3, stateful=True)]),
+            "with a state that it keeps between calls",
+        ),
         (keras.layers.Lambda(lambda x: tf.reduce_mean(x, axis=0)), r"must give features \[N, ...\] for rows"),
         (keras.layers.Lambda(lambda x: x[:1]), r"got \(1, 6\) for 2 rows"),
         (keras.layers.Lambda(lambda x: (x, x)), r"must give features \[N, ...\] for rows \[N, ...\], got"),
@@ -81,6 +87,11 @@ def test_a_users_layer_sees_one_batch_axis_and_its_features_keep_the_leading_one
 def test_layers_that_cannot_stand_in_a_network_are_refused(layer, words):
     with pytest.raises(InputError, match=words):
         FlattenBatch(layer, "encoder").build((None, 6))
+
+
+def test_a_decoder_for_images_of_another_size_is_refused():
+    with pytest.raises(InputError, match=r"the decoder is for images of \(2, 3, 1\), 6 values, not 12"):
+        small_model(decoder=ConvDecoder((2, 3, 1)))
 
 
 def test_networks_that_share_a_weight_are_refused():
@@ -132,7 +143,8 @@ def test_weights_of_convolutions_are_a_function_of_the_seed_and_differ_between_t
         ({"image_shape": (8, 8)}, r"image_shape is \(height, width, channels\) and filters at least one, got \(8, 8\)"),
         ({"filters": ()}, "filters at least one"),
         ({"image_shape": (8, 0, 1)}, "image_shape must be an integer >= 1, got 0"),
-        ({"dtype": "mixed_float16"}, "take float32 or bfloat16"),
+        ({"dtype": "mixed_float16"}, "take the dtype float32 or mixed_bfloat16, got mixed_float16"),
+        ({"dtype": "bfloat16"}, "take the dtype float32 or mixed_bfloat16, got bfloat16"),
         ({"seed": -1}, "seed must be"),
     ],
 )

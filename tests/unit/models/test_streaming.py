@@ -259,7 +259,7 @@ def test_long_pilots_have_no_more_samples_than_the_estimate_may_have(model, x, m
 
 
 def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_1000_samples_at_most(model, x):
-    row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(3, tf.int64), tf.constant(x[:1]))[0]
+    row, stream = tf.constant(x[:1]), seeds.row_streams(tf.constant(1, tf.int64), tf.constant(x[:1]))[0]
     fitted, units = proposal.refine(model, row, stream), sum(model.latent_units)
 
     def log_w(number, purpose=seeds.Purpose.EVALUATION_NOISE, run=0):
@@ -269,7 +269,7 @@ def test_a_refined_row_is_scored_with_its_proposal_by_pilots_of_1000_samples_at_
     of_pilots = [log_w(1000, seeds.Purpose.PILOT, run) for run in (1, 2)]
     variance = max(1000 * reference.standard_error(w)[0] ** 2 for w in of_pilots)
     target = np.sqrt(variance / 2700)
-    found = row_estimate(model, x[:1], 3, 2300, 4000, (1, 2300), target, True)
+    found = row_estimate(model, x[:1], 1, 2300, 4000, (1, 2300), target, True)
     assert np.mean([reference.pareto_shape(w) for w in of_pilots]) < 0.7
     np.testing.assert_allclose(found.count, [2700], atol=3)  # float32 log-weights: a thousandth of the variance
     number = int(found.count[0])

@@ -105,6 +105,10 @@ class AnyRows(Objective):
         super().__init__(objective.num_samples)
         self.objective, self.factors, self.state = objective, factors, objective.state
 
+    @property
+    def _row_structure(self):  # the factors are for the examples of one batch, not for those that are probed
+        return self.objective.needs_path, False
+
     def bound(self, log_w):
         return self.factors * self.objective.bound(log_w)
 

@@ -3,6 +3,7 @@
 import types
 
 import pytest
+import tensorflow as tf
 from objective_table import TABLE, declared_settings, made, of_kind
 from small_models import small_model
 
@@ -15,7 +16,9 @@ from iwae_tf.objectives import (
     PIWAE,
     TVO,
     VRIWAE,
+    DReG,
     DReGAlpha,
+    GradientWeights,
     IWAEBound,
     KLAnnealing,
     build_objective,
@@ -42,6 +45,62 @@ def test_numbers_of_samples_are_checked_by_every_objective(name):
     _refused("must be at most the number of samples, 10, got 11", lambda: cls(10, backward_samples=11))
     if name in NEED_OTHERS:
         _refused(rf"^{name} needs at least 2 samples, got 1: .*; raise --k \(num_samples\)", lambda: cls(1))
+
+
+class Weighted:
+    def log_weights(self, model, x, noise):
+        return 4.0 * super().log_weights(model, x, noise)
+
+
+class OfBound(Weighted, IWAEBound):
+    pass
+
+
+class OfRows(Weighted, DReG):
+    pass
+
+
+def test_other_log_weights_are_for_objectives_that_train_on_them():
+    small_model().compile(objective=OfBound(4))
+    with pytest.raises(InputError, match=r"OfRows replaces log_weights, which training reads only .*GradientWeights"):
+        small_model().compile(objective=OfRows(4))
+
+
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize(
+    ("method", "function", "words"),
+    [
+        ("bound", lambda self, log_w: tf.reduce_logsumexp(log_w, axis=1), "must reduce the samples, axis 0"),
+        ("bound", lambda self, log_w: tf.reduce_mean(log_w), r"must reduce the samples, axis 0: .*, got \(\)"),
+        ("gradient_weights", lambda self, log_w: tf.nn.softmax(log_w, 0), "must return GradientWeights, got Eager"),
+        (
+            "gradient_weights",
+            lambda self, log_w: GradientWeights(log_w, None, log_w[:1]),
+            r"must give rows of the shape of log_w, .*, got score of shape \(1, ",
+        ),
+    ],
+)
+def test_an_objective_that_returns_other_shapes_is_refused(k, method, function, words):
+    wrong = type("Wrong", (IWAEBound,), {method: function})
+    with pytest.raises(InputError, match=words):
+        small_model().compile(objective=wrong(k))
+
+
+def test_arguments_of_an_undeclared_objective_are_saved_or_refused():
+    class Kept(IWAEBound):
+        def __init__(self, num_samples=1, share=0.5, **kwargs):
+            super().__init__(num_samples, **kwargs)
+            self.share = share
+
+    class Lost(IWAEBound):
+        def __init__(self, num_samples=1, share=0.5):
+            super().__init__(num_samples)
+
+    config = Kept(3, share=0.25, backward_samples=2).get_config()
+    assert config == {"num_samples": 3, "share": 0.25, "backward_samples": 2}
+    assert Kept.from_config(config).get_config() == config
+    with pytest.raises(InputError, match="Lost cannot be saved: keep its argument share as an attribute, or define"):
+        Lost(3).get_config()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from iwae_tf import plots
 from iwae_tf.data.dataset import Column
 from iwae_tf.errors import InputError
 from iwae_tf.plots import columns, comparisons, curves, image_grid, scores, style
+from iwae_tf.words import percent
 
 INF, NAN = float("inf"), float("nan")
 LONG = "a-name-of-a-run-" * 8
@@ -198,6 +199,24 @@ def test_a_rare_category_has_a_bin_of_its_own_and_its_name_is_no_formula(tmp_pat
     plots.save_columns(tmp_path / "columns.png", kinds, x, x)
 
 
+def test_many_categories_are_named_at_both_ends_and_unknown_ones_are_counted_as_none():
+    kinds = [Column("town", "category", tuple("abcdefg"))]
+    x, drawn = np.repeat([[0.0], [6.0], [-1.0]], 10, axis=0), np.zeros((4, 1))
+    (axes,) = columns.columns_figure(kinds, x, drawn).axes
+    assert [(tick, text.get_text()) for tick, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)] == [
+        (0, "a"),
+        (6, "g"),
+    ]
+    heights = np.unique(np.round(axes.patches[0].get_xy()[:, 1], 6))
+    np.testing.assert_allclose(heights, [0.0, 1 / 3], atol=1e-6)
+
+
+def test_labels_of_bounds_with_many_digits_do_not_touch():
+    wide = {k: -10_234.56 - 1 / k for k in (50, 2500, 5000)}
+    (axes,) = curves.bounds_figure({"": (wide, dict.fromkeys(wide, 0.1))}).axes
+    assert [text.get_text().split("\n")[0] for text in axes.get_xticklabels()] == ["50", "", "5000"]
+
+
 def test_labels_that_would_touch_are_left_out_and_the_ends_stay():
     places = np.array([0.0, 0.05, 0.3, 0.35, 0.5, 0.95, 1.0])
     assert style.spaced(places, 0.1).tolist() == [True, False, True, False, True, False, True]
@@ -276,7 +295,7 @@ def test_the_heading_of_the_shapes_has_the_shares_above_both_lines():
     assert "above 0.5: 4 of 10 scores (40.0%)" in text
     rare = heading(scores.reliability_figure(np.zeros(10_000), np.append(np.zeros(9_999), 1.0)))
     assert "above 0.7: 1 of 10,000 scores (0.1%)" in rare  # not 0.0%
-    assert style.percent(9_999, 10_000) == "99.9%"
+    assert percent(9_999 / 10_000) == "99.9%"
 
 
 # ---------------------------------------------------------------------------------------------- comparisons

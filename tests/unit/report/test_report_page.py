@@ -1,6 +1,7 @@
 """The page as text: well-formed, accessible, self-contained, escaped."""
 
 import base64
+import dataclasses
 import itertools
 import re
 from html.parser import HTMLParser
@@ -135,6 +136,16 @@ def test_a_run_keeps_its_colour_beside_one_that_has_no_results(tmp_path):
     for content in (bounds, units):
         assert style.SERIES[1].encode() in content
         assert style.SERIES[0].encode() not in content
+
+
+def test_scores_of_an_evaluation_under_another_protocol_are_said_to_be(tmp_path):
+    record = record_of(tmp_path / "a")
+    told = "The scores of single rows are those of the command evaluate"
+    assert told not in page([record])
+    scores = dataclasses.replace(record.scores, protocol={"num_samples": 2000, "proposal": "q"})
+    assert f"{told}, not of the results above: 2,000 samples, proposal q, 14 of 20 reliable." in page(
+        [dataclasses.replace(record, scores=scores)]
+    )
 
 
 def test_what_is_missing_or_does_not_compare_is_said(tmp_path):

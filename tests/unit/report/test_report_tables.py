@@ -134,7 +134,7 @@ def test_scores_under_other_protocols_are_said_not_to_compare(tmp_path, change, 
 def test_results_have_their_standard_errors(tmp_path):
     assert dict(tables.result_table([record_of(tmp_path / "run", metrics=metrics_of(best_epoch=3))])) == {
         "lower bound on log p(x)": ["−27.12 ± 0.25 nats"],  # -27.125; 14 of 20 scores are reliable
-        "k of the estimate": ["50"],
+        "largest k of L_k": ["50"],
         "test rows": ["20"],
         "L_1, the VAE's bound": ["−30.50 ± 0.50 nats"],
         "active units": ["3 of 4"],

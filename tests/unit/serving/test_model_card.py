@@ -38,6 +38,9 @@ def test_the_card_has_the_numbers_of_the_run_with_their_errors(provenance):
     assert "- rows: 60 train, 10 valid, 20 test\n" in sections["Data"]
     assert "- split: a split\n" in sections["Data"]
     assert "- k: 7\n- epochs: 60\n" in sections["Training"]
+    assert "starts from" not in sections["Training"]
+    started = model_card(provenance | {"config": config_of(training={"init_from": "runs/first"}), "metrics": metrics})
+    assert "- starts from the weights of: runs/first\n" in started
     for ended in ({"epochs_done": 23}, {"epochs_done": 33, "best_epoch": 23}):
         assert "- epochs: 23, of at most 60\n" in model_card(
             provenance | {"config": config_of(), "metrics": metrics_of(**ended)}

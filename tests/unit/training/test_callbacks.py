@@ -108,10 +108,12 @@ def test_the_bar_shows_steps_epoch_bound_and_the_last_validation_bound(capsys, v
             bar.on_train_batch_end(0, {"bound": -90.128 - epoch, "loss": 90.128})
             assert verbose == 0 or bar.bar.postfix == f"epoch {epoch + 1}/3 bound {-90.128 - epoch:.2f}{validation}"
         bar.on_epoch_end(epoch, {"bound": -90.128 - epoch, "val_bound": -95.678})
+        assert verbose == 0 or bar.bar.postfix.endswith(f"bound {-90.128 - epoch:.2f} validation -95.68")
     bar.bar.close()
     out, err = capsys.readouterr()
     assert (err == "") == (verbose == 0)
     assert verbose == 0 or (f"{first_step}/90" in err and "90/90" in err.split("\r")[-1])
+    assert verbose == 0 or "-95.68" in err.split("\r")[-1]
     assert out.splitlines()[:1] == (["epoch 1/3: bound -90.128 validation -95.68"] if verbose == 2 else [])
 
 

@@ -162,7 +162,8 @@ def test_a_table_resumes_and_finished_cells_are_not_trained_again(
     assert found == ["starts", "starts", "finished before", "resumes", "finished before", "finished before"]
     text = (tmp_path / "table2.md").read_text()
     assert text == markdown(wanted, rows)
-    assert "scale 0.001: 3 passes over the data where the paper has 3,280; not the paper's protocol" in text
+    assert "scale 0.001: 3 passes over the data where the paper has 3,280, and -L_" in text
+    assert " where it has -L_5000; not the paper's protocol" in text
     for row, line in zip(rows, text.splitlines()[6:], strict=True):
         assert f"| {row['paper_nll']:.2f} | {row['difference']:+.2f} |" in line
         assert row["difference"] == pytest.approx(row["ours_nll"] - row["paper_nll"], abs=2e-3)
