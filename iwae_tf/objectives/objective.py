@@ -10,6 +10,8 @@ import tensorflow as tf
 from iwae_tf.errors import InputError, checked_samples, positive_integer
 from iwae_tf.memory import check_fits
 
+MOST_PROBED = 100_000  # samples of zeros
+
 
 class GradientWeights:
     """Weights of the samples in the gradient of the bound; constants, never differentiated.
@@ -134,8 +136,16 @@ class Objective(abc.ABC):
         Raises:
             InputError: `gradient_weights` or `bound` return something else than [k, B] and [B].
         """
-        shape = (self.num_samples, 2 if self.num_samples != 2 else 3)
-        rows, bound = self.gradient_weights(tf.zeros(shape)), self.bound(tf.zeros(shape))
+        shape, found = (self.num_samples, 1 if self.num_samples > 1 else 2), []
+
+        def probe(log_w):
+            found.extend((self.gradient_weights(log_w), self.bound(log_w)))
+
+        if self.num_samples <= MOST_PROBED:
+            probe(tf.zeros(shape))  # eagerly, as `run_eagerly` promises
+        else:
+            tf.function(probe, autograph=False).get_concrete_function(tf.TensorSpec(shape))  # takes no memory
+        rows, bound = found
         if not isinstance(rows, GradientWeights):
             raise InputError(f"gradient_weights of {self.name} must return GradientWeights, got {type(rows).__name__}")
         for name, row in zip(("generative", "path", "score"), rows.rows, strict=True):
