@@ -313,8 +313,9 @@ class FlattenBatch(keras.layers.Layer):
             features = self.layer(tf.zeros([2, input_shape[-1]]))
         except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # raised by the layer's own shapes
             # Keras names the layer in the first line, and the reason below it.
-            lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
-            reason = " ".join(lines[:2]) if lines and lines[0].startswith("Exception encountered") else lines[0]
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
+            lines = [line.strip() for line in plain if line.strip()] or [type(error).__name__]
+            reason = " ".join(lines[:2]) if lines[0].startswith("Exception encountered") else lines[0]
             raise InputError(f"the {self.role} must take rows [N, {input_shape[-1]}]: {reason}") from error
         if not tf.is_tensor(features) or features.shape.rank < 2 or features.shape[0] != 2:
             found = features.shape if tf.is_tensor(features) else type(features).__name__
@@ -349,16 +350,12 @@ def check_stateless(layer: keras.layers.Layer, role: str) -> None:
     for sublayer in layer._flatten_layers():
         # Recurrent cells have a generator for their dropout even without any.
         dropouts = [getattr(sublayer, name, None) for name in ("dropout", "recurrent_dropout")]
-        state = (
-            "weights that no gradient trains"
-            if sublayer._non_trainable_variables
-            else "random numbers of its own"
-            if sublayer._seed_generators and dropouts != [0, 0]
-            else "a state that it keeps between calls"
-            if getattr(sublayer, "stateful", False)
-            else ""
-        )
-        if state:
+        states = {
+            "weights that no gradient trains": sublayer._non_trainable_variables,
+            "random numbers of its own": sublayer._seed_generators and dropouts != [0, 0],
+            "a state that it keeps between calls": getattr(sublayer, "stateful", False),
+        }
+        for state in (state for state, found in states.items() if found):
             raise InputError(
                 f"the {role} has the layer {sublayer.name!r} ({type(sublayer).__name__}) with {state}: a score must "
                 "not depend on its batch or on chance. Leave out dropout; replace batch by layer normalisation"

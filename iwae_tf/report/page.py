@@ -175,10 +175,10 @@ class _Model:
             evaluated = "No scores of single rows in this run folder; the command Evaluate below writes them."
             found.append(evaluated if self.record.metrics else "This run is not evaluated yet.")
         elif self.record.metrics and self.record.scores.protocol != self.record.metrics["protocol"]:
-            scores, scored = self.record.scores, self.record.scores.protocol
+            scores, scored = self.record.scores, {"num_samples": 0, **self.record.scores.protocol}
             found.append(
                 f"The scores of single rows are those of the command evaluate, not of the results above: "
-                f"{scored.get('num_samples'):,} samples, proposal {scored.get('proposal')}, "
+                f"{scored['num_samples']:,} samples, proposal {scored.get('proposal')}, "
                 f"{np.count_nonzero(scores.reliable):,} of {len(scores.reliable):,} reliable."
             )
         return found
