@@ -46,10 +46,9 @@ def columns_figure(columns, x, samples, of: str = "test rows") -> Figure:
             (values, {"histtype": "stepfilled", "color": style.FILL}),
             (drawn, {"histtype": "step", "color": style.ACCENT, "linewidth": 1.4}),
         ):
-            data, total = data[~np.isnan(data)], np.count_nonzero(~np.isnan(data))
-            known = data[data >= 0] if categories else data  # an unknown category is -1
-            known = np.clip(known, edges[0], edges[-1])
-            axes.hist(known, edges, weights=np.full(len(known), 1.0 / max(total, 1)), **look)
+            data = data[~np.isnan(data)]
+            known = np.clip(data[data >= 0] if categories else data, edges[0], edges[-1])  # an unknown category is -1
+            axes.hist(known, edges, weights=np.full(len(known), 1.0 / max(len(data), 1)), **look)
         if 0 < len(categories) <= MOST_NAMED:
             words = [_short(name, 30 // len(categories)) for name in categories]
             axes.set_xticks(range(len(categories)), words, parse_math=False)
