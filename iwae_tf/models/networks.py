@@ -355,7 +355,8 @@ def check_stateless(layer: keras.layers.Layer, role: str) -> None:
             "random numbers of its own": sublayer._seed_generators and dropouts != [0, 0],
             "a state that it keeps between calls": getattr(sublayer, "stateful", False),
         }
-        for state in (state for state, found in states.items() if found):
+        state = next((words for words, found in states.items() if found), None)
+        if state:
             raise InputError(
                 f"the {role} has the layer {sublayer.name!r} ({type(sublayer).__name__}) with {state}: a score must "
                 "not depend on its batch or on chance. Leave out dropout; replace batch by layer normalisation"
